@@ -1,0 +1,185 @@
+//! From an AWS error to its public name.
+
+use std::{error::Error as StdError, fmt};
+
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use lambda_runtime::Diagnostic;
+use shipway_domain::failure::Failure;
+
+/// An error that a machine and a person can act on: it knows its public name, and its `Display` says what was wrong, where,
+/// and what to do.
+pub trait PublicError: StdError {
+    /// The public name.
+    fn failure(&self) -> Failure;
+}
+
+/// What the machine sees of an error.
+pub(crate) fn diagnostic(error: &dyn PublicError) -> Diagnostic {
+    Diagnostic { error_type: error.failure().name().to_owned(), error_message: with_sources(error) }
+}
+
+/// An error with what caused it, in one line.
+pub fn with_sources(error: &(dyn StdError + '_)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// A call that AWS refused or could not answer.
+#[derive(Clone, Debug)]
+pub struct AwsError {
+    call: &'static str,
+    code: Option<String>,
+    message: String,
+    failure: Failure,
+}
+
+impl AwsError {
+    /// For `map_err`: names the call (`ecs:UpdateService`), keeps code and message, and decides the public name.
+    pub fn of<E, R>(call: &'static str) -> impl FnOnce(SdkError<E, R>) -> AwsError
+    where
+        E: ProvideErrorMetadata + StdError + 'static,
+        R: fmt::Debug,
+    {
+        move |error| {
+            let answered = error.as_service_error();
+            let code = answered.and_then(|e| e.code()).map(str::to_owned);
+            let message = match answered.and_then(|e| e.message()) {
+                Some(message) => message.to_owned(),
+                None => with_sources(&Printed(&error)),
+            };
+            let failure = match (&error, &code) {
+                (SdkError::ServiceError(_), Some(code)) => classify(code),
+                (SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_), _) => Failure::Transient,
+                // An answer without a code is a gateway's, not the service's.
+                (SdkError::ServiceError(_), None) => Failure::Transient,
+                _ => Failure::Bug,
+            };
+            AwsError { call, code, message, failure }
+        }
+    }
+
+    /// An answer whose body broke off on the way.
+    pub fn broken_off(call: &'static str, error: &(dyn StdError + '_)) -> AwsError {
+        AwsError { call, code: None, message: with_sources(error), failure: Failure::Transient }
+    }
+
+    /// AWS's own code, like `ServiceNotActiveException`.
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
+    /// Whether AWS's own code is this one.
+    pub fn is(&self, code: &str) -> bool {
+        self.code.as_deref() == Some(code)
+    }
+
+    /// AWS's own message.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for AwsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.code {
+            Some(code) => write!(f, "{} answered {code}: {}", self.call, self.message)?,
+            None => write!(f, "{} got no answer: {}", self.call, self.message)?,
+        }
+        match self.failure {
+            Failure::Denied => f.write_str("; the function's role must allow it"),
+            Failure::Quota => f.write_str("; ask for a higher quota or free some, then start the execution again"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl StdError for AwsError {}
+
+impl PublicError for AwsError {
+    fn failure(&self) -> Failure {
+        self.failure
+    }
+}
+
+/// The public name of an error that AWS gave this code. Codes are the services' own, with and without `Exception`.
+pub fn classify(code: &str) -> Failure {
+    let code = code.strip_suffix("Exception").unwrap_or(code);
+    match code {
+        "AccessDenied" | "AccessDeniedFault" | "UnauthorizedOperation" | "AuthFailure" | "NotAuthorized"
+        | "UnrecognizedClient" | "InvalidClientTokenId" | "ExpiredToken" | "SignatureDoesNotMatch" => Failure::Denied,
+        "Throttling" | "Throttled" | "ThrottledException" | "RequestLimitExceeded" | "TooManyRequests" | "SlowDown"
+        | "ProvisionedThroughputExceeded" | "RequestThrottled" | "BandwidthLimitExceeded" | "LimitExceededOnRate"
+        | "InternalServerError" | "InternalError" | "InternalFailure" | "InternalServer" | "Server"
+        | "ServiceUnavailable" | "Unavailable" | "RequestTimeout" | "TransactionInProgress" | "Transaction"
+        | "TransactionConflict" => Failure::Transient,
+        _ if code.ends_with("LimitExceeded") || code.ends_with("QuotaExceeded") || code.ends_with("LimitExceededFault")
+            || code.starts_with("TooMany") => Failure::Quota,
+        "ResourceInUse" | "ResourceExists" | "AlreadyExists" | "Conflict" | "OperationInProgress" | "InvalidState" => Failure::Conflict,
+        _ => Failure::Bug,
+    }
+}
+
+/// Lets an SDK error be walked for its sources whatever its parameters are.
+struct Printed<'a, E, R>(&'a SdkError<E, R>);
+
+impl<E, R> fmt::Debug for Printed<'_, E, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SdkError")
+    }
+}
+
+impl<E, R> fmt::Display for Printed<'_, E, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            SdkError::ConstructionFailure(_) => "the request could not be built",
+            SdkError::TimeoutError(_) => "the request timed out",
+            SdkError::DispatchFailure(_) => "the connection failed",
+            SdkError::ResponseError(_) => "the answer could not be read",
+            SdkError::ServiceError(_) => "the service refused without saying why",
+            _ => "unknown failure",
+        })
+    }
+}
+
+impl<E: StdError + 'static, R: fmt::Debug> StdError for Printed<'_, E, R> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self.0 {
+            SdkError::DispatchFailure(failure) => failure.as_connector_error().map(|e| e as &(dyn StdError + 'static)),
+            SdkError::ServiceError(context) => Some(context.err()),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_get_the_name_that_says_whether_a_retry_helps() {
+        let table = [
+            ("AccessDeniedException", Failure::Denied),
+            ("UnauthorizedOperation", Failure::Denied),
+            ("ThrottlingException", Failure::Transient),
+            ("RequestLimitExceeded", Failure::Transient),
+            ("ProvisionedThroughputExceededException", Failure::Transient),
+            ("ServiceUnavailable", Failure::Transient),
+            ("ServerException", Failure::Transient),
+            ("VpcLimitExceeded", Failure::Quota),
+            ("ServiceQuotaExceededException", Failure::Quota),
+            ("LimitExceededException", Failure::Quota),
+            ("TooManyDistributions", Failure::Quota),
+            ("ResourceInUseException", Failure::Conflict),
+            ("ValidationException", Failure::Bug),
+        ];
+        for (code, failure) in table {
+            assert_eq!(classify(code), failure, "{code}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! How a function is served: logs, configuration and clients once, then one answer per invocation.
+
+use std::{fmt, future::Future};
+
+use aws_config::SdkConfig;
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde::{Serialize, de::DeserializeOwned};
+use shipway_domain::failure::Failure;
+
+use crate::error::{PublicError, diagnostic};
+
+/// A setting that the template should have made and did not.
+#[derive(Debug, thiserror::Error)]
+#[error("the environment variable {0} is missing; deploy Shipway again with its own template")]
+pub struct MissingSetting(&'static str);
+
+impl PublicError for MissingSetting {
+    fn failure(&self) -> Failure {
+        Failure::Bug
+    }
+}
+
+/// A setting of the function, from its environment.
+pub fn setting(name: &'static str) -> Result<String, MissingSetting> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).ok_or(MissingSetting(name))
+}
+
+/// Logs as JSON lines, without the payloads: they are in the execution's history already, if at all.
+pub fn init_logs() {
+    let level = std::env::var("AWS_LAMBDA_LOG_LEVEL").ok().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
+    tracing_subscriber::fmt().json().with_max_level(level).with_target(false).without_time().with_current_span(false).init();
+}
+
+/// The shared configuration: one HTTP client for all service clients, credentials from the environment.
+pub async fn sdk_config() -> SdkConfig {
+    use aws_smithy_http_client::{Builder, tls};
+    let http = Builder::new().tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring)).build_https();
+    aws_config::defaults(aws_config::BehaviorVersion::latest()).http_client(http).load().await
+}
+
+/// Serves a function until Lambda ends the process. An input that is not what the function takes is `Rejected.Input`; an error
+/// reaches the machine under its public name.
+pub async fn serve<I, O, E, F, Fut>(handler: F) -> Result<(), lambda_runtime::Error>
+where
+    I: DeserializeOwned,
+    O: Serialize,
+    E: PublicError,
+    F: Fn(I) -> Fut,
+    Fut: Future<Output = Result<O, E>>,
+{
+    let handler = &handler;
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<serde_json::Value>| async move {
+        let input = serde_json::from_value(event.payload).map_err(|error| {
+            tracing::error!(failure = Failure::RejectedInput.name(), %error);
+            Named(Diagnostic {
+                error_type: Failure::RejectedInput.name().to_owned(),
+                error_message: format!("the input is not what this function takes: {error}"),
+            })
+        })?;
+        handler(input).await.map_err(|error| {
+            let named = diagnostic(&error);
+            tracing::error!(failure = named.error_type, error = named.error_message);
+            Named(named)
+        })
+    }))
+    .await
+}
+
+struct Named(Diagnostic);
+
+impl From<Named> for Diagnostic {
+    fn from(named: Named) -> Diagnostic {
+        named.0
+    }
+}
+
+impl fmt::Debug for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.error_type, self.0.error_message)
+    }
+}

@@ -1,0 +1,555 @@
+//! The table: environments, components, releases, and the routes from repositories to services.
+//!
+//! | `pk` | `sk` | what |
+//! |---|---|---|
+//! | `<app>/<environment>` | `environment` | [`EnvironmentRecord`] |
+//! | `<app>/<environment>` | `component#<component>` | [`ComponentState`] |
+//! | `<app>/<environment>` | `release#<id>` | [`ReleaseRecord`], and the `progress` of the run that works on it |
+//! | `repository#<name>` | `<app>/<environment>/<service>` | [`Route`] |
+//!
+//! Every write of a run goes through [`Store::run_write`]: one transaction that renews the run's claim, refused when another
+//! release has taken it, and does the write. So a run that lost its claim changes nothing.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::{
+    Client,
+    operation::transact_write_items::TransactWriteItemsError,
+    types::{AttributeValue, Put, TransactWriteItem, Update},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use shipway_domain::{
+    failure::Failure,
+    manifest::{Spec, TagPattern},
+    message::Run,
+    name::{AppName, Component, ComponentName, EnvironmentName, ReleaseId, RepositoryName},
+    network::NetworkOutputs,
+    platform::PlatformOutputs,
+    release::{Artifact, ComponentState, ReleaseRecord, Step, until},
+};
+
+use crate::error::{AwsError, PublicError};
+
+/// What can go wrong with the table.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The run's claim is another release's now.
+    #[error("another release took over {component} of {app}/{environment}; this one stops and touches nothing")]
+    Superseded {
+        /// The app.
+        app: AppName,
+        /// The environment.
+        environment: EnvironmentName,
+        /// What was taken over.
+        component: Component,
+    },
+    /// The item changed between reading and writing. Reading again shows what it is now.
+    #[error("the item was changed by another writer meanwhile")]
+    Changed,
+    /// Something must be there, and is not.
+    #[error("{0}")]
+    Missing(String),
+    /// An item that this version of Shipway cannot read.
+    #[error("the item {pk} / {sk} cannot be read: {message}")]
+    Unreadable {
+        /// Its partition key.
+        pk: String,
+        /// Its sort key.
+        sk: String,
+        /// Why not.
+        message: String,
+    },
+    /// DynamoDB refused or could not answer.
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+}
+
+impl PublicError for StoreError {
+    fn failure(&self) -> Failure {
+        match self {
+            StoreError::Superseded { .. } => Failure::Superseded,
+            StoreError::Changed => Failure::Transient,
+            StoreError::Missing(_) => Failure::RejectedInput,
+            StoreError::Unreadable { .. } => Failure::Bug,
+            StoreError::Aws(error) => error.failure(),
+        }
+    }
+}
+
+/// A manifest as it was read for an environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Where it was uploaded.
+    pub artifact: Artifact,
+    /// What it says.
+    pub spec: Spec,
+}
+
+/// An environment: what was asked of it, and what stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentRecord {
+    /// The manifest that provisioning works towards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned: Option<Manifest>,
+    /// The manifest whose platform stands: what rollouts and publications go by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<Manifest>,
+    /// What provision-network made or found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkOutputs>,
+    /// What provision-platform made.
+    #[serde(default)]
+    pub platform: PlatformOutputs,
+}
+
+/// Where the pushes to a repository go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The app.
+    pub app: AppName,
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// The service.
+    pub service: ComponentName,
+    /// The tags that are this service's.
+    pub tags: Vec<TagPattern>,
+}
+
+/// The table.
+#[derive(Clone, Debug)]
+pub struct Store {
+    client: Client,
+    table: String,
+}
+
+struct Key {
+    pk: String,
+    sk: String,
+}
+
+impl Key {
+    fn environment(app: &AppName, environment: &EnvironmentName) -> Key {
+        Key { pk: format!("{app}/{environment}"), sk: "environment".to_owned() }
+    }
+
+    fn component(app: &AppName, environment: &EnvironmentName, component: &Component) -> Key {
+        Key { pk: format!("{app}/{environment}"), sk: format!("component#{component}") }
+    }
+
+    fn release(app: &AppName, environment: &EnvironmentName, release: &ReleaseId) -> Key {
+        Key { pk: format!("{app}/{environment}"), sk: format!("release#{release}") }
+    }
+
+    fn route(repository: &RepositoryName, sk: &str) -> Key {
+        Key { pk: format!("repository#{repository}"), sk: sk.to_owned() }
+    }
+
+    fn attributes(&self) -> HashMap<String, AttributeValue> {
+        HashMap::from([
+            ("pk".to_owned(), AttributeValue::S(self.pk.clone())),
+            ("sk".to_owned(), AttributeValue::S(self.sk.clone())),
+        ])
+    }
+}
+
+impl Store {
+    /// The table of this name.
+    pub fn new(config: &aws_config::SdkConfig, table: String) -> Store {
+        Store { client: Client::new(config), table }
+    }
+
+    /// An environment's record, if it has one.
+    pub async fn environment(&self, app: &AppName, environment: &EnvironmentName) -> Result<Option<EnvironmentRecord>, StoreError> {
+        self.get(&Key::environment(app, environment)).await
+    }
+
+    /// The record of an environment whose platform stands, with the manifest it stands by.
+    pub async fn applied(&self, app: &AppName, environment: &EnvironmentName) -> Result<(EnvironmentRecord, Manifest), StoreError> {
+        let record = self.environment(app, environment).await?;
+        record.and_then(|record| record.applied.clone().map(|manifest| (record, manifest))).ok_or_else(|| {
+            StoreError::Missing(format!(
+                "{app}/{environment} is not provisioned; upload its manifest as apps/{app}/{environment}/shipway.yaml first"
+            ))
+        })
+    }
+
+    /// The record of an environment that is being provisioned, with the manifest to work towards.
+    pub async fn planned(&self, app: &AppName, environment: &EnvironmentName) -> Result<(EnvironmentRecord, Manifest), StoreError> {
+        let record = self.environment(app, environment).await?;
+        record.and_then(|record| record.planned.clone().map(|manifest| (record, manifest))).ok_or_else(|| {
+            StoreError::Missing(format!("{app}/{environment} has no manifest; upload it as apps/{app}/{environment}/shipway.yaml"))
+        })
+    }
+
+    /// A component's state; the empty one where nothing is known of it.
+    pub async fn component(&self, app: &AppName, environment: &EnvironmentName, component: &Component) -> Result<ComponentState, StoreError> {
+        Ok(self.get(&Key::component(app, environment, component)).await?.unwrap_or_default())
+    }
+
+    /// A release's record, if it has one.
+    pub async fn release(&self, app: &AppName, environment: &EnvironmentName, release: &ReleaseId) -> Result<Option<ReleaseRecord>, StoreError> {
+        self.get(&Key::release(app, environment, release)).await
+    }
+
+    /// The releases of an environment, the oldest first.
+    pub async fn releases(&self, app: &AppName, environment: &EnvironmentName) -> Result<Vec<ReleaseRecord>, StoreError> {
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("pk = :pk AND begins_with(sk, :release)")
+            .expression_attribute_values(":pk", AttributeValue::S(format!("{app}/{environment}")))
+            .expression_attribute_values(":release", AttributeValue::S("release#".to_owned()))
+            .into_paginator()
+            .items()
+            .send();
+        let mut releases = Vec::new();
+        while let Some(item) = pages.next().await {
+            releases.push(read_item(item.map_err(AwsError::of("dynamodb:Query"))?)?);
+        }
+        Ok(releases)
+    }
+
+    /// The services that pushes to a repository are for.
+    pub async fn routes(&self, repository: &RepositoryName) -> Result<Vec<Route>, StoreError> {
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", AttributeValue::S(Key::route(repository, "").pk))
+            .into_paginator()
+            .items()
+            .send();
+        let mut routes = Vec::new();
+        while let Some(item) = pages.next().await {
+            routes.push(read_item(item.map_err(AwsError::of("dynamodb:Query"))?)?);
+        }
+        Ok(routes)
+    }
+
+    /// Writes a component's new state, refused as [`StoreError::Changed`] when it is no longer `old`.
+    pub async fn put_component(
+        &self,
+        app: &AppName,
+        environment: &EnvironmentName,
+        component: &Component,
+        old: &ComponentState,
+        new: &ComponentState,
+    ) -> Result<(), StoreError> {
+        let put = self.component_put(app, environment, component, old, new)?;
+        self.transact(vec![put]).await.map_err(|refused| refused.or(|_| StoreError::Changed))
+    }
+
+    /// Gives a run its claim and opens its record, in one step. A manifest to provision by is written down with it.
+    pub async fn begin(
+        &self,
+        run: &Run,
+        old: &ComponentState,
+        new: &ComponentState,
+        record: &ReleaseRecord,
+        planned: Option<&Manifest>,
+    ) -> Result<(), StoreError> {
+        let mut writes = vec![self.component_put(&run.app, &run.environment, &run.component, old, new)?];
+        let key = Key::release(&run.app, &run.environment, &run.release);
+        if self.get::<ReleaseRecord>(&key).await?.is_none() {
+            let put = Put::builder().table_name(&self.table).set_item(Some(write_item(&key, record)?));
+            writes.push(TransactWriteItem::builder().put(built(put.condition_expression("attribute_not_exists(pk)").build())?).build());
+        }
+        if let Some(manifest) = planned {
+            writes.push(self.set(&Key::environment(&run.app, &run.environment), "planned", manifest)?);
+        }
+        self.transact(writes).await.map_err(|refused| refused.or(|_| StoreError::Changed))
+    }
+
+    /// Opens and closes in one step the record of a release that never held a claim: refused, or superseded before it began.
+    pub async fn record_ended(&self, record: &ReleaseRecord) -> Result<(), StoreError> {
+        let key = Key::release(&record.app, &record.environment, &record.release);
+        let put = Put::builder().table_name(&self.table).set_item(Some(write_item(&key, record)?)).build();
+        self.transact(vec![TransactWriteItem::builder().put(built(put)?).build()])
+            .await
+            .map_err(|refused| refused.or(|_| StoreError::Changed))
+    }
+
+    /// Ends a run: the component's new state and the record, in one step. When a platform went live, its manifest becomes the
+    /// one that rollouts and publications go by, and its repositories' pushes find their way.
+    pub async fn end(
+        &self,
+        run: &Run,
+        old: &ComponentState,
+        new: &ComponentState,
+        record: &ReleaseRecord,
+        applied: Option<(&Manifest, &[(RepositoryName, Route)])>,
+    ) -> Result<(), StoreError> {
+        let mut writes = vec![self.component_put(&run.app, &run.environment, &run.component, old, new)?];
+        writes.push(self.ending(record)?);
+        if let Some((manifest, routes)) = applied {
+            writes.push(self.set(&Key::environment(&run.app, &run.environment), "applied", manifest)?);
+            for (repository, route) in routes {
+                let key = Key::route(repository, &format!("{}/{}/{}", route.app, route.environment, route.service));
+                let put = Put::builder().table_name(&self.table).set_item(Some(write_item(&key, route)?)).build();
+                writes.push(TransactWriteItem::builder().put(built(put)?).build());
+            }
+        }
+        self.transact(writes).await.map_err(|refused| refused.or(|_| StoreError::Changed))
+    }
+
+    /// Closes the record of a run that lost its claim: its own record is all it may still write.
+    pub async fn end_superseded(&self, record: &ReleaseRecord) -> Result<(), StoreError> {
+        let ending = self.ending(record)?;
+        self.transact(vec![ending]).await.map_err(|refused| refused.or(|_| StoreError::Changed))
+    }
+
+    /// Removes the routes of services that are no longer in the manifest.
+    pub async fn remove_routes(&self, routes: &[(RepositoryName, Route)]) -> Result<(), StoreError> {
+        for (repository, route) in routes {
+            let key = Key::route(repository, &format!("{}/{}/{}", route.app, route.environment, route.service));
+            self.client
+                .delete_item()
+                .table_name(&self.table)
+                .set_key(Some(key.attributes()))
+                .send()
+                .await
+                .map_err(AwsError::of("dynamodb:DeleteItem"))?;
+        }
+        Ok(())
+    }
+
+    /// Renews a run's claim. Called at the start of each pass: a run that lost its claim ends there.
+    pub async fn renew(&self, run: &Run, now: Timestamp) -> Result<(), StoreError> {
+        self.run_write(run, now, Vec::new()).await
+    }
+
+    /// Renews the claim and keeps newer releases from taking it: what starts now must not be stopped half way.
+    pub async fn commit(&self, run: &Run, now: Timestamp) -> Result<(), StoreError> {
+        let renewal = self.renewal(run, now, ", claim.committed = :true")
+            .expression_attribute_values(":true", AttributeValue::Bool(true));
+        self.fenced(run, renewal, Vec::new()).await
+    }
+
+    /// Writes down that this run began to write where a half-done run leaves traces.
+    pub async fn mark_unfinished(&self, run: &Run, now: Timestamp) -> Result<(), StoreError> {
+        let state = self.component(&run.app, &run.environment, &run.component).await?;
+        if state.unfinished.contains(&run.release) {
+            return self.renew(run, now).await;
+        }
+        let renewal = self.renewal(run, now, ", unfinished = list_append(if_not_exists(unfinished, :none), :me)")
+            .expression_attribute_values(":none", AttributeValue::L(Vec::new()))
+            .expression_attribute_values(":me", AttributeValue::L(vec![AttributeValue::S(run.release.to_string())]));
+        self.fenced(run, renewal, Vec::new()).await
+    }
+
+    /// Appends a step to the release's story.
+    pub async fn step(&self, run: &Run, step: Step) -> Result<(), StoreError> {
+        let at = step.at;
+        let write = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(Key::release(&run.app, &run.environment, &run.release).attributes()))
+            .update_expression("SET steps = list_append(if_not_exists(steps, :none), :step)")
+            .expression_attribute_values(":none", AttributeValue::L(Vec::new()))
+            .expression_attribute_values(":step", AttributeValue::L(vec![value(&step)?]))
+            .build();
+        self.run_write(run, at, vec![TransactWriteItem::builder().update(built(write)?).build()]).await
+    }
+
+    /// What this release's function wrote down on an earlier pass under this name.
+    pub async fn progress<T: DeserializeOwned>(&self, run: &Run, name: &'static str) -> Result<Option<T>, StoreError> {
+        let key = Key::release(&run.app, &run.environment, &run.release);
+        let Some(mut item) = self.item(&key).await? else { return Ok(None) };
+        item.remove(&progress_attribute(name))
+            .map(|value| serde_dynamo::from_attribute_value(value).map_err(|error| unreadable(&key, &error)))
+            .transpose()
+    }
+
+    /// Writes down for a later pass how far this release is.
+    pub async fn save_progress<T: Serialize>(&self, run: &Run, name: &'static str, progress: &T, now: Timestamp) -> Result<(), StoreError> {
+        let write = self.set(&Key::release(&run.app, &run.environment, &run.release), &progress_attribute(name), progress)?;
+        self.run_write(run, now, vec![write]).await
+    }
+
+    /// Writes down what provision-network made or found.
+    pub async fn set_network(&self, run: &Run, network: &NetworkOutputs, now: Timestamp) -> Result<(), StoreError> {
+        let write = self.set(&Key::environment(&run.app, &run.environment), "network", network)?;
+        self.run_write(run, now, vec![write]).await
+    }
+
+    /// Writes down what provision-platform made.
+    pub async fn set_platform(&self, run: &Run, platform: &PlatformOutputs, now: Timestamp) -> Result<(), StoreError> {
+        let write = self.set(&Key::environment(&run.app, &run.environment), "platform", platform)?;
+        self.run_write(run, now, vec![write]).await
+    }
+
+    /// One transaction that renews the run's claim and does `writes`, or does nothing.
+    async fn run_write(&self, run: &Run, now: Timestamp, writes: Vec<TransactWriteItem>) -> Result<(), StoreError> {
+        let renewal = self.renewal(run, now, "");
+        self.fenced(run, renewal, writes).await
+    }
+
+    fn renewal(&self, run: &Run, now: Timestamp, also: &str) -> aws_sdk_dynamodb::types::builders::UpdateBuilder {
+        Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(Key::component(&run.app, &run.environment, &run.component).attributes()))
+            .update_expression(format!("SET claim.#until = :until{also} ADD revision :one"))
+            .condition_expression("claim.#release = :release AND claim.fence = :fence")
+            .expression_attribute_names("#until", "until")
+            .expression_attribute_names("#release", "release")
+            .expression_attribute_values(":until", AttributeValue::S(until(now).to_string()))
+            .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
+            .expression_attribute_values(":release", AttributeValue::S(run.release.to_string()))
+            .expression_attribute_values(":fence", AttributeValue::N(run.fence.to_string()))
+    }
+
+    async fn fenced(
+        &self,
+        run: &Run,
+        renewal: aws_sdk_dynamodb::types::builders::UpdateBuilder,
+        writes: Vec<TransactWriteItem>,
+    ) -> Result<(), StoreError> {
+        let renewal = TransactWriteItem::builder().update(built(renewal.build())?).build();
+        let writes = std::iter::once(renewal).chain(writes).collect();
+        self.transact(writes).await.map_err(|refused| {
+            refused.or(|index| match index {
+                0 => StoreError::Superseded {
+                    app: run.app.clone(),
+                    environment: run.environment.clone(),
+                    component: run.component.clone(),
+                },
+                _ => StoreError::Changed,
+            })
+        })
+    }
+
+    fn component_put(
+        &self,
+        app: &AppName,
+        environment: &EnvironmentName,
+        component: &Component,
+        old: &ComponentState,
+        new: &ComponentState,
+    ) -> Result<TransactWriteItem, StoreError> {
+        let next = ComponentState { revision: old.revision + 1, ..new.clone() };
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(write_item(&Key::component(app, environment, component), &next)?));
+        let put = if old.revision == 0 {
+            put.condition_expression("attribute_not_exists(pk)")
+        } else {
+            put.condition_expression("revision = :old")
+                .expression_attribute_values(":old", AttributeValue::N(old.revision.to_string()))
+        };
+        Ok(TransactWriteItem::builder().put(built(put.build())?).build())
+    }
+
+    /// The end of a release's record: outcome, reason, time. Its steps and progress stay as the run wrote them.
+    fn ending(&self, record: &ReleaseRecord) -> Result<TransactWriteItem, StoreError> {
+        let write = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(Key::release(&record.app, &record.environment, &record.release).attributes()))
+            .update_expression("SET outcome = :outcome, #reason = :reason, ended_at = :at")
+            .expression_attribute_names("#reason", "reason")
+            .expression_attribute_values(":outcome", value(&record.outcome)?)
+            .expression_attribute_values(":reason", value(&record.reason)?)
+            .expression_attribute_values(":at", value(&record.ended_at)?)
+            .build();
+        Ok(TransactWriteItem::builder().update(built(write)?).build())
+    }
+
+    fn set<T: Serialize>(&self, key: &Key, attribute: &str, content: &T) -> Result<TransactWriteItem, StoreError> {
+        let write = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(key.attributes()))
+            .update_expression("SET #attribute = :content")
+            .expression_attribute_names("#attribute", attribute)
+            .expression_attribute_values(":content", value(content)?)
+            .build();
+        Ok(TransactWriteItem::builder().update(built(write)?).build())
+    }
+
+    async fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, StoreError> {
+        self.item(key).await?.map(read_item).transpose()
+    }
+
+    async fn item(&self, key: &Key) -> Result<Option<Item>, StoreError> {
+        let output = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(key.attributes()))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(AwsError::of("dynamodb:GetItem"))?;
+        Ok(output.item)
+    }
+
+    async fn transact(&self, writes: Vec<TransactWriteItem>) -> Result<(), Refused> {
+        let sent = self.client.transact_write_items().set_transact_items(Some(writes)).send().await;
+        sent.map(|_| ()).map_err(|error| {
+            if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() {
+                let reasons = cancelled.cancellation_reasons();
+                let failed = reasons.iter().position(|reason| reason.code() == Some("ConditionalCheckFailed"));
+                if let Some(index) = failed {
+                    return Refused::Condition(index);
+                }
+                // Another transaction held one of the items: the same write a moment later goes through.
+                if reasons.iter().any(|reason| reason.code() == Some("TransactionConflict")) {
+                    return Refused::Other(StoreError::Changed);
+                }
+            }
+            Refused::Other(AwsError::of("dynamodb:TransactWriteItems")(error).into())
+        })
+    }
+}
+
+type Item = HashMap<String, AttributeValue>;
+
+/// A transaction that did nothing: because the condition of its n-th write did not hold, or for another reason.
+enum Refused {
+    Condition(usize),
+    Other(StoreError),
+}
+
+impl Refused {
+    fn or(self, condition: impl FnOnce(usize) -> StoreError) -> StoreError {
+        match self {
+            Refused::Condition(index) => condition(index),
+            Refused::Other(error) => error,
+        }
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Refused {
+        Refused::Other(error)
+    }
+}
+
+fn progress_attribute(name: &str) -> String {
+    format!("progress_{name}")
+}
+
+fn unreadable(key: &Key, error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Unreadable { pk: key.pk.clone(), sk: key.sk.clone(), message: error.to_string() }
+}
+
+fn read_item<T: DeserializeOwned>(item: Item) -> Result<T, StoreError> {
+    let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).cloned().unwrap_or_default();
+    let key = Key { pk: text("pk"), sk: text("sk") };
+    serde_dynamo::from_item(item).map_err(|error| unreadable(&key, &error))
+}
+
+fn write_item<T: Serialize>(key: &Key, content: &T) -> Result<Item, StoreError> {
+    let mut item: Item = serde_dynamo::to_item(content).map_err(|error| unreadable(key, &error))?;
+    item.extend(key.attributes());
+    Ok(item)
+}
+
+fn value<T: Serialize>(content: &T) -> Result<AttributeValue, StoreError> {
+    serde_dynamo::to_attribute_value(content).map_err(|error| StoreError::Missing(format!("a value could not be written: {error}")))
+}
+
+fn built<T>(result: Result<T, aws_sdk_dynamodb::error::BuildError>) -> Result<T, StoreError> {
+    result.map_err(|error| StoreError::Missing(format!("a request could not be built: {error}")))
+}

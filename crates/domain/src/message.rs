@@ -1,0 +1,164 @@
+//! What the machines pass between the functions. Small, complete, repeatable: ids and artifacts, never a secret.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    name::{AppName, Component, EnvironmentName, ReleaseId},
+    release::{Artifact, Outcome},
+};
+
+/// The input of every machine: what should be live where. The same input in a new execution converges.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseInput {
+    /// The app.
+    pub app: AppName,
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// What of it.
+    pub component: Component,
+    /// What should be live.
+    pub artifact: Artifact,
+}
+
+/// A release under way, as each function gets it: who may write, and what for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The app.
+    pub app: AppName,
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// What of it.
+    pub component: Component,
+    /// What should be live.
+    pub artifact: Artifact,
+    /// The release.
+    pub release: ReleaseId,
+    /// The fencing number of its claim.
+    pub fence: u64,
+}
+
+/// The input of a function that makes one pass over a release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassInput<A> {
+    /// The release.
+    pub run: Run,
+    /// What to do, where a function can do more than one thing.
+    pub action: A,
+}
+
+/// The answer of one pass: the machine waits and calls again, or goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "status")]
+pub enum Pass<T> {
+    /// Not there yet.
+    Again {
+        /// How long to wait before the next pass.
+        seconds: u32,
+        /// What is waited for, for the person who reads the execution.
+        note: String,
+    },
+    /// Done.
+    Done(T),
+}
+
+/// The end of work that has nothing to say but how it went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// What was done, in one sentence.
+    pub note: String,
+}
+
+/// The end of work that decides the release's outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// How it went.
+    pub outcome: Outcome,
+    /// Why, in one sentence.
+    pub reason: String,
+}
+
+/// What record-release is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "action")]
+pub enum RecordRequest {
+    /// May this execution change its component?
+    Begin {
+        /// The execution that asks.
+        execution: Execution,
+        /// Its input, as it came: a person may have typed it.
+        input: serde_json::Value,
+    },
+    /// The release ended.
+    End {
+        /// The release.
+        run: Run,
+        /// How.
+        result: Ending,
+    },
+}
+
+/// How a machine ended a release: by a verdict, or by an error it caught.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Ending {
+    /// A function decided.
+    Verdict(Verdict),
+    /// A state failed. The names are Step Functions' own.
+    Error {
+        /// The error's public name.
+        #[serde(rename = "Error")]
+        error: String,
+        /// Its message: from a function, JSON with `errorMessage` in it.
+        #[serde(rename = "Cause", default)]
+        cause: String,
+    },
+}
+
+/// The execution that a release is, from the machine's context object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Execution {
+    /// Its ARN.
+    pub arn: String,
+    /// Its name.
+    pub name: String,
+    /// When it started.
+    pub started_at: Timestamp,
+}
+
+/// record-release's answer to [`RecordRequest::Begin`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "next")]
+pub enum Begun {
+    /// Go on.
+    Go {
+        /// The release, with its claim.
+        run: Run,
+        /// Whether a migration comes before the rollout.
+        migrate: bool,
+    },
+    /// Another release must end first.
+    Wait {
+        /// How long to wait before asking again.
+        seconds: u32,
+        /// Whom it waits for.
+        note: String,
+    },
+    /// There is nothing to do.
+    End(Ended),
+}
+
+/// How a release ended, for the machine's last states and for its output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The release.
+    pub release: ReleaseId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// What serves now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<Artifact>,
+}

@@ -1,0 +1,544 @@
+//! What to do next about each stack, from what is wanted and what CloudFormation shows.
+
+use std::{collections::BTreeMap, fmt};
+
+use super::{Concern, INPUTS_TAG, Operation, StackName, Value, WantedStack};
+use crate::{failure::Failure, name::ReleaseId};
+
+/// The stacks that are there, by name.
+pub type Observed = BTreeMap<StackName, ObservedStack>;
+
+/// A stack as CloudFormation shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedStack {
+    /// Its id: a name can be another stack's later, an id never.
+    pub id: String,
+    /// Its status.
+    pub status: StackStatus,
+    /// Its parameters.
+    pub parameters: BTreeMap<String, String>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// Its outputs.
+    pub outputs: BTreeMap<String, String>,
+    /// Its last operation, where the status makes one ask for it.
+    pub operation: Option<Operation>,
+}
+
+macro_rules! statuses {
+    ($($name:ident = $text:literal),* $(,)?) => {
+        /// Every status that a stack can have.
+        /// <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html>
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "they are CloudFormation's own words")]
+        pub enum StackStatus {
+            $($name,)*
+            /// One that CloudFormation has and this version of Shipway does not know.
+            Other(String),
+        }
+
+        impl From<&str> for StackStatus {
+            fn from(text: &str) -> StackStatus {
+                match text {
+                    $($text => StackStatus::$name,)*
+                    other => StackStatus::Other(other.to_owned()),
+                }
+            }
+        }
+
+        impl fmt::Display for StackStatus {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    $(StackStatus::$name => $text,)*
+                    StackStatus::Other(text) => text,
+                })
+            }
+        }
+
+        #[cfg(test)]
+        impl StackStatus {
+            /// All that are known.
+            pub(super) const KNOWN: &'static [StackStatus] = &[$(StackStatus::$name),*];
+        }
+    };
+}
+
+statuses! {
+    CreateInProgress = "CREATE_IN_PROGRESS",
+    CreateFailed = "CREATE_FAILED",
+    CreateComplete = "CREATE_COMPLETE",
+    RollbackInProgress = "ROLLBACK_IN_PROGRESS",
+    RollbackFailed = "ROLLBACK_FAILED",
+    RollbackComplete = "ROLLBACK_COMPLETE",
+    DeleteInProgress = "DELETE_IN_PROGRESS",
+    DeleteFailed = "DELETE_FAILED",
+    DeleteComplete = "DELETE_COMPLETE",
+    UpdateInProgress = "UPDATE_IN_PROGRESS",
+    UpdateCompleteCleanupInProgress = "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS",
+    UpdateComplete = "UPDATE_COMPLETE",
+    UpdateFailed = "UPDATE_FAILED",
+    UpdateRollbackInProgress = "UPDATE_ROLLBACK_IN_PROGRESS",
+    UpdateRollbackFailed = "UPDATE_ROLLBACK_FAILED",
+    UpdateRollbackCompleteCleanupInProgress = "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS",
+    UpdateRollbackComplete = "UPDATE_ROLLBACK_COMPLETE",
+    ReviewInProgress = "REVIEW_IN_PROGRESS",
+    ImportInProgress = "IMPORT_IN_PROGRESS",
+    ImportComplete = "IMPORT_COMPLETE",
+    ImportRollbackInProgress = "IMPORT_ROLLBACK_IN_PROGRESS",
+    ImportRollbackFailed = "IMPORT_ROLLBACK_FAILED",
+    ImportRollbackComplete = "IMPORT_ROLLBACK_COMPLETE",
+}
+
+/// What a status means for what may be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// There is no such stack.
+    Absent,
+    /// It moves by itself; nothing may be done.
+    Moving,
+    /// It stands as it was last asked for.
+    Settled,
+    /// It stands as it was before the last update, which failed.
+    RolledBack,
+    /// It was never finished; nothing stands on it.
+    NeverFinished,
+    /// A change set proposed it; there is nothing in it.
+    Proposed,
+    /// Only a person can say how it goes on.
+    Stuck(&'static str),
+}
+
+impl StackStatus {
+    fn phase(&self) -> Phase {
+        match self {
+            StackStatus::DeleteComplete => Phase::Absent,
+            StackStatus::CreateInProgress
+            | StackStatus::RollbackInProgress
+            | StackStatus::DeleteInProgress
+            | StackStatus::UpdateInProgress
+            | StackStatus::UpdateCompleteCleanupInProgress
+            | StackStatus::UpdateRollbackInProgress
+            | StackStatus::UpdateRollbackCompleteCleanupInProgress
+            | StackStatus::ImportInProgress
+            | StackStatus::ImportRollbackInProgress => Phase::Moving,
+            StackStatus::CreateComplete | StackStatus::UpdateComplete | StackStatus::ImportComplete => Phase::Settled,
+            StackStatus::UpdateRollbackComplete | StackStatus::ImportRollbackComplete => Phase::RolledBack,
+            StackStatus::CreateFailed | StackStatus::RollbackFailed | StackStatus::RollbackComplete => {
+                Phase::NeverFinished
+            }
+            StackStatus::ReviewInProgress => Phase::Proposed,
+            StackStatus::UpdateRollbackFailed => Phase::Stuck(
+                "put right what its events name, then continue its rollback (`aws cloudformation continue-update-rollback`)",
+            ),
+            StackStatus::UpdateFailed => Phase::Stuck("roll it back (`aws cloudformation rollback-stack`)"),
+            StackStatus::DeleteFailed => {
+                Phase::Stuck("remove what its events name as undeletable, then delete it again")
+            }
+            StackStatus::ImportRollbackFailed => Phase::Stuck("continue the rollback of its import in the console"),
+            StackStatus::Other(text) if text.ends_with("_IN_PROGRESS") => Phase::Moving,
+            StackStatus::Other(_) => {
+                Phase::Stuck("look it up in the console; this version of Shipway does not know its state")
+            }
+        }
+    }
+
+    /// Whether one must know the last operation to tell what this status is the result of.
+    pub fn asks_for_operation(&self) -> bool {
+        match self.phase() {
+            Phase::RolledBack | Phase::NeverFinished | Phase::Stuck(_) => true,
+            Phase::Absent | Phase::Moving | Phase::Settled | Phase::Proposed => false,
+        }
+    }
+}
+
+/// The content of a create or an update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Apply {
+    /// The template.
+    pub template: &'static str,
+    /// The parameters.
+    pub parameters: BTreeMap<&'static str, String>,
+    /// The tags.
+    pub tags: BTreeMap<&'static str, String>,
+    /// The request's token: the same for the same release and inputs, so that a repeated request starts nothing twice, and the
+    /// stack's events say whose attempt failed.
+    pub token: String,
+}
+
+/// What to do next about a stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Make it.
+    Create(Apply),
+    /// Change it.
+    Update(Apply),
+    /// Remove what an earlier, failed creation left, so that it can be made.
+    Delete {
+        /// The stack's id.
+        id: String,
+        /// The request's token.
+        token: String,
+    },
+    /// Look again later: it moves.
+    Wait(StackStatus),
+    /// Nothing: it is what it should be.
+    InSync,
+    /// Nothing yet: it stands on something that is not there yet.
+    Blocked(Blocker),
+    /// Nothing: it needs a person.
+    Halted(Trouble),
+}
+
+/// What a stack waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Blocker {
+    /// The network.
+    Network,
+    /// Other stacks.
+    Stacks(Vec<StackName>),
+}
+
+/// Why a stack needs a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// This release tried, and it did not hold.
+    Failed {
+        /// The status that came of it.
+        status: StackStatus,
+        /// Why.
+        why: String,
+    },
+    /// It is in a state that only a person can end.
+    Stuck {
+        /// The state.
+        status: StackStatus,
+        /// Why, where that is known.
+        why: Option<String>,
+        /// The way out.
+        way_out: &'static str,
+    },
+    /// A stack of this name is there and is not ours.
+    Foreign {
+        /// The tag that says so.
+        tag: &'static str,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        found: Option<String>,
+    },
+    /// It stands, but an output is not there that another stack needs.
+    Incomplete {
+        /// The output.
+        key: &'static str,
+    },
+}
+
+impl Trouble {
+    /// The public name.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Trouble::Failed { why, .. } => failure_of(why),
+            Trouble::Stuck { .. } | Trouble::Foreign { .. } => Failure::Conflict,
+            Trouble::Incomplete { .. } => Failure::Bug,
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Failed { status, why } => {
+                let what = match status.phase() {
+                    Phase::RolledBack => "could not be changed and is what it was before",
+                    _ => "could not be made",
+                };
+                write!(f, "{what}: {why}")?;
+                if why.contains("already exists") {
+                    f.write_str("; Shipway changes nothing that it did not make: remove or rename that, or give ours another name")?;
+                } else if why.contains("Priority") && why.contains("in use") {
+                    f.write_str(
+                        "; the stack of a service that the manifest no longer names may hold it: delete that stack",
+                    )?;
+                }
+                Ok(())
+            }
+            Trouble::Stuck { status, why, way_out } => {
+                write!(f, "is {status}")?;
+                if let Some(why) = why {
+                    write!(f, " because of {why}")?;
+                }
+                write!(f, "; {way_out}")
+            }
+            Trouble::Foreign { tag, expected, found } => {
+                let found = found.as_deref().unwrap_or("no such tag");
+                write!(
+                    f,
+                    "is there already, but its tag {tag} is not {expected} ({found}); delete it or give the app another name"
+                )
+            }
+            Trouble::Incomplete { key } => {
+                write!(f, "has no output {key}; deploy Shipway again, its blueprints are not its own")
+            }
+        }
+    }
+}
+
+/// The public name for the reason that a resource failed. Resource handlers end theirs with an error code of a fixed set; older
+/// ones give the service's own message.
+/// <https://docs.aws.amazon.com/cloudformation-cli/latest/userguide/resource-type-test-contract-errors.html>
+fn failure_of(why: &str) -> Failure {
+    let code =
+        why.split("HandlerErrorCode: ").nth(1).map(|rest| rest.split([')', ',']).next().unwrap_or_default().trim());
+    match code {
+        Some("AccessDenied" | "InvalidCredentials" | "UnauthorizedTaggingOperation") => return Failure::Denied,
+        Some("ServiceLimitExceeded") => return Failure::Quota,
+        Some("NotStabilized" | "ServiceTimeout") => return Failure::Timeout,
+        Some("AlreadyExists" | "ResourceConflict" | "NotUpdatable") => return Failure::Conflict,
+        _ => {}
+    }
+    let why = why.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
+    if says(&["not authorized", "accessdenied", "access denied", "unauthorizedoperation"]) {
+        Failure::Denied
+    } else if says(&["limitexceeded", "limit exceeded", "quota", "toomany", "too many", "maximum number"]) {
+        Failure::Quota
+    } else if says(&["time exceeded", "timed out", "did not stabilize"]) {
+        Failure::Timeout
+    } else {
+        Failure::Conflict
+    }
+}
+
+/// A stack and what to do next about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// The stack.
+    pub stack: StackName,
+    /// What it is for.
+    pub concern: Concern,
+    /// What to do.
+    pub next: Next,
+}
+
+/// What to do next about all stacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan(pub Vec<Planned>);
+
+impl Plan {
+    /// Whether all is as it should be.
+    pub fn is_done(&self) -> bool {
+        self.0.iter().all(|planned| planned.next == Next::InSync)
+    }
+
+    /// Whether another pass can get further than this one.
+    pub fn goes_on(&self) -> bool {
+        self.0.iter().any(Planned::goes_on)
+    }
+
+    /// What needs a person.
+    pub fn troubles(&self) -> impl Iterator<Item = (&StackName, &Trouble)> {
+        self.0.iter().filter_map(|planned| match &planned.next {
+            Next::Halted(trouble) => Some((&planned.stack, trouble)),
+            _ => None,
+        })
+    }
+
+    /// How long to wait before the next pass: as long as the quickest of what moves takes at least, by the order of seconds or
+    /// of minutes that its resources need.
+    pub fn seconds(&self) -> u32 {
+        let moving = self.0.iter().filter(|planned| planned.goes_on());
+        let seconds = moving.map(|planned| match planned.concern {
+            Concern::Repository | Concern::Cluster | Concern::Service => 5,
+            Concern::LoadBalancer => 10,
+            Concern::Site => 15,
+        });
+        seconds.min().unwrap_or(5)
+    }
+
+    /// What is waited for, in one line.
+    pub fn note(&self) -> String {
+        let mut parts = Vec::new();
+        let mut blocked = 0;
+        for planned in &self.0 {
+            let stack = &planned.stack;
+            match &planned.next {
+                Next::Create(_) => parts.push(format!("creates {stack}")),
+                Next::Update(_) => parts.push(format!("updates {stack}")),
+                Next::Delete { .. } => parts.push(format!("clears {stack}")),
+                Next::Wait(status) => parts.push(format!("{stack} is {status}")),
+                Next::Blocked(_) => blocked += 1,
+                Next::InSync => {}
+                Next::Halted(_) => parts.push(format!("{stack} needs a person")),
+            }
+        }
+        if blocked > 0 {
+            parts.push(format!("{blocked} more stand on these"));
+        }
+        parts.join(", ")
+    }
+}
+
+impl Planned {
+    fn goes_on(&self) -> bool {
+        match &self.next {
+            Next::Create(_) | Next::Update(_) | Next::Delete { .. } | Next::Wait(_) => true,
+            Next::InSync | Next::Blocked(_) | Next::Halted(_) => false,
+        }
+    }
+
+    /// What is done about it now, for the release's story; nothing where nothing is done.
+    pub fn story(&self) -> Option<String> {
+        let stack = &self.stack;
+        match &self.next {
+            Next::Create(_) => Some(format!("creates the stack {stack}")),
+            Next::Update(_) => Some(format!("updates the stack {stack}")),
+            Next::Delete { .. } => Some(format!("clears the stack {stack}, whose creation failed earlier")),
+            Next::Wait(_) | Next::InSync | Next::Blocked(_) | Next::Halted(_) => None,
+        }
+    }
+}
+
+/// Decides what to do next about each stack. `wanted` names each stack after those it stands on.
+pub fn next_actions(wanted: &[WantedStack], observed: &Observed, release: &ReleaseId) -> Plan {
+    let mut plan: Vec<Planned> = Vec::new();
+    for stack in wanted {
+        let in_sync =
+            |name: &StackName| plan.iter().any(|planned| planned.stack == *name && planned.next == Next::InSync);
+        let next = match resolve(stack, observed, in_sync) {
+            Resolved::Blocked(blocker) => Next::Blocked(blocker),
+            Resolved::Missing { stack: other, key } => {
+                if let Some(planned) = plan.iter_mut().find(|planned| planned.stack == other) {
+                    planned.next = Next::Halted(Trouble::Incomplete { key });
+                }
+                Next::Blocked(Blocker::Stacks(vec![other]))
+            }
+            Resolved::Parameters(parameters) => next_action(stack, parameters, observed.get(&stack.name), release),
+        };
+        plan.push(Planned { stack: stack.name.clone(), concern: stack.concern, next });
+    }
+    Plan(plan)
+}
+
+enum Resolved {
+    Parameters(BTreeMap<&'static str, String>),
+    Blocked(Blocker),
+    Missing { stack: StackName, key: &'static str },
+}
+
+fn resolve(stack: &WantedStack, observed: &Observed, in_sync: impl Fn(&StackName) -> bool) -> Resolved {
+    let mut parameters = BTreeMap::new();
+    let mut blockers = Vec::new();
+    for (key, value) in &stack.parameters {
+        let value = match value {
+            Value::Text(text) => text.clone(),
+            Value::OfNetwork => return Resolved::Blocked(Blocker::Network),
+            Value::Output { stack: other, .. } if !in_sync(other) => {
+                blockers.push(other.clone());
+                continue;
+            }
+            Value::Output { stack: other, key } => {
+                match observed.get(other).and_then(|other| other.outputs.get(*key)) {
+                    Some(value) => value.clone(),
+                    None => return Resolved::Missing { stack: other.clone(), key },
+                }
+            }
+        };
+        parameters.insert(*key, value);
+    }
+    blockers.dedup();
+    if blockers.is_empty() { Resolved::Parameters(parameters) } else { Resolved::Blocked(Blocker::Stacks(blockers)) }
+}
+
+fn next_action(
+    wanted: &WantedStack,
+    parameters: BTreeMap<&'static str, String>,
+    observed: Option<&ObservedStack>,
+    release: &ReleaseId,
+) -> Next {
+    let inputs = wanted.inputs(&parameters);
+    let token = format!("shipway-{release}-{inputs}");
+    let mut tags = wanted.tags.clone();
+    tags.insert(INPUTS_TAG, inputs);
+    let apply = Apply { template: wanted.template, parameters, tags, token };
+
+    let Some(observed) = observed else { return Next::Create(apply) };
+    let phase = observed.status.phase();
+    let foreign = wanted.tags.iter().find(|(key, value)| observed.tags.get(**key) != Some(*value));
+    if let Some((tag, expected)) = foreign
+        && !matches!(phase, Phase::Absent | Phase::Proposed)
+    {
+        let found = observed.tags.get(*tag).cloned();
+        return Next::Halted(Trouble::Foreign { tag, expected: expected.clone(), found });
+    }
+    let operation = observed.operation.as_ref();
+    let why = || operation.and_then(|operation| operation.failure.as_ref()).map(ToString::to_string);
+    let ours = operation.and_then(|operation| operation.token.as_ref()) == Some(&apply.token);
+    let clear = |what: &str| Next::Delete { id: observed.id.clone(), token: format!("{}-{what}", apply.token) };
+    match phase {
+        Phase::Absent => Next::Create(apply),
+        Phase::Moving => Next::Wait(observed.status.clone()),
+        Phase::Settled if observed.is(&apply) => Next::InSync,
+        Phase::Settled => Next::Update(apply),
+        Phase::RolledBack | Phase::NeverFinished if ours => Next::Halted(Trouble::Failed {
+            status: observed.status.clone(),
+            why: why().unwrap_or_else(|| "its events do not say why".to_owned()),
+        }),
+        // Whether a rollback takes the tags back is not documented, so the tag is not believed here: an update that finds nothing
+        // to change is answered so.
+        Phase::RolledBack => Next::Update(apply),
+        Phase::NeverFinished => clear("clear"),
+        Phase::Proposed => clear("withdraw"),
+        Phase::Stuck(way_out) => Next::Halted(Trouble::Stuck { status: observed.status.clone(), why: why(), way_out }),
+    }
+}
+
+impl ObservedStack {
+    /// Whether it was made of exactly this.
+    fn is(&self, apply: &Apply) -> bool {
+        let tags = apply.tags.iter().all(|(key, value)| self.tags.get(*key) == Some(value));
+        tags && apply.parameters.iter().all(|(key, value)| self.parameters.get(*key) == Some(value))
+    }
+
+    /// The stack as it is when CloudFormation answered an update with "nothing to change".
+    pub fn unchanged(&mut self, apply: &Apply) {
+        self.status = StackStatus::UpdateComplete;
+        self.tags.extend(apply.tags.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        self.parameters.extend(apply.parameters.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_reads_back_and_has_its_phase() {
+        assert_eq!(StackStatus::KNOWN.len(), 23);
+        for status in StackStatus::KNOWN {
+            assert_eq!(StackStatus::from(status.to_string().as_str()), *status);
+            let moving = status.to_string().ends_with("_IN_PROGRESS") && *status != StackStatus::ReviewInProgress;
+            assert_eq!(status.phase() == Phase::Moving, moving, "{status}");
+        }
+        assert_eq!(StackStatus::from("NEW_IN_PROGRESS").phase(), Phase::Moving);
+        assert!(matches!(StackStatus::from("NEW_COMPLETE").phase(), Phase::Stuck(_)));
+    }
+
+    #[test]
+    fn reasons_get_their_public_name() {
+        let table = [
+            (
+                "R (T): Resource handler returned message: \"no\" (RequestToken: 1, HandlerErrorCode: AccessDenied)",
+                Failure::Denied,
+            ),
+            ("R (T): User: arn:aws:iam::1:x is not authorized to perform: iam:CreateRole", Failure::Denied),
+            ("R (T): … (RequestToken: 1, HandlerErrorCode: ServiceLimitExceeded)", Failure::Quota),
+            ("R (T): The maximum number of load balancers has been reached", Failure::Quota),
+            ("R (T): hello-api already exists in stack arn:…", Failure::Conflict),
+            ("R (T): … (RequestToken: 1, HandlerErrorCode: NotStabilized)", Failure::Timeout),
+            ("R (T): Priority '5' is currently in use", Failure::Conflict),
+        ];
+        for (why, failure) in table {
+            assert_eq!(failure_of(why), failure, "{why}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The order of the load balancer's rules: the more specific path first, whoever came when.
+//!
+//! A rule's priority is a function of its own path, so a new service moves no other's. Only among paths that are equally
+//! specific is there a choice, and there what stands keeps its place.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::PlanError;
+use crate::{manifest::Spec, name::ComponentName};
+
+/// The longest path pattern a listener rule takes. The manifest refuses longer ones.
+const MOST_CHARACTERS: u32 = 128;
+
+/// Places for each length of path: 128 × 390 is just below 50,000, the highest priority there is.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateRule.html>
+const PER_LENGTH: u32 = 390;
+
+/// Places for paths without a wildcard and for those with one star, among those of one length: more than the 100 rules that a
+/// load balancer has unless one asks for more. What is left goes to the rarer shapes.
+const PLAIN: u32 = 100;
+const ONE_STAR: u32 = 164;
+const RARE: u32 = 6;
+const RARE_SHAPES: u32 = (PER_LENGTH - PLAIN - ONE_STAR) / RARE;
+
+/// The priorities that are right for a path: any of them comes before those of every pattern that covers more.
+///
+/// If one pattern matches only what another matches too, its shortest match is at least as long; if equally long, it has at
+/// most as many `?`; if equally many, at most as many stars. So this order never puts the wider pattern first.
+fn places(path: &str) -> std::ops::Range<u32> {
+    let mut stars: u32 = 0;
+    let mut questions: u32 = 0;
+    let mut shortest: u32 = 0;
+    let mut previous = None;
+    for c in path.chars() {
+        match c {
+            '*' if previous == Some('*') => {}
+            '*' => stars += 1,
+            '?' => {
+                questions += 1;
+                shortest += 1;
+            }
+            _ => shortest += 1,
+        }
+        previous = Some(c);
+    }
+    let first = MOST_CHARACTERS.saturating_sub(shortest) * PER_LENGTH + 1;
+    match (questions, stars) {
+        (0, 0) => first..first + PLAIN,
+        (0, 1) => first + PLAIN..first + PLAIN + ONE_STAR,
+        // Without a `?` two to five stars, with one up to four, and so on: a rule takes no more than five wildcards.
+        (questions, stars) => {
+            let before: u32 = (1..questions.min(6)).map(|questions| 6 - questions).sum();
+            let shape =
+                if questions == 0 { stars.min(5) - 2 } else { 4 + before + stars.min(5u32.saturating_sub(questions)) };
+            let start = first + PLAIN + ONE_STAR + shape.min(RARE_SHAPES - 1) * RARE;
+            start..start + RARE
+        }
+    }
+}
+
+/// The priority of each service with `http`. `standing` says which path and priority a service has now.
+pub(super) fn of_services<'a>(
+    spec: &Spec,
+    standing: impl Fn(&ComponentName) -> Option<(&'a str, u32)>,
+) -> Result<BTreeMap<ComponentName, u32>, PlanError> {
+    let mut priorities = BTreeMap::new();
+    let mut taken = BTreeSet::new();
+    let with_http =
+        || spec.services.iter().filter_map(|(name, service)| service.http.as_ref().map(|http| (name, http)));
+    for (name, http) in with_http() {
+        if let Some((path, priority)) = standing(name)
+            && path == http.path
+            && places(path).contains(&priority)
+            && taken.insert(priority)
+        {
+            priorities.insert(name.clone(), priority);
+        }
+    }
+    // What another service's rule holds now is free only once that service's stack was updated.
+    taken.extend(with_http().filter_map(|(name, _)| standing(name)).map(|(_, priority)| priority));
+    for (name, http) in with_http() {
+        if priorities.contains_key(name) {
+            continue;
+        }
+        let places = places(&http.path);
+        let count = places.end - places.start;
+        let start = spread(&http.path) % count;
+        let free =
+            (0..count).map(|offset| places.start + (start + offset) % count).find(|place| !taken.contains(place));
+        let Some(priority) = free else {
+            return Err(PlanError::TooManyPaths { service: name.clone(), path: http.path.clone() });
+        };
+        taken.insert(priority);
+        priorities.insert(name.clone(), priority);
+    }
+    Ok(priorities)
+}
+
+fn spread(path: &str) -> u32 {
+    use sha2::Digest as _;
+    let hash = sha2::Sha256::digest(path.as_bytes());
+    u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_more_specific_path_comes_first() {
+        let table = [
+            ("/api/*", "/*"),
+            ("/api/health", "/api/*"),
+            ("/api", "/api*"),
+            ("/api/v?/users", "/api/*"),
+            ("/api", "/ap?"),
+            ("/a*b", "/a*b*"),
+            ("/a?", "/a?*"),
+            ("/??*", "/*"),
+            ("/a?*", "/??*"),
+        ];
+        for (narrow, wide) in table {
+            assert!(places(narrow).end <= places(wide).start, "{narrow} {wide}");
+        }
+    }
+
+    #[test]
+    fn all_priorities_are_possible() {
+        let longest = format!("/{}", "x".repeat(127));
+        for path in ["/", "/*", "/**", "/?????", "/?*?*?*?*?*", "/*a*b*c*d*e*", longest.as_str()] {
+            let places = places(path);
+            assert!(places.start >= 1 && places.end <= 50_001, "{path} {places:?}");
+        }
+    }
+
+    proptest! {
+        /// A pattern that matches everything of another's shortest and longer matches never stands before it.
+        #[test]
+        fn a_wider_pattern_never_comes_first(wide in "/[ab?*]{0,5}", steps in prop::collection::vec(0u8..4, 6)) {
+            // Narrow the pattern by filling in some of its wildcards.
+            let mut steps = steps.into_iter().cycle();
+            let narrow: String = wide.chars().map(|c| match (c, steps.next()) {
+                ('?', Some(0)) => "a".to_owned(),
+                ('*', Some(0)) => String::new(),
+                ('*', Some(1)) => "b*".to_owned(),
+                ('*', Some(2)) => "?".to_owned(),
+                _ => c.to_string(),
+            }).collect();
+            prop_assume!(wildcards(&wide) <= 5 && wildcards(&narrow) <= 5);
+            prop_assert!(places(&narrow).end <= places(&wide).start || places(&narrow) == places(&wide), "{narrow} {wide}");
+        }
+    }
+
+    fn wildcards(path: &str) -> usize {
+        path.matches(['*', '?']).count()
+    }
+}

@@ -1,0 +1,511 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{manifest, name::ReleaseId};
+
+const BLUEPRINTS: Blueprints = Blueprints {
+    repository: "repository",
+    cluster: "cluster",
+    load_balancer: "load-balancer",
+    service: "service",
+    site: "site",
+};
+
+const MANIFEST: &str = r"
+version: 1
+app: hello
+services:
+  api:
+    image: {repository: hello-api}
+    port: 3000
+    http: {path: /api/*, health: /health}
+    secrets:
+      A: {secretsmanager: prod/hello:a}
+      B: {secretsmanager: prod/hello:b}
+      C: {ssm: /hello/c}
+  web:
+    image: {repository: hello-web}
+    port: 3000
+    http: {}
+  worker:
+    image: {repository: hello-api}
+sites:
+  docs: {routing: spa}
+environments: {prod: {}}
+";
+
+fn environment() -> EnvironmentName {
+    "prod".parse().unwrap()
+}
+
+fn spec(text: &str) -> Spec {
+    manifest::read(text, &"hello".parse().unwrap(), &environment()).unwrap()
+}
+
+fn place() -> Place {
+    Place {
+        partition: "aws".to_owned(),
+        region: "eu-west-1".to_owned(),
+        account: "123456789012".to_owned(),
+        permissions_boundary: "arn:aws:iam::123456789012:policy/shipway-boundary".to_owned(),
+    }
+}
+
+fn network() -> NetworkOutputs {
+    NetworkOutputs {
+        vpc: "vpc-1".to_owned(),
+        cidr: "10.0.0.0/16".to_owned(),
+        public_subnets: vec!["subnet-1".to_owned(), "subnet-2".to_owned()],
+        load_balancer_group: "sg-1".to_owned(),
+        service_group: "sg-2".to_owned(),
+    }
+}
+
+fn release(n: u8) -> ReleaseId {
+    format!("20261121T03154212{n}-3f9c2a").parse().unwrap()
+}
+
+fn wanted_of(spec: &Spec, network: Option<&NetworkOutputs>, observed: &Observed) -> Vec<WantedStack> {
+    let wish = Wish { spec, environment: &environment(), place: &place(), blueprints: &BLUEPRINTS, network };
+    stacks(&wish, observed).unwrap()
+}
+
+fn wanted() -> Vec<WantedStack> {
+    wanted_of(&spec(MANIFEST), Some(&network()), &Observed::new())
+}
+
+fn named<'a>(wanted: &'a [WantedStack], name: &str) -> &'a WantedStack {
+    wanted.iter().find(|stack| stack.name.as_str() == name).unwrap()
+}
+
+#[test]
+fn an_environment_has_one_stack_per_concern() {
+    let names: Vec<_> = wanted().iter().map(|stack| stack.name.to_string()).collect();
+    assert_eq!(
+        names,
+        [
+            "shipway-hello-repository-hello-api",
+            "shipway-hello-repository-hello-web",
+            "shipway-hello-prod-cluster",
+            "shipway-hello-prod-load-balancer",
+            "shipway-hello-prod-service-api",
+            "shipway-hello-prod-service-web",
+            "shipway-hello-prod-service-worker",
+            "shipway-hello-prod-site-docs",
+        ]
+    );
+    let spec = spec(MANIFEST);
+    let environment = environment();
+    let all: BTreeSet<_> = Names { app: &spec.app, environment: &environment }.all(&spec).into_iter().collect();
+    assert_eq!(all, wanted().into_iter().map(|stack| stack.name).collect());
+}
+
+#[test]
+fn only_what_stands_behind_the_load_balancer_needs_the_network() {
+    let needing: Vec<_> =
+        wanted().into_iter().filter(|stack| stack.needs_network).map(|stack| stack.name.to_string()).collect();
+    assert_eq!(
+        needing,
+        ["shipway-hello-prod-load-balancer", "shipway-hello-prod-service-api", "shipway-hello-prod-service-web"]
+    );
+}
+
+#[test]
+fn an_execution_role_reads_exactly_the_secrets_that_the_manifest_names() {
+    let wanted = wanted();
+    let api = named(&wanted, "shipway-hello-prod-service-api");
+    let value = |key| match &api.parameters[key] {
+        Value::Text(text) => text.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(value("SecretArns"), "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/hello-??????");
+    assert_eq!(value("ParameterArns"), "arn:aws:ssm:eu-west-1:123456789012:parameter/hello/c");
+    let worker = named(&wanted, "shipway-hello-prod-service-worker");
+    assert_eq!(worker.parameters["SecretArns"], Value::Text(String::new()));
+    assert_eq!(worker.parameters["Listener"], Value::Text(String::new()));
+}
+
+#[test]
+fn too_many_secrets_are_refused_before_cloudformation_does() {
+    let secrets: String = (0..70).map(|n| format!("      S{n}: {{secretsmanager: prod/hello/secret-{n}}}\n")).collect();
+    let text = MANIFEST.replace("      C: {ssm: /hello/c}\n", &secrets);
+    let wish = Wish {
+        spec: &spec(&text),
+        environment: &environment(),
+        place: &place(),
+        blueprints: &BLUEPRINTS,
+        network: None,
+    };
+    assert!(matches!(stacks(&wish, &Observed::new()), Err(PlanError::TooManySecrets { .. })));
+}
+
+#[test]
+fn names_fit_what_aws_takes() {
+    let name = |app: &str, environment: &str| {
+        Names { app: &app.parse().unwrap(), environment: &environment.parse().unwrap() }.of_load_balancer()
+    };
+    assert_eq!(name("hello", "prod"), "hello-prod");
+    for (app, environment) in
+        [("aaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbb"), ("internal", "prod"), ("internal-tools", "prod")]
+    {
+        let name = name(app, environment);
+        assert!(
+            name.len() <= 32 && !name.starts_with("internal-") && !name.ends_with('-') && !name.contains("--"),
+            "{name}"
+        );
+    }
+    let (app, environment) = ("hello".parse().unwrap(), environment());
+    let names = Names { app: &app, environment: &environment };
+    let long = "r".repeat(250);
+    let repositories = ["team/api", "team.api", "team-api", "team_api", &long];
+    let stacks: BTreeSet<_> = repositories.iter().map(|name| names.repository(&name.parse().unwrap())).collect();
+    assert_eq!(stacks.len(), repositories.len());
+    for stack in stacks {
+        let text = stack.as_str();
+        assert!(text.len() <= 128 && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'), "{text}");
+    }
+}
+
+fn priority(wanted: &[WantedStack], service: &str) -> u32 {
+    match &named(wanted, &format!("shipway-hello-prod-service-{service}")).parameters["Priority"] {
+        Value::Text(text) => text.parse().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_more_specific_path_is_asked_first() {
+    let wanted = wanted();
+    assert!(priority(&wanted, "api") < priority(&wanted, "web"));
+}
+
+fn with_paths(paths: &BTreeMap<String, String>) -> Spec {
+    let services: String = paths
+        .iter()
+        .map(|(name, path)| {
+            format!("  {name}: {{image: {{repository: r{name}}}, port: 80, http: {{path: '{path}'}}}}\n")
+        })
+        .collect();
+    spec(&format!("version: 1\napp: hello\nservices:\n{services}environments: {{prod: {{}}}}\n"))
+}
+
+/// A CloudFormation of which only the stacks' state is there. Each operation takes a few looks.
+struct Cloud {
+    stacks: Observed,
+    moving: BTreeMap<StackName, (u8, Option<StackStatus>)>,
+    /// Stacks of which the next operations fail.
+    failing: BTreeMap<StackName, u8>,
+    made: u32,
+    writes: u32,
+}
+
+impl Cloud {
+    fn new(stacks: Observed) -> Cloud {
+        Cloud { stacks, moving: BTreeMap::new(), failing: BTreeMap::new(), made: 0, writes: 0 }
+    }
+
+    fn act(&mut self, planned: &Planned, pace: u8) {
+        let name = planned.stack.clone();
+        let status = self.stacks.get(&name).map(|stack| stack.status.clone());
+        let (apply, result) = match &planned.next {
+            Next::Wait(_) | Next::InSync | Next::Blocked(_) | Next::Halted(_) => return,
+            Next::Create(apply) => {
+                assert_eq!(status, None, "{name} is created twice");
+                (apply, (StackStatus::CreateComplete, StackStatus::RollbackComplete))
+            }
+            Next::Update(apply) => {
+                assert!(
+                    matches!(
+                        status,
+                        Some(
+                            StackStatus::CreateComplete
+                                | StackStatus::UpdateComplete
+                                | StackStatus::UpdateRollbackComplete
+                        )
+                    ),
+                    "{name} is updated while {status:?}"
+                );
+                (apply, (StackStatus::UpdateComplete, StackStatus::UpdateRollbackComplete))
+            }
+            Next::Delete { id, token } => {
+                let stack = self.stacks.get_mut(&name).expect("what is deleted is there");
+                assert_eq!(stack.id, *id);
+                assert!(
+                    !stack.status.to_string().ends_with("_IN_PROGRESS")
+                        || stack.status == StackStatus::ReviewInProgress
+                );
+                stack.status = StackStatus::DeleteInProgress;
+                stack.operation = Some(Operation { token: Some(token.clone()), failure: None });
+                self.moving.insert(name, (pace, None));
+                self.writes += 1;
+                return;
+            }
+        };
+        self.writes += 1;
+        let fails = self.failing.get_mut(&name).is_some_and(|left| {
+            let fails = *left > 0;
+            *left = left.saturating_sub(1);
+            fails
+        });
+        let end = if fails { result.1 } else { result.0 };
+        self.made += 1;
+        let made = self.made;
+        let before = self.stacks.remove(&name);
+        let mut stack = ObservedStack {
+            id: before.as_ref().map_or_else(|| format!("id-{made}"), |stack| stack.id.clone()),
+            status: if before.is_some() { StackStatus::UpdateInProgress } else { StackStatus::CreateInProgress },
+            parameters: apply.parameters.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
+            tags: apply.tags.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
+            outputs: [
+                "Uri",
+                "Cluster",
+                "Listener",
+                "DnsName",
+                "LogGroup",
+                "ExecutionRole",
+                "TaskRole",
+                "TargetGroup",
+                "Bucket",
+                "Distribution",
+                "Domain",
+            ]
+            .map(|key| (key.to_owned(), format!("{name}/{key}")))
+            .into(),
+            operation: None,
+        };
+        if fails {
+            let failure = ResourceFailure {
+                resource: "R".to_owned(),
+                resource_type: "T".to_owned(),
+                reason: "it cannot be".to_owned(),
+            };
+            stack.operation = Some(Operation { token: Some(apply.token.clone()), failure: Some(failure) });
+            if let Some(before) = before {
+                stack.parameters = before.parameters;
+                stack.tags = before.tags;
+            }
+        }
+        self.stacks.insert(name.clone(), stack);
+        self.moving.insert(name, (pace, Some(end)));
+    }
+
+    fn tick(&mut self) {
+        let names: Vec<_> = self.moving.keys().cloned().collect();
+        for name in names {
+            let (left, end) = self.moving[&name].clone();
+            if left > 0 {
+                self.moving.insert(name, (left - 1, end));
+                continue;
+            }
+            self.moving.remove(&name);
+            match end {
+                Some(status) => self.stacks.get_mut(&name).unwrap().status = status,
+                None => {
+                    self.stacks.remove(&name);
+                }
+            }
+        }
+    }
+
+    /// Passes until the plan says that another changes nothing.
+    fn run(&mut self, spec: &Spec, release: &ReleaseId, pace: u8) -> Plan {
+        for _ in 0..200 {
+            let wanted = wanted_of(spec, Some(&network()), &self.stacks);
+            let plan = next_actions(&wanted, &self.stacks, release);
+            if !plan.goes_on() {
+                return plan;
+            }
+            for planned in &plan.0 {
+                self.act(planned, pace);
+            }
+            self.tick();
+        }
+        panic!("it never ends");
+    }
+}
+
+/// A stack as an earlier release left it.
+fn left_behind(stack: &WantedStack, status: StackStatus) -> ObservedStack {
+    ObservedStack {
+        id: format!("old-{}", stack.name),
+        status,
+        parameters: BTreeMap::new(),
+        tags: stack.tags.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
+        outputs: BTreeMap::new(),
+        operation: Some(Operation { token: Some("shipway-earlier".to_owned()), failure: None }),
+    }
+}
+
+fn any_state() -> impl Strategy<Value = Option<StackStatus>> {
+    prop_oneof![
+        Just(None),
+        Just(Some(StackStatus::CreateInProgress)),
+        Just(Some(StackStatus::RollbackComplete)),
+        Just(Some(StackStatus::RollbackFailed)),
+        Just(Some(StackStatus::CreateFailed)),
+        Just(Some(StackStatus::ReviewInProgress)),
+        Just(Some(StackStatus::DeleteInProgress)),
+        Just(Some(StackStatus::CreateComplete)),
+        Just(Some(StackStatus::UpdateComplete)),
+        Just(Some(StackStatus::UpdateRollbackComplete)),
+        Just(Some(StackStatus::UpdateInProgress)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn whatever_was_left_the_chosen_actions_reach_what_is_wanted(
+        states in prop::collection::vec(any_state(), 8), pace in 0u8..3,
+    ) {
+        let spec = spec(MANIFEST);
+        let mut cloud = Cloud::new(Observed::new());
+        for (stack, state) in wanted().iter().zip(states) {
+            let Some(status) = state else { continue };
+            let end = match status {
+                StackStatus::CreateInProgress => Some(Some(StackStatus::RollbackComplete)),
+                StackStatus::UpdateInProgress => Some(Some(StackStatus::UpdateComplete)),
+                StackStatus::DeleteInProgress => Some(None),
+                _ => None,
+            };
+            cloud.stacks.insert(stack.name.clone(), left_behind(stack, status));
+            if let Some(end) = end {
+                cloud.moving.insert(stack.name.clone(), (pace, end));
+            }
+        }
+        let plan = cloud.run(&spec, &release(1), pace);
+        prop_assert!(plan.is_done(), "{plan:?}");
+        let environment = environment();
+        let made = outputs(Names { app: &spec.app, environment: &environment }, &spec, &cloud.stacks);
+        prop_assert!(made.is_ok());
+
+        let writes = cloud.writes;
+        let plan = cloud.run(&spec, &release(2), pace);
+        prop_assert!(plan.is_done());
+        prop_assert_eq!(cloud.writes, writes, "a second run touches nothing");
+    }
+
+    #[test]
+    fn what_fails_stops_only_what_stands_on_it_and_the_next_release_tries_again(
+        failing in prop::collection::btree_set(0usize..8, 1..4), standing in any::<bool>(), pace in 0u8..3,
+    ) {
+        let spec = spec(MANIFEST);
+        let mut cloud = Cloud::new(Observed::new());
+        if standing {
+            let before = self::spec(&MANIFEST.replace("health: /health", "health: /"));
+            prop_assert!(cloud.run(&before, &release(1), pace).is_done());
+            for stack in cloud.stacks.values_mut() {
+                stack.tags.insert(INPUTS_TAG.to_owned(), "another blueprint's".to_owned());
+            }
+        }
+        let wanted = wanted();
+        let failing: BTreeSet<_> = failing.into_iter().map(|index| wanted[index].name.clone()).collect();
+        cloud.failing = failing.iter().map(|name| (name.clone(), 1)).collect();
+        let plan = cloud.run(&spec, &release(2), pace);
+        for planned in &plan.0 {
+            let stands_on_failure = named(&wanted, planned.stack.as_str()).parameters.values().any(
+                |value| matches!(value, Value::Output { stack, .. } if failing.contains(stack)));
+            match &planned.next {
+                Next::InSync => prop_assert!(!failing.contains(&planned.stack) && !stands_on_failure),
+                Next::Blocked(Blocker::Stacks(_)) => prop_assert!(stands_on_failure),
+                Next::Halted(Trouble::Failed { why, .. }) => {
+                    prop_assert!(failing.contains(&planned.stack));
+                    prop_assert!(why.contains("it cannot be"));
+                }
+                other => prop_assert!(false, "{} {other:?}", planned.stack),
+            }
+        }
+        // The same release again changes nothing and says the same.
+        let writes = cloud.writes;
+        prop_assert_eq!(cloud.run(&spec, &release(2), pace), plan);
+        prop_assert_eq!(cloud.writes, writes);
+
+        cloud.failing.clear();
+        prop_assert!(cloud.run(&spec, &release(3), pace).is_done());
+    }
+
+    #[test]
+    fn a_new_service_moves_no_other_ones_rule(paths in prop::collection::btree_set("/[abc]{1,2}(/\\*)?", 2..12), late in 0usize..12) {
+        let mut services: BTreeMap<String, String> =
+            paths.iter().enumerate().map(|(index, path)| (format!("s{index}"), path.clone())).collect();
+        let late = format!("s{}", late % paths.len());
+        let path = services.remove(&late).unwrap();
+        let mut cloud = Cloud::new(Observed::new());
+        prop_assert!(cloud.run(&with_paths(&services), &release(1), 0).is_done());
+        let before = cloud.stacks.clone();
+
+        services.insert(late, path);
+        let spec = with_paths(&services);
+        prop_assert!(cloud.run(&spec, &release(2), 0).is_done());
+        for (name, stack) in &before {
+            prop_assert_eq!(&cloud.stacks[name], stack);
+        }
+        let priorities: Vec<_> = cloud.stacks.values().filter_map(|stack| stack.parameters.get("Priority")).collect();
+        let distinct: BTreeSet<_> = priorities.iter().collect();
+        prop_assert_eq!(distinct.len(), priorities.len());
+    }
+}
+
+#[test]
+fn a_stack_that_is_not_ours_is_never_touched() {
+    let wanted = wanted();
+    let cluster = named(&wanted, "shipway-hello-prod-cluster");
+    let mut foreign = left_behind(cluster, StackStatus::CreateComplete);
+    foreign.tags.insert("shipway:app".to_owned(), "other".to_owned());
+    let observed = Observed::from([(cluster.name.clone(), foreign)]);
+    let plan = next_actions(&wanted, &observed, &release(1));
+    let (stack, trouble) = plan.troubles().next().unwrap();
+    assert_eq!(
+        format!("{stack} {trouble}"),
+        "shipway-hello-prod-cluster is there already, but its tag shipway:app is not hello (other); delete it or give the app another name"
+    );
+    assert_eq!(trouble.failure(), crate::failure::Failure::Conflict);
+}
+
+#[test]
+fn a_stuck_stack_is_named_with_the_way_out() {
+    let wanted = wanted();
+    let cluster = named(&wanted, "shipway-hello-prod-cluster");
+    for status in [
+        StackStatus::UpdateRollbackFailed,
+        StackStatus::UpdateFailed,
+        StackStatus::DeleteFailed,
+        StackStatus::ImportRollbackFailed,
+        StackStatus::Other("NEW_STATE".to_owned()),
+    ] {
+        let observed = Observed::from([(cluster.name.clone(), left_behind(cluster, status.clone()))]);
+        let plan = next_actions(&wanted, &observed, &release(1));
+        assert!(plan.goes_on(), "the others go on");
+        let (_, trouble) = plan.troubles().next().unwrap();
+        assert!(trouble.to_string().starts_with(&format!("is {status}; ")), "{trouble}");
+    }
+}
+
+#[test]
+fn a_finished_stack_without_its_output_is_our_own_fault() {
+    let spec = spec(MANIFEST);
+    let mut cloud = Cloud::new(Observed::new());
+    assert!(cloud.run(&spec, &release(1), 0).is_done());
+    for stack in cloud.stacks.values_mut() {
+        stack.outputs.clear();
+    }
+    let plan = next_actions(&wanted_of(&spec, Some(&network()), &cloud.stacks), &cloud.stacks, &release(1));
+    let troubles: Vec<_> = plan.troubles().collect();
+    assert_eq!(troubles.len(), 1);
+    assert_eq!(troubles[0].1, &Trouble::Incomplete { key: "Listener" });
+}
+
+#[test]
+fn without_the_network_what_needs_it_waits() {
+    let spec = spec(MANIFEST);
+    let plan = next_actions(&wanted_of(&spec, None, &Observed::new()), &Observed::new(), &release(1));
+    let waiting: Vec<_> = plan.0.iter().filter(|planned| planned.next == Next::Blocked(Blocker::Network)).collect();
+    assert_eq!(waiting.len(), 3);
+    assert_eq!(plan.0.iter().filter(|planned| matches!(planned.next, Next::Create(_))).count(), 5);
+    assert_eq!(plan.seconds(), 5);
+    assert!(plan.note().starts_with("creates shipway-hello-repository-hello-api, "));
+    assert!(plan.note().ends_with(", 3 more stand on these"), "{}", plan.note());
+}

@@ -1,0 +1,574 @@
+//! Releases, and who may change a component: what is desired, what is live, and the claim that lets one run at a time write.
+//!
+//! All rules are here as pure functions; `shipway-aws` stores what they decide, each write conditioned on the claim.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    failure::Failure,
+    name::{AppName, Component, Digest, EnvironmentName, ReleaseId, RepositoryName},
+};
+
+/// How long a claim is good for without being renewed. Every pass of a run renews it; a pass is at most 15 minutes, a
+/// function's own limit, so a claim that ran out belongs to nobody.
+pub const LEASE: SignedDuration = SignedDuration::from_mins(16);
+
+/// How long a release that must queue waits before it looks again.
+pub const QUEUE_SECONDS: u32 = 15;
+
+/// How many artifacts that were live are remembered for each component.
+pub const HISTORY: usize = 10;
+
+/// How the names of executions begin that start-release starts. Any other execution is a person's, and as new as its start.
+pub const EVENT_PREFIX: &str = "event-";
+
+/// What was delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Artifact {
+    /// An image, by the digest that its tag meant when it was pushed.
+    Image {
+        /// The repository it is in.
+        repository: RepositoryName,
+        /// Its digest.
+        digest: Digest,
+    },
+    /// One version of one object in the intake bucket: a manifest or a site's zip.
+    Object {
+        /// The object's key.
+        key: String,
+        /// Its version.
+        version: String,
+    },
+}
+
+impl std::fmt::Display for Artifact {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Artifact::Image { repository, digest } => write!(f, "{repository}@sha256:{}", digest.short()),
+            Artifact::Object { key, version } => {
+                write!(f, "{key} ({})", version.chars().take(8).collect::<String>())
+            }
+        }
+    }
+}
+
+/// When an artifact came to be wanted, so that the newest of several can be told whatever order their events come in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// An image's push time, an object's creation, or the moment a person asked.
+    pub at: Timestamp,
+    /// An object's sequencer: hexadecimal, comparable between versions of one key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequencer: Option<String>,
+}
+
+impl Order {
+    /// Whether `artifact`, ordered by `self`, is newer than `other`'s.
+    ///
+    /// Two versions of one key are told apart by their sequencers, compared as S3 says: the shorter one padded on the right
+    /// with zeros, then as text. Anything else by its time.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html>
+    pub fn is_newer_than(&self, other: &Order, same_key: bool) -> bool {
+        match (same_key, &self.sequencer, &other.sequencer) {
+            (true, Some(mine), Some(theirs)) => {
+                let width = mine.len().max(theirs.len());
+                let pad = |text: &str| format!("{:0<width$}", text.to_ascii_uppercase());
+                pad(mine) > pad(theirs)
+            }
+            _ => self.at > other.at,
+        }
+    }
+}
+
+/// How a release ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The artifact is live, and was not before.
+    Succeeded,
+    /// The artifact was live already; nothing was changed.
+    Unchanged,
+    /// A newer artifact took over before this one was live.
+    Superseded,
+    /// The input was at fault; nothing was changed.
+    Rejected,
+    /// The artifact did not hold; what was live before serves again.
+    RolledBack,
+    /// The artifact did not go live and nothing took its place, or a person must look.
+    Failed,
+}
+
+impl Outcome {
+    /// Whether the component now has the artifact that the release was for.
+    pub const fn is_live(self) -> bool {
+        matches!(self, Outcome::Succeeded | Outcome::Unchanged)
+    }
+
+    /// The word, as records and machines write it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Outcome::Succeeded => "succeeded",
+            Outcome::Unchanged => "unchanged",
+            Outcome::Superseded => "superseded",
+            Outcome::Rejected => "rejected",
+            Outcome::RolledBack => "rolled_back",
+            Outcome::Failed => "failed",
+        }
+    }
+
+    /// The outcome of a release that ended with this error.
+    pub const fn of_failure(failure: Failure) -> Outcome {
+        match failure {
+            Failure::RejectedInput
+            | Failure::RejectedManifest
+            | Failure::RejectedImage
+            | Failure::RejectedArchive => Outcome::Rejected,
+            Failure::Superseded => Outcome::Superseded,
+            Failure::Denied
+            | Failure::Quota
+            | Failure::Conflict
+            | Failure::Timeout
+            | Failure::Transient
+            | Failure::Migration
+            | Failure::Bug => Outcome::Failed,
+        }
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// The newest artifact wanted for a component.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// What is wanted.
+    pub artifact: Artifact,
+    /// When it came to be wanted.
+    pub order: Order,
+    /// The name of the execution that makes it live. Starting it again by this name is idempotent, so an event that comes
+    /// twice, or a start that was cut off, ends in one execution.
+    pub execution: String,
+    /// When it was written down, on Shipway's own clock.
+    pub since: Timestamp,
+}
+
+/// What serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Live {
+    /// What serves.
+    pub artifact: Artifact,
+    /// The release that made it live.
+    pub release: ReleaseId,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// The right to change a component.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Who holds it.
+    pub release: ReleaseId,
+    /// Grows with every claim on this component. A write that names an older number is refused.
+    pub fence: u64,
+    /// When it runs out unless it is renewed.
+    pub until: Timestamp,
+    /// Set when a migration starts: from then on a newer release queues instead of taking over.
+    #[serde(default)]
+    pub committed: bool,
+}
+
+/// A component's state: one item of the table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentState {
+    /// The newest artifact wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired: Option<Wanted>,
+    /// What serves now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<Live>,
+    /// Who may change it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
+    /// The last fencing number given.
+    #[serde(default)]
+    pub fence: u64,
+    /// Releases that began to write and did not end well: what they wrote may still be there, so nothing they touched is
+    /// taken for unchanged. A site's publication clears it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfinished: Vec<ReleaseId>,
+    /// What was live, the newest first, at most [`HISTORY`] of it: what a rollback can go back to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Live>,
+    /// Grows with every write: the condition of the next one.
+    #[serde(default)]
+    pub revision: u64,
+}
+
+/// One step of a release's story, as it is appended to its record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// When it was written.
+    pub at: Timestamp,
+    /// Which function speaks: `deploy-service`.
+    pub by: String,
+    /// What happened, in one sentence a person understands at two in the morning.
+    pub what: String,
+}
+
+/// A release's record: one item of the table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseRecord {
+    /// Its id.
+    pub release: ReleaseId,
+    /// The app it belongs to.
+    pub app: AppName,
+    /// The environment it is for.
+    pub environment: EnvironmentName,
+    /// What it is a release of.
+    pub component: Component,
+    /// What it makes live.
+    pub artifact: Artifact,
+    /// The execution that it is.
+    pub execution: String,
+    /// When the execution started.
+    pub started_at: Timestamp,
+    /// What was live when it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Live>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Why, in one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Its story.
+    #[serde(default)]
+    pub steps: Vec<Step>,
+}
+
+/// What start-release does about an artifact that an event announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// Write it down as desired, then start its execution.
+    Want(Wanted),
+    /// It is desired already: start the execution that was written down with it; if that runs or ran, nothing happens.
+    StartAgain(Wanted),
+    /// Nothing to do, and why.
+    Ignore(String),
+}
+
+/// Decides what an announced artifact means for a component, by the component's state alone: the same event any number of
+/// times, in any order with others, comes to one execution of the newest artifact.
+pub fn take_in(
+    state: &ComponentState,
+    artifact: &Artifact,
+    order: &Order,
+    execution: &str,
+    now: Timestamp,
+) -> Intake {
+    let wanted = || Wanted {
+        artifact: artifact.clone(),
+        order: order.clone(),
+        execution: execution.to_owned(),
+        since: now,
+    };
+    let Some(desired) = &state.desired else {
+        return Intake::Want(wanted());
+    };
+    if desired.artifact == *artifact {
+        return Intake::StartAgain(desired.clone());
+    }
+    let same_key = matches!((&desired.artifact, artifact),
+        (Artifact::Object { key: a, .. }, Artifact::Object { key: b, .. }) if a == b);
+    if order.is_newer_than(&desired.order, same_key) {
+        Intake::Want(wanted())
+    } else {
+        Intake::Ignore(format!("{artifact} is older than {}, which is wanted since {}", desired.artifact, desired.since))
+    }
+}
+
+/// Who asks to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contender {
+    /// The release.
+    pub release: ReleaseId,
+    /// What it makes live.
+    pub artifact: Artifact,
+    /// The name of its execution.
+    pub execution: String,
+    /// When its execution started.
+    pub started_at: Timestamp,
+}
+
+/// The answer to a release that asks to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// Go: the component's new state, with the claim in it.
+    Claim(ComponentState),
+    /// Another release is past the point where it may be stopped: ask again later.
+    Queue {
+        /// The release that holds the claim.
+        behind: ReleaseId,
+    },
+    /// A newer artifact is wanted.
+    Superseded {
+        /// The newer artifact.
+        by: Artifact,
+    },
+}
+
+/// Decides whether a release may begin. The newest intent wins: an execution that start-release wrote down is as new as its
+/// artifact; one that a person started is as new as its start, and becomes what is desired.
+pub fn begin(state: &ComponentState, contender: &Contender, now: Timestamp) -> Begin {
+    let mut next = state.clone();
+    if !state.desired.as_ref().is_some_and(|desired| desired.execution == contender.execution) {
+        if let Some(desired) = &state.desired
+            && desired.artifact != contender.artifact
+            && (contender.execution.starts_with(EVENT_PREFIX) || desired.since > contender.started_at)
+        {
+            return Begin::Superseded { by: desired.artifact.clone() };
+        }
+        next.desired = Some(Wanted {
+            artifact: contender.artifact.clone(),
+            order: Order { at: contender.started_at, sequencer: None },
+            execution: contender.execution.clone(),
+            since: contender.started_at,
+        });
+    }
+    match &state.claim {
+        Some(claim) if claim.release == contender.release && claim.until > now => {
+            next.claim = Some(Claim { until: until(now), ..claim.clone() });
+            Begin::Claim(next)
+        }
+        Some(claim) if claim.committed && claim.until > now => Begin::Queue { behind: claim.release.clone() },
+        _ => {
+            next.fence = state.fence + 1;
+            next.claim = Some(Claim {
+                release: contender.release.clone(),
+                fence: next.fence,
+                until: until(now),
+                committed: false,
+            });
+            Begin::Claim(next)
+        }
+    }
+}
+
+/// The component's state after its release ended. `None` when the release no longer holds the claim: then it may write
+/// nothing, and its outcome is [`Outcome::Superseded`].
+pub fn end(state: &ComponentState, release: &ReleaseId, fence: u64, artifact: &Artifact, outcome: Outcome, now: Timestamp) -> Option<ComponentState> {
+    state.claim.as_ref().filter(|claim| claim.release == *release && claim.fence == fence)?;
+    let mut next = state.clone();
+    next.claim = None;
+    if outcome.is_live() {
+        let stays = state.live.as_ref().is_some_and(|live| live.artifact == *artifact) && outcome == Outcome::Unchanged;
+        if !stays {
+            let live = Live { artifact: artifact.clone(), release: release.clone(), since: now };
+            next.history.insert(0, live.clone());
+            next.history.truncate(HISTORY);
+            next.live = Some(live);
+        }
+        next.unfinished.clear();
+    }
+    Some(next)
+}
+
+impl ComponentState {
+    /// Whether this artifact was live before: making it live again is a rollback, and migrates nothing.
+    pub fn was_live(&self, artifact: &Artifact) -> bool {
+        self.history.iter().any(|live| live.artifact == *artifact)
+    }
+
+    /// The state in which a platform's new manifest rolls the live artifact out again, under an execution's name that is the
+    /// same for the same provisioning. `None` where nothing is live, or something newer is under way.
+    pub fn refreshed(&self, execution: &str, now: Timestamp) -> Option<Wanted> {
+        let live = self.live.as_ref()?;
+        let desired = self.desired.as_ref()?;
+        if desired.execution == execution {
+            return Some(desired.clone());
+        }
+        (desired.artifact == live.artifact).then(|| Wanted {
+            artifact: live.artifact.clone(),
+            order: desired.order.clone(),
+            execution: execution.to_owned(),
+            since: now,
+        })
+    }
+}
+
+/// The name of the execution that makes an artifact live: readable in the console, and its own for each time it is wanted.
+pub fn execution_name(component: &Component, artifact: &Artifact, since: &str) -> String {
+    use sha2::Digest as _;
+    let name = match component {
+        Component::Platform => "platform",
+        Component::Service(name) | Component::Site(name) => name.as_str(),
+    };
+    let what = match artifact {
+        Artifact::Image { digest, .. } => digest.short().to_owned(),
+        Artifact::Object { key, version } => {
+            let hash = sha2::Sha256::digest(format!("{key}\n{version}").as_bytes());
+            hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+        }
+    };
+    format!("{EVENT_PREFIX}{name}-{what}-{since}")
+}
+
+/// When a claim made or renewed now runs out.
+pub fn until(now: Timestamp) -> Timestamp {
+    now.checked_add(LEASE).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn image(n: u8) -> Artifact {
+        Artifact::Image { repository: "hello-api".parse().unwrap(), digest: format!("sha256:{n:02x}").parse().unwrap() }
+    }
+
+    fn order(second: i64) -> Order {
+        Order { at: at(second), sequencer: None }
+    }
+
+    fn id(n: u8) -> ReleaseId {
+        ReleaseId::of_execution(&format!("arn:{n}"), at(i64::from(n)))
+    }
+
+    fn contender(n: u8, execution: &str, started: i64) -> Contender {
+        Contender { release: id(n), artifact: image(n), execution: execution.to_owned(), started_at: at(started) }
+    }
+
+    fn wanting(n: u8, second: i64) -> ComponentState {
+        let Intake::Want(wanted) =
+            take_in(&ComponentState::default(), &image(n), &order(second), &format!("event-{n}"), at(second))
+        else {
+            panic!("an empty component wants anything")
+        };
+        ComponentState { desired: Some(wanted), ..ComponentState::default() }
+    }
+
+    fn claimed(begin: Begin) -> ComponentState {
+        match begin {
+            Begin::Claim(state) => state,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_same_artifact_again_starts_the_execution_that_was_written_down_with_it() {
+        let state = wanting(1, 0);
+        assert_eq!(
+            take_in(&state, &image(1), &order(9), "event-other", at(9)),
+            Intake::StartAgain(state.desired.clone().unwrap())
+        );
+    }
+
+    #[test]
+    fn an_older_artifact_that_comes_late_is_ignored() {
+        assert!(matches!(take_in(&wanting(2, 10), &image(1), &order(5), "event-1", at(11)), Intake::Ignore(_)));
+    }
+
+    #[test]
+    fn sequencers_of_one_key_are_compared_padded_on_the_right() {
+        let with = |sequencer: &str, second| Order { at: at(second), sequencer: Some(sequencer.to_owned()) };
+        assert!(with("006408CAD69598B05F", 0).is_newer_than(&with("006408CAD69598B05E", 9), true));
+        assert!(!with("0064", 9).is_newer_than(&with("00640001", 0), true));
+        assert!(with("0064", 9).is_newer_than(&with("0065", 0), false), "of two keys, time tells");
+    }
+
+    #[test]
+    fn an_execution_of_an_event_whose_artifact_is_no_longer_wanted_is_superseded_however_late_it_starts() {
+        let state = wanting(2, 10);
+        assert_eq!(begin(&state, &contender(1, "event-1", 99), at(99)), Begin::Superseded { by: image(2) });
+    }
+
+    #[test]
+    fn a_person_who_starts_an_older_artifact_now_gets_it_and_it_becomes_what_is_desired() {
+        let state = claimed(begin(&wanting(2, 10), &contender(1, "by-hand", 20), at(20)));
+        assert_eq!(state.desired.unwrap().artifact, image(1));
+    }
+
+    #[test]
+    fn a_person_who_started_before_a_newer_push_is_superseded_by_it() {
+        assert_eq!(begin(&wanting(2, 10), &contender(1, "by-hand", 5), at(11)), Begin::Superseded { by: image(2) });
+    }
+
+    #[test]
+    fn a_newer_release_takes_over_until_a_migration_starts_and_queues_from_then_on() {
+        let first = claimed(begin(&wanting(1, 0), &contender(1, "event-1", 0), at(0)));
+        let mut state = ComponentState { desired: wanting(2, 5).desired, ..first };
+        let taken = claimed(begin(&state, &contender(2, "event-2", 6), at(6)));
+        assert_eq!(taken.claim.as_ref().unwrap().fence, 2);
+        state.claim.as_mut().unwrap().committed = true;
+        assert_eq!(begin(&state, &contender(2, "event-2", 6), at(6)), Begin::Queue { behind: id(1) });
+    }
+
+    #[test]
+    fn a_claim_that_ran_out_is_taken_over_with_a_higher_number() {
+        let mut state = claimed(begin(&wanting(1, 0), &contender(1, "event-1", 0), at(0)));
+        state.claim.as_mut().unwrap().committed = true;
+        state.desired = wanting(2, 5).desired;
+        let later = at(0).checked_add(LEASE).unwrap();
+        assert_eq!(claimed(begin(&state, &contender(2, "event-2", 6), later)).claim.unwrap().fence, 2);
+    }
+
+    #[test]
+    fn a_release_that_begins_twice_keeps_its_fencing_number() {
+        let state = claimed(begin(&wanting(1, 0), &contender(1, "event-1", 0), at(0)));
+        let again = claimed(begin(&state, &contender(1, "event-1", 0), at(1)));
+        assert_eq!(again.claim.unwrap().fence, 1);
+    }
+
+    #[test]
+    fn only_the_holder_of_the_claim_ends_it_and_what_went_live_is_remembered() {
+        let state = claimed(begin(&wanting(1, 0), &contender(1, "event-1", 0), at(0)));
+        assert_eq!(end(&state, &id(1), 7, &image(1), Outcome::Succeeded, at(2)), None);
+        let ended = end(&state, &id(1), 1, &image(1), Outcome::Succeeded, at(2)).unwrap();
+        assert_eq!(ended.live.as_ref().unwrap().artifact, image(1));
+        assert!(ended.was_live(&image(1)) && ended.claim.is_none());
+    }
+
+    #[test]
+    fn a_release_that_did_not_go_live_leaves_live_as_it_was() {
+        let state = claimed(begin(&wanting(1, 0), &contender(1, "event-1", 0), at(0)));
+        for outcome in [Outcome::RolledBack, Outcome::Failed, Outcome::Rejected, Outcome::Superseded] {
+            assert_eq!(end(&state, &id(1), 1, &image(1), outcome, at(2)).unwrap().live, None, "{outcome}");
+        }
+    }
+
+    proptest! {
+        /// Whatever events come, how often and in which order: the newest artifact is what is desired in the end, and each
+        /// artifact was given one execution at most.
+        #[test]
+        fn any_multiset_of_events_in_any_order_converges_to_the_newest(events in prop::collection::vec(0u8..6, 1..40)) {
+            let mut state = ComponentState::default();
+            let mut executions = std::collections::BTreeMap::new();
+            for (step, n) in events.iter().enumerate() {
+                let name = format!("event-{n}-{step}");
+                match take_in(&state, &image(*n), &order(i64::from(*n)), &name, at(step as i64)) {
+                    Intake::Want(wanted) => {
+                        prop_assert_eq!(executions.insert(*n, wanted.execution.clone()), None);
+                        state.desired = Some(wanted);
+                    }
+                    Intake::StartAgain(wanted) => prop_assert_eq!(executions.get(n), Some(&wanted.execution)),
+                    Intake::Ignore(_) => {}
+                }
+            }
+            prop_assert_eq!(state.desired.unwrap().artifact, image(*events.iter().max().unwrap()));
+        }
+    }
+}

@@ -1,0 +1,637 @@
+//! The verdict on a rollout: what a service's deployments, tasks and targets say about the release that asked for them.
+//!
+//! *Succeeded* means: the deployment that this release asked for is the primary one, as many of its tasks run as the service
+//! wants, they run this release's digest, and the load balancer finds each of them healthy. That is *serving*; the old tasks may
+//! still be draining, and nobody waits for them. Anything else is rolled back, superseded or failed, with its cause.
+//!
+//! ECS's own circuit breaker is switched on without its rollback. On, because a deployment it gave up starts no more tasks: a
+//! crash loop ends even if every function of Shipway is dead. Without rollback, because a service has one writer: going
+//! back is this module's decision, to the revision of the live release, which is not always the one that ECS ran last.
+//! A service that was made otherwise may still be rolled back by ECS; that is told apart from success and from a stranger's
+//! deployment.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    message::Verdict,
+    release::Outcome,
+    task::{Revision, Task, clipped},
+};
+
+/// How long a deployment may take until it serves, and how long the way back may take.
+pub const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
+
+/// How long ECS may still show what was before a change: its answers are eventually consistent.
+pub const SETTLE: SignedDuration = SignedDuration::from_secs(60);
+
+/// How long nobody may have seen the change of a call whose answer was lost before it counts as not made.
+const LOST_ANSWER: SignedDuration = SignedDuration::from_secs(15);
+
+/// How long a task must have run where no load balancer says that it is well.
+pub const STEADY: SignedDuration = SignedDuration::from_secs(10);
+
+/// How long a task must have run where another one of its deployment has failed before.
+pub const STEADY_AFTER_FAILURE: SignedDuration = SignedDuration::from_secs(30);
+
+/// How long a stopped service's tasks are waited for.
+const STOP_DEADLINE: SignedDuration = SignedDuration::from_mins(3);
+
+/// How many tasks may end in the same way before the deployment is given up.
+const SAME_EXITS: usize = 3;
+/// The same for tasks that never started, or that the load balancer found unhealthy: one chance more, since each costs minutes.
+const SAME_REFUSALS: usize = 2;
+/// The same for tasks that ended in different ways.
+const ANY_FAILURES: usize = 5;
+
+/// A version of a service: what runs, and how it is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// What runs.
+    pub revision: Revision,
+    /// How it is reached.
+    pub settings: Settings,
+}
+
+/// Where a service's tasks are, and what sends them requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The subnets.
+    pub subnets: BTreeSet<String>,
+    /// The security groups.
+    pub security_groups: BTreeSet<String>,
+    /// The load balancer's side, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_group: Option<TargetGroup>,
+}
+
+/// What a load balancer sends to a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetGroup {
+    /// The target group.
+    pub arn: String,
+    /// The container.
+    pub container: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// Where a rollout is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Towards this release's version.
+    Deploying,
+    /// Back to the live one.
+    RollingBack,
+    /// There was none: down to no tasks.
+    Stopping,
+}
+
+/// What a rollout writes down between passes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The container that is judged: the service's own.
+    pub container: String,
+    /// What this release makes live.
+    pub ours: Version,
+    /// What was live when it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<Version>,
+    /// Where it is.
+    pub phase: Phase,
+    /// When the phase began.
+    pub since: Timestamp,
+    /// Whether the call that starts our deployment may have been made. Written before it is.
+    #[serde(default)]
+    pub begun: bool,
+    /// Our deployment, once its id is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<String>,
+    /// The deployment that brings the live version back, once its id is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<String>,
+    /// Why the release does not go live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// How it ended. Asked again, because its answer was lost, it says the same again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+}
+
+impl Progress {
+    /// A rollout that has done nothing yet.
+    pub fn new(container: String, ours: Version, live: Option<Version>, now: Timestamp) -> Progress {
+        Progress {
+            container,
+            ours,
+            live,
+            phase: Phase::Deploying,
+            since: now,
+            begun: false,
+            deployment: None,
+            back: None,
+            cause: None,
+            verdict: None,
+        }
+    }
+
+    /// The same rollout on its way back, or down where there is nothing to go back to.
+    pub fn give_up(self, cause: String, now: Timestamp) -> Progress {
+        let phase = if self.live.is_some() { Phase::RollingBack } else { Phase::Stopping };
+        Progress { phase, since: now, cause: Some(cause), ..self }
+    }
+
+    /// The same rollout after an error of ours ended it: on its way back, or the verdict where there is nothing to undo.
+    ///
+    /// A verdict of success does not count any more: the release ends with the error, so what was live must be again.
+    ///
+    /// # Errors
+    /// The verdict.
+    pub fn abandon(self, cause: &str, now: Timestamp) -> Result<Progress, Verdict> {
+        if let Some(verdict) = &self.verdict
+            && !verdict.outcome.is_live()
+        {
+            return Err(verdict.clone());
+        }
+        let failed = |why: &str| Err(Verdict { outcome: Outcome::Failed, reason: format!("{cause}; {why}") });
+        match self.phase {
+            Phase::RollingBack | Phase::Stopping => Ok(self),
+            Phase::Deploying if !self.begun => failed("nothing had begun, and the service is as it was"),
+            Phase::Deploying if self.is_live_already() => failed("this is the live revision already, so there is nothing to go back to"),
+            Phase::Deploying => Ok(Progress { verdict: None, ..self.give_up(cause.to_owned(), now) }),
+        }
+    }
+
+    /// Whether the live version is the one that this release makes live: then there is nothing to go back to.
+    fn is_live_already(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| live.revision.task_definition == self.ours.revision.task_definition)
+    }
+
+    fn cause(&self) -> &str {
+        self.cause.as_deref().unwrap_or("the rollout was given up")
+    }
+}
+
+/// A service as ECS shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// Whether it is being deleted.
+    pub draining: bool,
+    /// How many tasks are wanted.
+    pub desired: u32,
+    /// How many run, of all deployments.
+    pub running: u32,
+    /// How many are on their way, of all deployments.
+    pub pending: u32,
+    /// Where its tasks are, and what sends them requests.
+    pub settings: Settings,
+    /// Its deployments.
+    pub deployments: Vec<Deployment>,
+    /// The newest of ECS's own remarks.
+    pub remark: Option<String>,
+}
+
+impl Service {
+    /// The deployment that ECS works on, or worked on last.
+    pub fn primary(&self) -> Option<&Deployment> {
+        self.deployments.iter().find(|deployment| deployment.primary)
+    }
+}
+
+/// A deployment of a service as ECS shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deployment {
+    /// Its id: `ecs-svc/…`.
+    pub id: String,
+    /// Whether it is the primary one.
+    pub primary: bool,
+    /// The revision it runs.
+    pub task_definition: String,
+    /// How many of its tasks run.
+    pub running: u32,
+    /// Whether ECS gave it up.
+    pub failed: bool,
+    /// ECS's own words about its state.
+    pub reason: Option<String>,
+}
+
+/// A target of a load balancer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Its address.
+    pub address: String,
+    /// Its port.
+    pub port: u16,
+    /// `healthy`, `initial`, `unhealthy`, `draining`, …
+    pub state: String,
+    /// Why it is not healthy.
+    pub reason: Option<String>,
+}
+
+/// What can be seen of a rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// When it was seen.
+    pub now: Timestamp,
+    /// The service, unless there is none of this name.
+    pub service: Option<Service>,
+    /// Its tasks: those that run, and those that stopped lately. Looked up only for the deployment that is waited for.
+    pub tasks: Vec<Task>,
+    /// The targets of its target group, where it has one.
+    pub targets: Vec<Target>,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make the service with our version.
+    Create,
+    /// Start our deployment. `count` only where the service stands at none because nothing is live: what it wants otherwise
+    /// belongs to whoever scales it. A deployment is forced then: ECS may have given up an earlier one of the same revision,
+    /// and a deployment that was given up starts no tasks however many are wanted.
+    Update {
+        /// How many tasks it should want.
+        count: Option<u32>,
+    },
+    /// Take this deployment for ours: it runs our revision.
+    Adopt {
+        /// Its id.
+        deployment: String,
+    },
+    /// Give the release up: go back, or down.
+    GiveUp {
+        /// Why.
+        cause: String,
+        /// The task whose last log lines say more.
+        task: Option<String>,
+    },
+    /// Start the deployment of the live version.
+    Restore,
+    /// Let the service want no tasks.
+    Stop,
+    /// Look again.
+    Wait {
+        /// In so many seconds.
+        seconds: u32,
+        /// What is waited for.
+        note: String,
+    },
+    /// It is over.
+    End(Verdict),
+    /// It cannot begin.
+    Refuse {
+        /// Why, and what to do.
+        reason: String,
+    },
+}
+
+fn end(outcome: Outcome, reason: impl Into<String>) -> Action {
+    Action::End(Verdict { outcome, reason: reason.into() })
+}
+
+fn wait(seconds: u32, note: impl Into<String>) -> Action {
+    Action::Wait { seconds, note: note.into() }
+}
+
+/// The revision whose tasks decide what comes next, if any: what to look up before asking [`next_action`].
+pub fn watched<'a>(progress: &'a Progress, service: Option<&Service>) -> Option<&'a Revision> {
+    let primary = service.filter(|service| !service.draining)?.primary()?;
+    let version = match progress.phase {
+        Phase::Deploying => Some(&progress.ours),
+        Phase::RollingBack => progress.live.as_ref(),
+        Phase::Stopping => None,
+    }?;
+    let given_up = progress.phase == Phase::Deploying && progress.deployment.is_some();
+    (primary.task_definition == version.revision.task_definition || given_up).then_some(&version.revision)
+}
+
+/// Decides what to do next about a rollout.
+pub fn next_action(progress: &Progress, observed: &Observed) -> Action {
+    match progress.phase {
+        Phase::Deploying => deploy(progress, observed),
+        Phase::RollingBack => roll_back(progress, observed),
+        Phase::Stopping => stop(progress, observed),
+    }
+}
+
+fn deploy(progress: &Progress, observed: &Observed) -> Action {
+    let elapsed = observed.now.duration_since(progress.since);
+    let Some(service) = &observed.service else {
+        return match (&progress.deployment, elapsed < SETTLE) {
+            (None, _) => Action::Create,
+            (Some(_), true) => wait(2, "the service is being made"),
+            (Some(_), false) => end(Outcome::Failed, "somebody deleted the service while it was being deployed; start the execution again to make it anew"),
+        };
+    };
+    if service.draining {
+        let note = "a service of this name is still being deleted";
+        return if elapsed < DEADLINE { wait(5, note) } else { end(Outcome::Failed, format!("{note} after {}", minutes(DEADLINE))) };
+    }
+    let ours = &progress.ours.revision.task_definition;
+    let primary = service.primary().filter(|primary| {
+        // Once our deployment has begun, only its revision counts: the settings went with it.
+        primary.task_definition == *ours && (progress.deployment.is_some() || service.settings == progress.ours.settings)
+    });
+    if let Some(primary) = primary
+        && (progress.begun || service.desired > 0)
+    {
+        if progress.deployment.as_deref() != Some(primary.id.as_str()) {
+            return Action::Adopt { deployment: primary.id.clone() };
+        }
+        return watch(progress, observed, service, primary);
+    }
+    let Some(deployment) = &progress.deployment else {
+        // The answer to our call was lost, and ECS has gone on to another deployment since.
+        return match service.deployments.iter().find(|one| one.task_definition == *ours && progress.begun && !is_live(progress, one)) {
+            Some(one) => Action::Adopt { deployment: one.id.clone() },
+            None => begin(progress, service),
+        };
+    };
+    let own = service.deployments.iter().find(|one| one.id == *deployment);
+    if own.is_none() && elapsed < SETTLE {
+        return wait(2, "ECS does not show the new deployment yet");
+    }
+    let primary = service.primary();
+    if primary.is_some_and(|primary| is_live(progress, primary)) {
+        let own = own.and_then(|one| one.reason.as_deref()).filter(|reason| !reason.is_empty());
+        let (why, task) = match failures(progress, observed, deployment, ours).last() {
+            Some(task) => (task.why_stopped(&progress.container), Some(task.arn.clone())),
+            None => (own.unwrap_or("it gave no reason").to_owned(), None),
+        };
+        return Action::GiveUp { cause: format!("ECS went back to the live revision by itself: {why}"), task };
+    }
+    end(Outcome::Superseded, taken_over(primary))
+}
+
+fn begin(progress: &Progress, service: &Service) -> Action {
+    match (service.desired, &progress.live) {
+        (0, Some(_)) => Action::Refuse {
+            reason: "the service is scaled to 0 tasks, so a rollout could prove nothing; scale it to at least 1 and start the execution again".to_owned(),
+        },
+        (0, None) => Action::Update { count: Some(1) },
+        _ => Action::Update { count: None },
+    }
+}
+
+fn is_live(progress: &Progress, deployment: &Deployment) -> bool {
+    progress.live.as_ref().is_some_and(|live| live.revision.task_definition == deployment.task_definition)
+}
+
+fn taken_over(primary: Option<&Deployment>) -> String {
+    match primary {
+        Some(other) => format!(
+            "deployment {} of {}, which is not this release's, took the service over; only Shipway should deploy it",
+            other.id,
+            short(&other.task_definition)
+        ),
+        None => "the service has no deployment any more".to_owned(),
+    }
+}
+
+fn watch(progress: &Progress, observed: &Observed, service: &Service, primary: &Deployment) -> Action {
+    let revision = &progress.ours.revision;
+    let failed = failures(progress, observed, &primary.id, &revision.task_definition);
+    let missing = match serving(progress, observed, service, primary, revision, !failed.is_empty()) {
+        Ok(count) if progress.begun => {
+            return end(Outcome::Succeeded, format!("{count} of {} tasks of {} serve", service.desired, short(&revision.task_definition)));
+        }
+        Ok(count) => {
+            return end(Outcome::Unchanged, format!("{count} of {} tasks of {} serve already", service.desired, short(&revision.task_definition)));
+        }
+        Err(missing) => missing,
+    };
+    let elapsed = observed.now.duration_since(progress.since);
+    let Some((cause, task)) = hopeless(progress, service, primary, &failed, &missing, elapsed) else {
+        return wait(pace(elapsed), missing);
+    };
+    if progress.is_live_already() {
+        return end(Outcome::Failed, format!("{cause}; this is the live revision already, so there is nothing to go back to, and nothing was changed"));
+    }
+    Action::GiveUp { cause, task }
+}
+
+fn roll_back(progress: &Progress, observed: &Observed) -> Action {
+    let elapsed = observed.now.duration_since(progress.since);
+    let cause = progress.cause();
+    let (Some(live), Some(service)) = (&progress.live, observed.service.as_ref().filter(|service| !service.draining)) else {
+        return end(Outcome::Failed, format!("{cause}; the service was deleted, so there is nothing to go back with"));
+    };
+    let Some(primary) = service.primary() else {
+        return end(Outcome::Failed, format!("{cause}; the service has no deployment to go back with"));
+    };
+    if primary.task_definition == progress.ours.revision.task_definition && !progress.is_live_already() {
+        return match &progress.back {
+            None => Action::Restore,
+            Some(_) if elapsed < SETTLE => wait(2, "ECS does not show the way back yet"),
+            Some(_) => end(Outcome::Failed, format!("{cause}; this revision was deployed again while going back, by somebody else")),
+        };
+    }
+    if !is_live(progress, primary) {
+        return end(Outcome::Superseded, format!("{cause}; {}", taken_over(Some(primary))));
+    }
+    // Whether our deployment began is not known, and ECS may not show it yet: it would replace what serves now.
+    if progress.deployment.is_none() && progress.back.is_none() && elapsed < LOST_ANSWER {
+        return wait(5, "ECS may not show yet whether the new deployment began");
+    }
+    let revision = &live.revision;
+    let failed = failures(progress, observed, &primary.id, &revision.task_definition);
+    match serving(progress, observed, service, primary, revision, !failed.is_empty()) {
+        Ok(count) => end(
+            Outcome::RolledBack,
+            format!("{cause}; {count} of {} tasks of {} serve again", service.desired, short(&revision.task_definition)),
+        ),
+        Err(missing) => match hopeless(progress, service, primary, &failed, &missing, elapsed) {
+            Some((why, _)) => end(
+                Outcome::Failed,
+                format!(
+                    "{cause}; going back to {} failed too: {why}; {} of {} tasks run now, look at the service",
+                    short(&revision.task_definition),
+                    service.running,
+                    service.desired
+                ),
+            ),
+            None => wait(pace(elapsed), format!("going back: {missing}")),
+        },
+    }
+}
+
+fn stop(progress: &Progress, observed: &Observed) -> Action {
+    let elapsed = observed.now.duration_since(progress.since);
+    let cause = progress.cause();
+    let service = observed.service.as_ref().filter(|service| !service.draining);
+    let primary = service.and_then(Service::primary).filter(|one| one.task_definition == progress.ours.revision.task_definition);
+    let (Some(service), Some(_)) = (service, primary) else {
+        if progress.deployment.is_none() && elapsed < LOST_ANSWER {
+            return wait(5, "ECS may not show yet whether the new deployment began");
+        }
+        return match (service, &progress.deployment) {
+            (Some(service), Some(_)) => end(Outcome::Superseded, format!("{cause}; {}", taken_over(service.primary()))),
+            (Some(_), None) => end(Outcome::Failed, format!("{cause}; the new deployment never began, and the service is as it was")),
+            (None, _) => end(Outcome::Failed, format!("{cause}; there is no service, so nothing is left running")),
+        };
+    };
+    if service.desired > 0 {
+        return Action::Stop;
+    }
+    let left = service.running + service.pending;
+    if left > 0 && elapsed < STOP_DEADLINE {
+        return wait(3, format!("{left} tasks are still to stop"));
+    }
+    end(Outcome::Failed, format!("{cause}; nothing was live before, so the service was stopped (it wants 0 tasks) and serves nothing"))
+}
+
+/// How many tasks of the revision serve, or what is still missing.
+fn serving(
+    progress: &Progress,
+    observed: &Observed,
+    service: &Service,
+    primary: &Deployment,
+    revision: &Revision,
+    has_failed: bool,
+) -> Result<usize, String> {
+    if service.desired == 0 {
+        return Err("the service wants 0 tasks".to_owned());
+    }
+    if primary.running < service.desired {
+        return Err(format!("{} of {} tasks run", primary.running, service.desired));
+    }
+    let tasks: Vec<&Task> =
+        observed.tasks.iter().filter(|task| task.running() && task.task_definition == revision.task_definition).collect();
+    let wrong = tasks.iter().find(|task| !task.runs(&progress.container, revision.digest.as_ref()));
+    if let Some(task) = wrong {
+        let other = task.container(&progress.container).and_then(|c| c.digest.clone()).unwrap_or_default();
+        return Err(format!("task {} runs {other}, which is not this image", task.id()));
+    }
+    if tasks.len() < usize::try_from(service.desired).unwrap_or(usize::MAX) {
+        return Err(format!("{} of {} tasks run this revision", tasks.len(), service.desired));
+    }
+    if let Some(group) = &service.settings.target_group {
+        for task in &tasks {
+            is_healthy(task, group, &observed.targets)?;
+        }
+    }
+    let steady = match (&service.settings.target_group, has_failed) {
+        (_, true) => STEADY_AFTER_FAILURE,
+        (None, false) => STEADY,
+        (Some(_), false) => SignedDuration::ZERO,
+    };
+    let young = |task: &&Task| task.started_at.is_some_and(|at| observed.now.duration_since(at) < steady);
+    if tasks.iter().any(young) {
+        return Err(format!("the tasks run, but for less than {} seconds", steady.as_secs()));
+    }
+    Ok(tasks.len())
+}
+
+fn is_healthy(task: &Task, group: &TargetGroup, targets: &[Target]) -> Result<(), String> {
+    let mine: Vec<&Target> = targets.iter().filter(|target| target.port == group.port && task.addresses.contains(&target.address)).collect();
+    if mine.iter().any(|target| target.state == "healthy") {
+        return Ok(());
+    }
+    Err(match mine.first() {
+        None => format!("task {} is not a target of the load balancer yet", task.id()),
+        Some(target) => {
+            let why = target.reason.as_deref().map(|why| format!(": {}", clipped(why, 300))).unwrap_or_default();
+            format!("target {}:{} is {}{why}", target.address, target.port, target.state)
+        }
+    })
+}
+
+/// The tasks of a deployment that failed by themselves, the oldest first. A task that ECS or a person stopped has not failed,
+/// unless it was for its health.
+fn failures<'a>(progress: &Progress, observed: &'a Observed, deployment: &str, revision: &str) -> Vec<&'a Task> {
+    let is_its = |task: &Task| match task.started_by.as_deref().filter(|by| by.starts_with("ecs-svc/")) {
+        Some(by) => by == deployment,
+        None => task.created_at.is_some_and(|at| at >= progress.since),
+    };
+    let mut failed: Vec<&Task> = observed
+        .tasks
+        .iter()
+        .filter(|task| task.stopped() && task.task_definition == revision && is_its(task) && failure_of(task, "").is_some())
+        .collect();
+    failed.sort_by_key(|task| task.created_at);
+    failed
+}
+
+/// In which way a task failed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum TaskFailure {
+    /// Its containers never ran: the image, a secret, the network.
+    NeverStarted(String),
+    /// Its process ended.
+    Exited(Option<i32>),
+    /// It ran, and was found unhealthy.
+    Unhealthy,
+}
+
+fn failure_of(task: &Task, container: &str) -> Option<TaskFailure> {
+    let reason = task.stopped_reason.as_deref().unwrap_or_default();
+    match task.stop_code.as_deref() {
+        Some("TaskFailedToStart") => {
+            // The part before the first colon is the kind: `CannotPullContainerError`, `ResourceInitializationError`.
+            let kind = reason.split(':').next().unwrap_or_default().trim();
+            Some(TaskFailure::NeverStarted(kind.to_owned()))
+        }
+        Some("EssentialContainerExited") => Some(TaskFailure::Exited(task.container(container).and_then(|c| c.exit_code))),
+        Some("ServiceSchedulerInitiated") if reason.contains("health check") => Some(TaskFailure::Unhealthy),
+        _ => None,
+    }
+}
+
+/// Why a deployment will not serve any more, and the task that shows it.
+fn hopeless(
+    progress: &Progress,
+    service: &Service,
+    primary: &Deployment,
+    failed: &[&Task],
+    missing: &str,
+    elapsed: SignedDuration,
+) -> Option<(String, Option<String>)> {
+    let last = failed.last();
+    let why = last.map(|task| task.why_stopped(&progress.container));
+    let mut same: BTreeMap<TaskFailure, usize> = BTreeMap::new();
+    for task in failed {
+        if let Some(failure) = failure_of(task, &progress.container) {
+            *same.entry(failure).or_default() += 1;
+        }
+    }
+    let repeated = same.iter().any(|(failure, count)| match failure {
+        TaskFailure::Exited(_) => *count >= SAME_EXITS,
+        TaskFailure::NeverStarted(_) | TaskFailure::Unhealthy => *count >= SAME_REFUSALS,
+    });
+    let cause = if repeated || failed.len() >= ANY_FAILURES {
+        format!("{} tasks failed, the last one: {}", failed.len(), why?)
+    } else if primary.failed {
+        let reason = primary.reason.as_deref().unwrap_or("no reason given");
+        let why = why.map(|why| format!("; the last task: {why}")).unwrap_or_default();
+        format!("ECS gave the deployment up: {reason}{why}")
+    } else if elapsed >= DEADLINE {
+        let why = why.map(|why| format!("; the last task that failed: {why}")).unwrap_or_default();
+        let remark = service.remark.as_deref().map(|remark| format!("; ECS says: {}", clipped(remark, 300))).unwrap_or_default();
+        format!("it did not serve within {}: {missing}{why}{remark}", minutes(DEADLINE))
+    } else {
+        return None;
+    };
+    // Where none failed, the logs of one that runs may say why it is not well.
+    let task = last.copied().map(|task| task.arn.clone());
+    Some((cause, task))
+}
+
+/// Quick while tasks start, slower when it takes long: at most 5 seconds pass between healthy targets and the verdict.
+fn pace(elapsed: SignedDuration) -> u32 {
+    if elapsed < SignedDuration::from_secs(60) { 2 } else { 4 }
+}
+
+fn minutes(duration: SignedDuration) -> String {
+    format!("{} minutes", duration.as_mins())
+}
+
+/// A revision as people say it: `family:7`.
+fn short(arn: &str) -> &str {
+    arn.rsplit('/').next().unwrap_or(arn)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,41 @@
+"""Starts MiniStack with the mends in place: `python -m local_cloud`."""
+
+import os
+import signal
+import sys
+import threading
+
+
+def end_with_parent():
+    """Ends the whole process group, functions and containers included, when whoever started us is gone.
+
+    The parent holds the other end of our standard input and never writes to it.
+    """
+
+    def watch():
+        while sys.stdin.buffer.read(1):
+            pass
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="local-cloud-parent").start()
+
+
+def main():
+    if os.getpgrp() != os.getpid():
+        sys.exit("local_cloud must lead its own process group")
+    end_with_parent()
+    # Functions inherit this environment; our own path is not theirs.
+    os.environ.pop("PYTHONPATH", None)
+    sys.argv = ["ministack"]
+
+    from ministack import app
+
+    from local_cloud import control, ec2, ecr, ecs, eventbridge, functions, load_balancing, s3
+
+    for module in (ec2, ecr, ecs, eventbridge, functions, load_balancing, s3):
+        module.install()
+    app.app = control.wrap(app.app)
+    app.main()
+
+
+main()

@@ -1,0 +1,48 @@
+"""The local cloud's own requests, under `/_local-cloud/`. The proxy in front never forwards that path.
+
+`POST /_local-cloud/events`         an event as AWS would deliver it → {"rules": [names that matched]}
+`POST /_local-cloud/push-events`    {"deliver": bool}: ECR events are best effort, so tests lose some
+`POST /_local-cloud/kill-function`  {"function": name} → {"killed": n}: its running environments die, as on a crash
+`GET  /_local-cloud/containers`     the containers that run as processes
+"""
+
+import asyncio
+import json
+
+from local_cloud import ecr, ecs, eventbridge, functions
+
+PREFIX = "/_local-cloud/"
+
+HANDLERS = {
+    ("POST", "events"): eventbridge.deliver,
+    ("POST", "push-events"): ecr.set_delivery,
+    ("POST", "kill-function"): functions.kill,
+    ("GET", "containers"): ecs.containers,
+}
+
+
+def wrap(inner):
+    """The ASGI application that answers our requests and leaves the rest to MiniStack."""
+
+    async def application(scope, receive, send):
+        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+            return await inner(scope, receive, send)
+        body = b""
+        more = True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        handler = HANDLERS.get((scope["method"], scope["path"][len(PREFIX):]))
+        try:
+            if handler is None:
+                raise LookupError(f"no {scope['method']} {scope['path']}")
+            status, answer = 200, await asyncio.to_thread(handler, json.loads(body or b"{}"))
+        except Exception as error:  # the caller is a test: it gets the reason
+            status, answer = 400, {"error": f"{type(error).__name__}: {error}"}
+        payload = json.dumps(answer).encode()
+        await send({"type": "http.response.start", "status": status, "headers": [
+            (b"content-type", b"application/json"), (b"content-length", str(len(payload)).encode())]})
+        await send({"type": "http.response.body", "body": payload})
+
+    return application

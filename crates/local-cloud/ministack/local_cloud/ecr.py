@@ -1,0 +1,92 @@
+"""ECR: a pushed image is announced to EventBridge, and its size is that of its layers."""
+
+import json
+import logging
+import threading
+import uuid
+from datetime import datetime, timezone
+
+from ministack.core.responses import get_account_id, get_region
+from ministack.services import ecr
+
+from local_cloud import eventbridge
+from local_cloud.patch import replace
+
+logger = logging.getLogger("local-cloud")
+
+_deliver = True
+
+
+def install():
+    replace(ecr, "_v2_put_manifest", _after_push)
+    replace(ecr, "_put_image", _after_put_image)
+
+
+def set_delivery(body):
+    """Whether pushes are announced."""
+    global _deliver
+    _deliver = bool(body["deliver"])
+    return {"deliver": _deliver}
+
+
+def _after_push(put):
+    def put_manifest(name, reference, headers, body):
+        status, answer_headers, answer = put(name, reference, headers, body)
+        if status == 201:
+            digest = answer_headers["Docker-Content-Digest"]
+            tag = None if reference.startswith("sha256:") else reference
+            _pushed(name, digest, tag)
+        return status, answer_headers, answer
+
+    return put_manifest
+
+
+def _after_put_image(put):
+    def put_image(data):
+        status, headers, body = put(data)
+        if status == 200:
+            image = json.loads(body)["image"]
+            digest = image["imageId"]["imageDigest"]
+            # A tag added through the API must be pullable through the registry too.
+            blobs = ecr._manifest_blobs.setdefault(data["repositoryName"], {})
+            blobs.setdefault(digest, data.get("imageManifest", "").encode())
+            _pushed(data["repositoryName"], digest, data.get("imageTag"))
+        return status, headers, body
+
+    return put_image
+
+
+def _pushed(name, digest, tag):
+    image = next((i for i in ecr._images.get(name, []) if i["imageDigest"] == digest), None)
+    if image is None:
+        return
+    manifest = json.loads(image["imageManifest"])
+    sizes = [layer["size"] for layer in manifest.get("layers", [])]
+    if sizes:
+        image["imageSizeInBytes"] = sum(sizes)
+    detail = {
+        "result": "SUCCESS",
+        "repository-name": name,
+        "image-digest": digest,
+        "action-type": "PUSH",
+        "manifest-media-type": image["imageManifestMediaType"],
+    }
+    if "config" in manifest:
+        detail["artifact-media-type"] = manifest["config"]["mediaType"]
+    if tag is not None:
+        detail["image-tag"] = tag
+    event = {
+        "version": "0",
+        "id": str(uuid.uuid4()),
+        "detail-type": "ECR Image Action",
+        "source": "aws.ecr",
+        "account": get_account_id(),
+        "time": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "region": get_region(),
+        "resources": [],
+        "detail": detail,
+    }
+    if not _deliver:
+        logger.info("push event of %s@%s dropped, as asked", name, digest)
+        return
+    threading.Thread(target=eventbridge.deliver, args=(event,), daemon=True, name="local-cloud-push").start()

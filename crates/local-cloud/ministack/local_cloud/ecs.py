@@ -1,0 +1,237 @@
+"""ECS: tasks run in Docker or as processes, and deployments, tasks and their failures read as AWS writes them."""
+
+import json
+import os
+import threading
+import time
+
+from ministack.core.concurrency import resource_lock, spawn_background
+from ministack.core.responses import error_response_json, get_account_id, get_region, request_scope
+from ministack.services import alb, ecs
+
+from local_cloud import load_balancing, processes
+from local_cloud.patch import replace
+
+# A task whose target stays unhealthy for so long is replaced. AWS: unhealthy threshold × interval, after the grace.
+UNHEALTHY_SECONDS = 3.0
+
+_engine = None
+_tokens = {}
+_tokens_lock = threading.Lock()
+
+# Tasks that the service scheduler stops, not a person: MiniStack's reasons → AWS's.
+_SCHEDULER_REASONS = {
+    "Service scaling down": "Scaling activity initiated by (deployment {deployment})",
+    "Task definition updated": "Scaling activity initiated by (deployment {deployment})",
+    "Deployment completed": "Scaling activity initiated by (deployment {deployment})",
+    "Deployment capacity limit": "Scaling activity initiated by (deployment {deployment})",
+    "Service deleted": "Service deleted",
+}
+
+
+def install():
+    global _engine
+    docker_host = os.environ.get("LOCAL_CLOUD_DOCKER_HOST")
+    if docker_host:
+        import docker
+
+        ecs._docker = docker.DockerClient(base_url=docker_host, timeout=60)
+    else:
+        _engine = processes.Engine(os.environ["LOCAL_CLOUD_CONTAINERS"], os.environ["LOCAL_CLOUD_NETWORK"])
+        ecs._docker = _engine
+    replace(ecs, "_make_deployment", _begin_in_progress)
+    replace(ecs, "_build_task_containers", _name_digests)
+    replace(ecs, "_run_task", _run_task)
+    replace(ecs, "_mark_task_stopped", _say_why)
+    replace(ecs, "_record_service_task_failure", _count_failure)
+    replace(ecs, "_complete_service_deployment", _complete_when_healthy)
+
+
+def containers(_body):
+    """The containers that run as processes."""
+    known = list(_engine.containers.known.values()) if _engine else []
+    return {"containers": [
+        {"id": c.id, "image": c.image_name, "address": c.address, "running": c.running()} for c in known]}
+
+
+def _begin_in_progress(make):
+    """A service's first deployment is in progress until its tasks run, as is every later one."""
+
+    def make_deployment(*args, **kwargs):
+        deployment = make(*args, **kwargs)
+        deployment["rolloutState"] = "IN_PROGRESS"
+        deployment["rolloutStateReason"] = f"ECS deployment {deployment['id']} in progress."
+        return deployment
+
+    return make_deployment
+
+
+def _name_digests(build):
+    """A container's image digest is known from the start when its image is named by digest."""
+
+    def build_containers(td, overrides):
+        built = build(td, overrides)
+        for container in built:
+            _, _, digest = container["image"].partition("@")
+            if digest:
+                container["imageDigest"] = digest
+        return built
+
+    return build_containers
+
+
+def _run_task(run):
+    """A client token makes RunTask repeatable; a service's task says which deployment started it."""
+
+    def run_task(data):
+        deployment = data.get("_deploymentId")
+        if deployment:
+            return run({**data, "startedBy": deployment})
+        token = data.get("clientToken")
+        if not token:
+            return run(data)
+        wanted = json.dumps({k: v for k, v in data.items() if k != "clientToken"}, sort_keys=True)
+        key = (get_account_id(), get_region(), data.get("cluster", "default"), token)
+        with _tokens_lock:
+            if key not in _tokens:
+                answer = run(data)
+                if answer[0] != 200:
+                    return answer
+                _tokens[key] = (wanted, [task["taskArn"] for task in json.loads(answer[2])["tasks"]])
+                return answer
+            known, arns = _tokens[key]
+        if known != wanted:
+            status, headers, body = error_response_json(
+                "ConflictException", f"Client token {token} was used with other parameters.", 400)
+            payload = json.loads(body)
+            payload["resourceIds"] = arns
+            return status, headers, json.dumps(payload).encode()
+        answer = {"tasks": [ecs._sanitize(ecs._tasks[arn]) for arn in arns if arn in ecs._tasks], "failures": []}
+        return ecs.json_response(answer)
+
+    return run_task
+
+
+def _say_why(mark):
+    def mark_stopped(task_arn, task, reason, stop_code, exit_code=None):
+        if reason == "Essential container exited":
+            reason = "Essential container in task exited"
+        elif reason in _SCHEDULER_REASONS and task.get("group", "").startswith("service:"):
+            reason = _SCHEDULER_REASONS[reason].format(deployment=task.get("_deployment_id"))
+            stop_code = "ServiceSchedulerInitiated"
+        if stop_code == "TaskFailedToStart":
+            # A container that never ran has a reason and no exit code.
+            for container in task.get("containers", []):
+                container["reason"] = reason
+        return mark(task_arn, task, reason, stop_code, exit_code)
+
+    return mark_stopped
+
+
+def _service_of(task):
+    cluster = ecs._cluster_name_from_arn(task.get("clusterArn", ""))
+    group = task.get("group", "")
+    if not cluster or not group.startswith("service:"):
+        return None, None
+    key = f"{cluster}/{group.split(':', 1)[1]}"
+    return key, ecs._services.get(key)
+
+
+def _count_failure(record):
+    """`failedTasks` counts with or without a circuit breaker; a crash loop is restarted ever more slowly."""
+
+    def record_failure(task, digest_resolution_failed=False):
+        key, service = _service_of(task)
+        failures = 0
+        if service:
+            breaker = (service.get("deploymentConfiguration") or {}).get("deploymentCircuitBreaker") or {}
+            with resource_lock("ecs-service", key):
+                deployment = ecs._deployment_for_task(service, task)
+                if deployment and not breaker.get("enable") and not digest_resolution_failed \
+                        and deployment.get("rolloutState") == "IN_PROGRESS":
+                    deployment["failedTasks"] = int(deployment.get("failedTasks", 0)) + 1
+                    deployment["updatedAt"] = ecs._iso()
+                failures = int(deployment.get("failedTasks", 0)) if deployment else 0
+        if failures:
+            time.sleep(min(0.2 * failures, 3.0))
+        return record(task, digest_resolution_failed)
+
+    return record_failure
+
+
+def _complete_when_healthy(complete):
+    """A deployment behind a load balancer is complete when its targets are healthy; unhealthy tasks are replaced."""
+
+    def complete_deployment(cluster, key, expected_deployment_id=None):
+        service = ecs._services.get(key)
+        primary = ecs._primary_deployment(service) if service else None
+        if not primary or primary.get("rolloutState") != "IN_PROGRESS" or not service.get("loadBalancers"):
+            return complete(cluster, key, expected_deployment_id)
+        if _targets_healthy(cluster, service, primary):
+            return complete(cluster, key, expected_deployment_id)
+        _watch(cluster, key, primary["id"])
+
+    return complete_deployment
+
+
+_watched = set()
+_watched_lock = threading.Lock()
+
+
+def _watch(cluster, key, deployment_id):
+    with _watched_lock:
+        if deployment_id in _watched:
+            return
+        _watched.add(deployment_id)
+    account, region = get_account_id(), get_region()
+
+    def watch():
+        with request_scope(account, region):
+            while True:
+                time.sleep(0.3)
+                service = ecs._services.get(key)
+                primary = ecs._primary_deployment(service) if service else None
+                if (not primary or primary["id"] != deployment_id or service.get("status") != "ACTIVE"
+                        or primary.get("rolloutState") != "IN_PROGRESS"):
+                    break
+                _replace_unhealthy(service, primary)
+                ecs._complete_service_deployment(cluster, key, expected_deployment_id=deployment_id)
+        with _watched_lock:
+            _watched.discard(deployment_id)
+
+    spawn_background(watch, thread_name=f"local-cloud-deployment-{key.rsplit('/', 1)[-1][:16]}")
+
+
+def _tasks_of(service, deployment):
+    return [
+        task for task in list(ecs._tasks.values())
+        if task.get("group") == f"service:{service['serviceName']}" and task.get("clusterArn") == service["clusterArn"]
+        and task.get("_deployment_id") == deployment["id"] and task.get("lastStatus") == "RUNNING"
+    ]
+
+
+def _health(service, task):
+    """The health of a task in each target group of its service."""
+    for balancer in service.get("loadBalancers") or []:
+        group = balancer.get("targetGroupArn")
+        record = alb._tgs.get(group) if group else None
+        if record and load_balancing._checked(record):
+            yield group, load_balancing.of(group, ecs._task_ip(task), balancer.get("containerPort", 80))
+
+
+def _targets_healthy(cluster, service, deployment):
+    ecs._sync_service_targets(cluster, service)
+    tasks = _tasks_of(service, deployment)
+    return all(health.state == "healthy" for task in tasks for _, health in _health(service, task))
+
+
+def _replace_unhealthy(service, deployment):
+    now = time.monotonic()
+    for task in _tasks_of(service, deployment):
+        for group, health in _health(service, task):
+            if health.unhealthy_since and now - health.unhealthy_since > UNHEALTHY_SECONDS:
+                reason = f"Task failed ELB health checks in (target-group {group})"
+                if ecs._mark_task_stopped(task["taskArn"], task, reason, "ServiceSchedulerInitiated", exit_code=143):
+                    ecs._cleanup_task_resources(task, ecs._get_docker())
+                    ecs._record_service_task_failure(task)
+                break

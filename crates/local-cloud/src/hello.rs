@@ -1,0 +1,76 @@
+//! The example server as images: one that serves, ones that fail in the ways that matter.
+//!
+//! The program (`examples/hello/server.rs`) is compiled once per machine, statically, so that an image needs nothing
+//! else.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use bytes::Bytes;
+use tokio::process::Command;
+
+use crate::Error;
+use crate::image::{Image, digest};
+
+const SOURCE: &str = include_str!("../../../examples/hello/server.rs");
+/// The port the server listens on unless `PORT` says otherwise.
+pub const PORT: u16 = 8080;
+
+/// An image that serves and says `version`. Its variants: `.command(["crash"])` exits at once, `.env("HEALTH_STATUS",
+/// "503")` never gets healthy, `.env("MIGRATE_FAIL", "1")` serves but fails its migration.
+///
+/// # Errors
+/// When the server cannot be compiled.
+pub async fn image(version: &str) -> Result<Image, Error> {
+    let program = program().await?;
+    let content = tokio::fs::read(&program).await.map_err(Error::file(program))?;
+    Ok(Image::scratch()
+        .file("/server", Bytes::from(content), 0o755)
+        .entrypoint(["/server"])
+        .env("VERSION", version)
+        .expose(PORT))
+}
+
+/// The compiled server, compiling it if this source was not compiled before.
+///
+/// # Errors
+/// When `rustc` fails or the cache cannot be written.
+pub async fn program() -> Result<PathBuf, Error> {
+    let directory = cache_directory();
+    let hash = digest(SOURCE.as_bytes());
+    let program = directory.join(format!("hello-{}", &hash["sha256:".len()..][..16]));
+    if program.exists() {
+        return Ok(program);
+    }
+    std::fs::create_dir_all(&directory).map_err(Error::file(&directory))?;
+    // Beside its place and moved there whole, for tests that run at the same time.
+    let work = tempfile::tempdir_in(&directory).map_err(Error::file(&directory))?;
+    let source = work.path().join("server.rs");
+    let output = work.path().join("server");
+    std::fs::write(&source, SOURCE).map_err(Error::file(&source))?;
+    let compiler = PathBuf::from(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    let result = Command::new(&compiler)
+        .args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols", "-o"])
+        .arg(&output)
+        .arg(&source)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .map_err(|error| Error::Run { program: compiler, source: error })?;
+    if !result.status.success() {
+        let output = String::from_utf8_lossy(&result.stderr).into_owned();
+        return Err(Error::Failed {
+            program: "rustc examples/hello/server.rs".to_owned(),
+            status: result.status,
+            output,
+        });
+    }
+    std::fs::rename(&output, &program).map_err(Error::file(&program))?;
+    Ok(program)
+}
+
+fn cache_directory() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    cache.or_else(home).unwrap_or_else(std::env::temp_dir).join("shipway")
+}

@@ -1,0 +1,553 @@
+//! The local cloud against real MiniStack: each behaviour of AWS that it adds.
+//!
+//! `SHIPWAY_TOOLS` names the virtual environment that `cargo xtask setup` makes. Without it these tests say so and pass.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "tests")]
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use aws_sdk_ecs::error::{ProvideErrorMetadata as _, SdkError};
+use aws_sdk_ecs::types::{
+    AwsVpcConfiguration, Compatibility, ContainerDefinition, LoadBalancer, NetworkConfiguration, NetworkMode,
+    PortMapping, Service,
+};
+use aws_sdk_elasticloadbalancingv2::types::{ActionTypeEnum, ProtocolEnum, TargetHealthStateEnum, TargetTypeEnum};
+use local_cloud::faults::{Fault, Rule};
+use local_cloud::image::Image;
+use local_cloud::{Config, Containers, LocalCloud, docker, hello};
+
+/// A cloud, or `None` where the tools are missing.
+async fn cloud() -> anyhow::Result<Option<LocalCloud>> {
+    let Some(venv) = std::env::var_os("SHIPWAY_TOOLS") else {
+        eprintln!("skipped: SHIPWAY_TOOLS is not set");
+        return Ok(None);
+    };
+    Ok(Some(LocalCloud::start(Config::new(venv)).await?))
+}
+
+async fn until<T, F: Future<Output = anyhow::Result<Option<T>>>>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> anyhow::Result<T> {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look().await? {
+            return Ok(found);
+        }
+        if started.elapsed() > Duration::from_secs(30) {
+            bail!("{what}: not within 30 s");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A cluster with one service behind a load balancer.
+struct Stage<'a> {
+    cloud: &'a LocalCloud,
+    ecs: aws_sdk_ecs::Client,
+    balancing: aws_sdk_elasticloadbalancingv2::Client,
+    dns_name: String,
+    target_group: String,
+}
+
+impl<'a> Stage<'a> {
+    async fn set(cloud: &'a LocalCloud) -> anyhow::Result<Self> {
+        let config = cloud.sdk_config();
+        let ecs = aws_sdk_ecs::Client::new(&config);
+        let balancing = aws_sdk_elasticloadbalancingv2::Client::new(&config);
+        create_repository(cloud, "api").await?;
+        ecs.create_cluster().cluster_name("main").send().await?;
+        let balancer = balancing.create_load_balancer().name("main").send().await?;
+        let balancer = balancer.load_balancers().first().context("load balancer")?.clone();
+        let group = balancing
+            .create_target_group()
+            .name("api")
+            .protocol(ProtocolEnum::Http)
+            .port(8080)
+            .target_type(TargetTypeEnum::Ip)
+            .health_check_path("/health")
+            .send()
+            .await?;
+        let target_group = group.target_groups()[0].target_group_arn().unwrap().to_owned();
+        let forward = aws_sdk_elasticloadbalancingv2::types::Action::builder()
+            .r#type(ActionTypeEnum::Forward)
+            .target_group_arn(&target_group)
+            .build();
+        balancing
+            .create_listener()
+            .load_balancer_arn(balancer.load_balancer_arn().unwrap())
+            .protocol(ProtocolEnum::Http)
+            .port(80)
+            .default_actions(forward)
+            .send()
+            .await?;
+        let dns_name = balancer.dns_name().unwrap().to_owned();
+        Ok(Self { cloud, ecs, balancing, dns_name, target_group })
+    }
+
+    async fn register(&self, image: &Image) -> anyhow::Result<(String, String)> {
+        let digest = self.cloud.push_image("api", "latest", image).await?;
+        let container = ContainerDefinition::builder()
+            .name("api")
+            .image(format!("{}/api@{digest}", self.cloud.registry()))
+            .essential(true)
+            .port_mappings(PortMapping::builder().container_port(8080).build())
+            .build();
+        let registered = self
+            .ecs
+            .register_task_definition()
+            .family("api")
+            .network_mode(NetworkMode::Awsvpc)
+            .requires_compatibilities(Compatibility::Fargate)
+            .cpu("256")
+            .memory("512")
+            .container_definitions(container)
+            .send()
+            .await?;
+        let arn = registered.task_definition().unwrap().task_definition_arn().unwrap().to_owned();
+        Ok((arn, digest))
+    }
+
+    async fn create(&self, task_definition: &str) -> anyhow::Result<()> {
+        let balancer = LoadBalancer::builder()
+            .target_group_arn(&self.target_group)
+            .container_name("api")
+            .container_port(8080)
+            .build();
+        let network = AwsVpcConfiguration::builder().subnets("subnet-1").build()?;
+        self.ecs
+            .create_service()
+            .cluster("main")
+            .service_name("api")
+            .task_definition(task_definition)
+            .desired_count(2)
+            .load_balancers(balancer)
+            .network_configuration(NetworkConfiguration::builder().awsvpc_configuration(network).build())
+            .send()
+            .await?;
+        Ok(())
+    }
+
+    async fn update(&self, task_definition: &str) -> anyhow::Result<String> {
+        let updated =
+            self.ecs.update_service().cluster("main").service("api").task_definition(task_definition).send().await?;
+        let service = updated.service().unwrap();
+        Ok(primary(service).id().unwrap().to_owned())
+    }
+
+    async fn service(&self) -> anyhow::Result<Service> {
+        let described = self.ecs.describe_services().cluster("main").services("api").send().await?;
+        Ok(described.services()[0].clone())
+    }
+
+    async fn completed(&self) -> anyhow::Result<Service> {
+        until("the deployment completes", || async {
+            let service = self.service().await?;
+            let complete = primary(&service).rollout_state().is_some_and(|state| state.as_str() == "COMPLETED");
+            Ok((complete && service.deployments().len() == 1).then_some(service))
+        })
+        .await
+    }
+
+    async fn version(&self) -> anyhow::Result<String> {
+        let answer = self.cloud.http_through_load_balancer(&self.dns_name, "/api/orders").await?;
+        let answer: serde_json::Value = serde_json::from_slice(&answer.body).with_context(|| answer.text())?;
+        Ok(answer["version"].as_str().unwrap().to_owned())
+    }
+
+    async fn stopped_tasks(&self) -> anyhow::Result<Vec<aws_sdk_ecs::types::Task>> {
+        let stopped = aws_sdk_ecs::types::DesiredStatus::Stopped;
+        let listed = self.ecs.list_tasks().cluster("main").service_name("api").desired_status(stopped).send().await?;
+        if listed.task_arns().is_empty() {
+            return Ok(Vec::new());
+        }
+        let tasks = self.ecs.describe_tasks().cluster("main").set_tasks(listed.task_arns).send().await?;
+        Ok(tasks.tasks.unwrap_or_default())
+    }
+}
+
+fn primary(service: &Service) -> &aws_sdk_ecs::types::Deployment {
+    service.deployments().iter().find(|d| d.status() == Some("PRIMARY")).unwrap()
+}
+
+/// Signed calls of services we have no client of: the root's signature is not checked.
+async fn call(
+    cloud: &LocalCloud,
+    service: &str,
+    target: &str,
+    body: serde_json::Value,
+) -> anyhow::Result<serde_json::Value> {
+    let output = tokio::process::Command::new("curl")
+        .args(["--silent", "--show-error", "--fail-with-body", cloud.endpoint()])
+        .args(["--header", &format!("x-amz-target: {target}"), "--header", "content-type: application/x-amz-json-1.1"])
+        .args(["--header", &authorization(cloud, service), "--data", &body.to_string()])
+        .output()
+        .await?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    anyhow::ensure!(output.status.success(), "{target}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    Ok(if text.is_empty() { serde_json::Value::Null } else { serde_json::from_str(&text)? })
+}
+
+fn authorization(cloud: &LocalCloud, service: &str) -> String {
+    let (key, _) = cloud.credentials();
+    let scope = format!("{key}/20261121/{}/{service}/aws4_request", cloud.region());
+    format!("authorization: AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0")
+}
+
+async fn create_repository(cloud: &LocalCloud, name: &str) -> anyhow::Result<()> {
+    let target = "AmazonEC2ContainerRegistry_V20150921.CreateRepository";
+    call(cloud, "ecr", target, serde_json::json!({ "repositoryName": name })).await.map(drop)
+}
+
+async fn serve_fail_and_roll_back(cloud: &LocalCloud) -> anyhow::Result<()> {
+    let stage = Stage::set(cloud).await?;
+    let (first, digest) = stage.register(&hello::image("1").await?).await?;
+    stage.create(&first).await?;
+    let service = stage.service().await?;
+    assert_eq!(primary(&service).rollout_state().unwrap().as_str(), "IN_PROGRESS");
+    let service = stage.completed().await?;
+    assert_eq!(service.running_count(), 2);
+    assert_eq!(stage.version().await?, "1");
+
+    let tasks = stage.ecs.list_tasks().cluster("main").service_name("api").send().await?;
+    let tasks = stage.ecs.describe_tasks().cluster("main").set_tasks(tasks.task_arns).send().await?;
+    for task in tasks.tasks() {
+        assert_eq!(task.containers()[0].image_digest(), Some(digest.as_str()));
+        assert_eq!(task.started_by(), primary(&service).id());
+    }
+
+    let (second, _) = stage.register(&hello::image("2").await?).await?;
+    let deployment = stage.update(&second).await?;
+    assert!(deployment.starts_with("ecs-svc/"), "{deployment}");
+    let service = stage.completed().await?;
+    assert_eq!(primary(&service).id(), Some(deployment.as_str()));
+    assert_eq!(stage.version().await?, "2");
+
+    // A program that exits at once: the old tasks serve on, failures count, each task says why it stopped.
+    let (crashing, _) = stage.register(&hello::image("3").await?.command(["crash"])).await?;
+    let deployment = stage.update(&crashing).await?;
+    let service = until("two tasks have failed", || async {
+        let service = stage.service().await?;
+        Ok((primary(&service).failed_tasks() >= 2).then_some(service))
+    })
+    .await?;
+    let failing = primary(&service);
+    assert_eq!(failing.id(), Some(deployment.as_str()));
+    assert_eq!(failing.rollout_state().unwrap().as_str(), "IN_PROGRESS");
+    let old = service.deployments().iter().find(|d| d.status() == Some("ACTIVE")).context("the old deployment")?;
+    assert_eq!((old.running_count(), old.task_definition()), (2, Some(second.as_str())));
+    assert_eq!(stage.version().await?, "2");
+    let stopped = stage.stopped_tasks().await?;
+    let crashed = stopped.iter().find(|t| t.started_by() == Some(&deployment)).context("a stopped task")?;
+    assert_eq!(crashed.stopped_reason(), Some("Essential container in task exited"));
+    assert_eq!(crashed.stop_code().unwrap().as_str(), "EssentialContainerExited");
+    assert_eq!(crashed.containers()[0].exit_code(), Some(1));
+
+    // A program that answers, but not as it should.
+    let (unhealthy, _) = stage.register(&hello::image("4").await?.env("HEALTH_STATUS", "503")).await?;
+    let deployment = stage.update(&unhealthy).await?;
+    until("a target is unhealthy", || async {
+        let health = stage.balancing.describe_target_health().target_group_arn(&stage.target_group).send().await?;
+        let bad = health.target_health_descriptions().iter().filter_map(|d| d.target_health()).any(|health| {
+            health.state() == Some(&TargetHealthStateEnum::Unhealthy)
+                && health.description() == Some("Health checks failed with these codes: [503]")
+        });
+        Ok(bad.then_some(()))
+    })
+    .await?;
+    assert_eq!(stage.version().await?, "2");
+    until("an unhealthy task is replaced", || async {
+        let stopped = stage.stopped_tasks().await?;
+        Ok(stopped
+            .iter()
+            .any(|task| {
+                task.started_by() == Some(&deployment)
+                    && task
+                        .stopped_reason()
+                        .is_some_and(|r| r.starts_with("Task failed ELB health checks in (target-group"))
+            })
+            .then_some(()))
+    })
+    .await?;
+
+    // The way back is a deployment too.
+    let deployment = stage.update(&second).await?;
+    let service = stage.completed().await?;
+    assert_eq!(primary(&service).id(), Some(deployment.as_str()));
+    assert_eq!((service.running_count(), stage.version().await?.as_str()), (2, "2"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_serves_fails_and_rolls_back() -> anyhow::Result<()> {
+    let Some(cloud) = cloud().await? else { return Ok(()) };
+    serve_fail_and_roll_back(&cloud).await.with_context(|| cloud.log_tail())?;
+    cloud.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_in_docker() -> anyhow::Result<()> {
+    let (Some(venv), Ok(engine)) = (std::env::var_os("SHIPWAY_TOOLS"), docker::Engine::find().await) else {
+        eprintln!("skipped: no tools or no Docker engine");
+        return Ok(());
+    };
+    let containers = Containers::Docker(engine.host().to_owned());
+    let cloud = LocalCloud::start(Config { containers, ..Config::new(venv) }).await?;
+    serve_fail_and_roll_back(&cloud).await.with_context(|| cloud.log_tail())?;
+
+    // `docker build` and `docker push` as a person's CI does them.
+    let context = tempfile::tempdir()?;
+    std::fs::copy(hello::program().await?, context.path().join("server"))?;
+    std::fs::write(context.path().join("Dockerfile"), "FROM scratch\nCOPY server /server\nENTRYPOINT [\"/server\"]\n")?;
+    engine.build(context.path(), "local-cloud-test").await?;
+    let digest = engine.push(&cloud, "local-cloud-test", "api", "built").await?;
+    assert!(digest.starts_with("sha256:"), "{digest}");
+    cloud.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_ends_with_its_program_and_runs_once_for_a_token() -> anyhow::Result<()> {
+    let Some(cloud) = cloud().await? else { return Ok(()) };
+    let stage = Stage::set(&cloud).await?;
+    let (definition, _) = stage.register(&hello::image("1").await?).await?;
+    let run = |token: &str, argument: &str| {
+        let container = aws_sdk_ecs::types::ContainerOverride::builder().name("api").command(argument).build();
+        let overrides = aws_sdk_ecs::types::TaskOverride::builder().container_overrides(container).build();
+        stage
+            .ecs
+            .run_task()
+            .cluster("main")
+            .task_definition(&definition)
+            .client_token(token)
+            .overrides(overrides)
+            .send()
+    };
+    let first = run("release-1", "migrate").await?.tasks()[0].task_arn().unwrap().to_owned();
+    let again = run("release-1", "migrate").await?.tasks()[0].task_arn().unwrap().to_owned();
+    assert_eq!(first, again);
+    let conflict = run("release-1", "migrate-fail").await.unwrap_err().into_service_error();
+    assert!(conflict.is_conflict_exception(), "{conflict:?}");
+    let failing = run("release-2", "migrate-fail").await?.tasks()[0].task_arn().unwrap().to_owned();
+    for (task, exit_code) in [(first, 0), (failing, 1)] {
+        let stopped = until("the task stops", || async {
+            let tasks = stage.ecs.describe_tasks().cluster("main").tasks(&task).send().await?;
+            let task = tasks.tasks()[0].clone();
+            Ok((task.last_status() == Some("STOPPED")).then_some(task))
+        })
+        .await?;
+        assert_eq!(stopped.containers()[0].exit_code(), Some(exit_code));
+    }
+    cloud.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_is_announced_to_the_rules_that_ask_for_it() -> anyhow::Result<()> {
+    let Some(cloud) = cloud().await? else { return Ok(()) };
+    create_repository(&cloud, "team/api").await?;
+    // A queue as target: what arrives there is what a function would get.
+    let queue = serde_json::json!({ "QueueName": "pushes" });
+    let queue = call(&cloud, "sqs", "AmazonSQS.CreateQueue", queue).await?["QueueUrl"].clone();
+    let pattern = r#"{"source":["aws.ecr"],"detail-type":["ECR Image Action"],"detail":{"action-type":["PUSH"],"result":["SUCCESS"]}}"#;
+    let rule = serde_json::json!({ "Name": "pushes", "EventPattern": pattern });
+    call(&cloud, "events", "AWSEvents.PutRule", rule).await?;
+    let arn = format!("arn:aws:sqs:{}:{}:pushes", cloud.region(), cloud.account());
+    let targets = serde_json::json!({ "Rule": "pushes", "Targets": [{ "Id": "queue", "Arn": arn }] });
+    call(&cloud, "events", "AWSEvents.PutTargets", targets).await?;
+    let receive = || async {
+        let body = serde_json::json!({ "QueueUrl": queue, "MaxNumberOfMessages": 10 });
+        let answer = call(&cloud, "sqs", "AmazonSQS.ReceiveMessage", body).await?;
+        let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
+        let events = messages.iter().map(|m| serde_json::from_str(m["Body"].as_str().unwrap()).unwrap());
+        anyhow::Ok(events.collect::<Vec<serde_json::Value>>())
+    };
+
+    let image = hello::image("1").await?;
+    let digest = cloud.push_image("team/api", "sha-1", &image).await?;
+    let event = until("the event arrives", || async { Ok(receive().await?.pop()) }).await?;
+    assert_eq!(event["source"], "aws.ecr");
+    assert_eq!(event["account"], cloud.account());
+    assert_eq!(event["region"], cloud.region());
+    let expected = serde_json::json!({
+        "result": "SUCCESS",
+        "repository-name": "team/api",
+        "image-digest": digest,
+        "action-type": "PUSH",
+        "image-tag": "sha-1",
+        "manifest-media-type": "application/vnd.docker.distribution.manifest.v2+json",
+        "artifact-media-type": "application/vnd.docker.container.image.v1+json",
+    });
+    assert_eq!(event["detail"], expected);
+
+    // By digest: no tag. Lost: nothing. Again: the same event twice.
+    cloud.push_untagged("team/api", &image).await?;
+    let untagged = until("the second event arrives", || async { Ok(receive().await?.pop()) }).await?;
+    assert_eq!(untagged["detail"].get("image-tag"), None);
+    cloud.announce_pushes(false).await?;
+    cloud.push_image("team/api", "sha-2", &image).await?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(receive().await?, Vec::<serde_json::Value>::new());
+    assert_eq!(cloud.deliver(&event).await?, ["pushes"]);
+    assert_eq!(until("the replay arrives", || async { Ok(receive().await?.pop()) }).await?, event);
+    cloud.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_happen_to_the_chosen_call() -> anyhow::Result<()> {
+    let Some(cloud) = cloud().await? else { return Ok(()) };
+    let config = cloud.sdk_config().into_builder().retry_config(aws_config::retry::RetryConfig::disabled()).build();
+    let ecs = aws_sdk_ecs::Client::new(&config);
+    let create = |name: &str| ecs.create_cluster().cluster_name(name).send();
+
+    cloud.faults().add(Rule::new(Fault::Throttle).service("ecs").operation("CreateCluster").nth(1));
+    let throttled = create("throttled").await.unwrap_err();
+    assert_eq!(throttled.code(), Some("ThrottlingException"));
+    create("throttled").await?;
+
+    cloud.faults().clear();
+    cloud.faults().add(Rule::new(Fault::ServerError).times(1));
+    assert_eq!(create("refused").await.unwrap_err().raw_response().unwrap().status().as_u16(), 500);
+
+    cloud.faults().clear();
+    cloud.faults().add(Rule::new(Fault::DropBefore).times(1));
+    assert!(matches!(create("dropped-before").await, Err(SdkError::DispatchFailure(_))));
+
+    cloud.faults().clear();
+    cloud.faults().add(Rule::new(Fault::DropAfter).times(1));
+    assert!(matches!(create("dropped-after").await, Err(SdkError::DispatchFailure(_))));
+
+    cloud.faults().clear();
+    cloud.faults().add(Rule::new(Fault::Delay(Duration::from_millis(300))).times(1));
+    let started = Instant::now();
+    let clusters = ecs.list_clusters().send().await?;
+    assert!(started.elapsed() >= Duration::from_millis(300));
+    let mut names: Vec<_> = clusters.cluster_arns().iter().filter_map(|arn| arn.rsplit('/').next()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["dropped-after", "throttled"]);
+    assert_eq!(cloud.faults().calls().len(), 6);
+    assert_eq!(cloud.faults().calls()[5].operation.name, "ListClusters");
+    cloud.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ministack_that_ends_says_why() {
+    let Some(venv) = std::env::var_os("SHIPWAY_TOOLS") else { return };
+    let directory = tempfile::tempdir().unwrap();
+    // A venv whose Python has no MiniStack.
+    std::fs::create_dir_all(directory.path().join("bin")).unwrap();
+    let python = std::fs::canonicalize(std::path::Path::new(&venv).join("bin/python")).unwrap();
+    std::os::unix::fs::symlink(python, directory.path().join("bin/python")).unwrap();
+    let error = LocalCloud::start(Config::new(directory.path())).await.err().unwrap().to_string();
+    assert!(error.contains("No module named 'ministack'"), "{error}");
+}
+
+/// A function in Python, so that this test compiles nothing: its event names the cluster it is to create.
+const CREATES_A_CLUSTER: &str = r#"#!/usr/bin/env python3
+import json, os, urllib.request
+import boto3
+base = f"http://{os.environ['AWS_LAMBDA_RUNTIME_API']}/2018-06-01/runtime/invocation"
+while True:
+    with urllib.request.urlopen(f"{base}/next") as answer:
+        identity, event = answer.headers["Lambda-Runtime-Aws-Request-Id"], json.load(answer)
+    ecs = boto3.client("ecs")
+    try:
+        # A cluster that is theirs is looked at, for which the role has no right.
+        if event["cluster"] == "theirs":
+            ecs.describe_clusters(clusters=["theirs"])
+        ecs.create_cluster(clusterName=event["cluster"])
+        result = {"leaked": sorted(name for name in os.environ if name.startswith(("LOCAL_CLOUD", "MINISTACK")))}
+        path = "response"
+    except Exception as error:
+        result, path = {"errorType": type(error).__name__, "errorMessage": str(error)}, "error"
+    urllib.request.urlopen(f"{base}/{identity}/{path}", json.dumps(result).encode()).close()
+"#;
+
+/// The zip file of one executable `bootstrap`, as `aws lambda` wants it.
+async fn zip(content: &str) -> anyhow::Result<String> {
+    let script = "import base64,io,sys,zipfile\nb=io.BytesIO()\nz=zipfile.ZipFile(b,'w')\ni=zipfile.ZipInfo('bootstrap')\n\
+                  i.external_attr=0o755<<16\nz.writestr(i,sys.argv[1])\nz.close()\nprint(base64.b64encode(b.getvalue()).decode())";
+    let output = tokio::process::Command::new("python3").args(["-c", script, content]).output().await?;
+    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+/// A request of a REST service; answers status and body.
+async fn rest(cloud: &LocalCloud, service: &str, method: &str, path: &str, body: &str) -> anyhow::Result<String> {
+    let output = tokio::process::Command::new("curl")
+        .args(["--silent", "--show-error", "--request", method, &format!("{}{path}", cloud.endpoint())])
+        .args(["--header", &authorization(cloud, service), "--data-binary", "@-"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn();
+    let mut child = output?;
+    let mut stdin = child.stdin.take().context("stdin")?;
+    tokio::io::AsyncWriteExt::write_all(&mut stdin, body.as_bytes()).await?;
+    drop(stdin);
+    Ok(String::from_utf8(child.wait_with_output().await?.stdout)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_has_its_rights_and_can_die_at_a_call() -> anyhow::Result<()> {
+    let Some(cloud) = cloud().await? else { return Ok(()) };
+    let ecs = aws_sdk_ecs::Client::new(&cloud.sdk_config());
+    let trust = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#;
+    let policy = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"ecs:CreateCluster","Resource":"*"}]}"#;
+    let iam = async |fields: &[(&str, &str)]| {
+        let mut command = tokio::process::Command::new("curl");
+        command.args(["--silent", "--fail-with-body", cloud.endpoint(), "--header", &authorization(&cloud, "iam")]);
+        for (name, value) in fields {
+            command.args(["--data-urlencode", &format!("{name}={value}")]);
+        }
+        let output = command.output().await?;
+        anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        anyhow::Ok(())
+    };
+    let version = ("Version", "2010-05-08");
+    iam(&[("Action", "CreateRole"), version, ("RoleName", "maker"), ("AssumeRolePolicyDocument", trust)]).await?;
+    let put =
+        [("Action", "PutRolePolicy"), version, ("RoleName", "maker"), ("PolicyName", "p"), ("PolicyDocument", policy)];
+    iam(&put).await?;
+    let function = serde_json::json!({
+        "FunctionName": "app-maker-1A2B", "Runtime": "provided.al2023", "Handler": "bootstrap", "Timeout": 20,
+        "Role": format!("arn:aws:iam::{}:role/maker", cloud.account()), "Code": { "ZipFile": zip(CREATES_A_CLUSTER).await? },
+    });
+    rest(&cloud, "lambda", "POST", "/2015-03-31/functions", &function.to_string()).await?;
+    let invoke = async |cluster: &str| {
+        let event = serde_json::json!({ "cluster": cluster }).to_string();
+        rest(&cloud, "lambda", "POST", "/2015-03-31/functions/app-maker-1A2B/invocations", &event).await
+    };
+    let exists = async |cluster: &str| {
+        let found = ecs.describe_clusters().clusters(cluster).send().await?;
+        anyhow::Ok(found.clusters().iter().any(|cluster| cluster.status() == Some("ACTIVE")))
+    };
+
+    assert_eq!(invoke("ours-1").await?, r#"{"leaked": []}"#, "{}", cloud.log_tail());
+    let denied = invoke("theirs").await?;
+    assert!(denied.contains("AccessDenied") && !exists("theirs").await?, "{denied}");
+
+    // Dies before AWS has seen the call; dies when AWS has acted.
+    cloud.faults().add(Rule::new(Fault::KillBefore).caller("maker").operation("CreateCluster").nth(1));
+    let died = invoke("ours-2").await?;
+    assert!(died.contains("Runtime.ExitError") || died.contains("errorType"), "{died}");
+    assert!(!exists("ours-2").await?);
+    cloud.faults().clear();
+    cloud.faults().add(Rule::new(Fault::KillAfter).caller("maker").operation("CreateCluster").nth(1));
+    let died = invoke("ours-3").await?;
+    assert!(died.contains("errorType"), "{died}");
+    assert!(exists("ours-3").await?);
+    cloud.faults().clear();
+    assert_eq!(invoke("ours-4").await?, r#"{"leaked": []}"#);
+    let calls = cloud.faults().calls();
+    assert!(
+        calls
+            .iter()
+            .any(|call| call.caller.as_deref() == Some("app-maker-1A2B") && call.fault == Some(Fault::KillAfter))
+    );
+    cloud.stop().await;
+    Ok(())
+}

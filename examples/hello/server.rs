@@ -1,0 +1,102 @@
+//! The smallest backend: what the examples and the tests of Shipway deploy. Only the standard library, so that
+//! `rustc -O -C target-feature=+crt-static server.rs` gives a program that runs `FROM scratch`.
+//!
+//! `server`          answers `GET /health` with `ok` and every other GET with JSON: service, version, path
+//! `server migrate`  prints a line and exits 0; 1 with `MIGRATE_FAIL=1`
+//! `server migrate-fail`, `server crash`  print a line and exit 1
+//!
+//! Environment: `PORT` (8080), `HOST` (0.0.0.0), `SERVICE` (api), `VERSION`, `HEALTH_STATUS` (200).
+
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+fn main() -> ExitCode {
+    match env::args().nth(1).as_deref() {
+        None | Some("serve") => serve(),
+        Some("migrate") if env::var("MIGRATE_FAIL").as_deref() != Ok("1") => {
+            println!("migrated to version {}", variable("VERSION", "unknown"));
+            ExitCode::SUCCESS
+        }
+        Some("migrate" | "migrate-fail") => {
+            println!("migration failed: relation \"orders\" already exists");
+            ExitCode::FAILURE
+        }
+        Some("crash") => {
+            println!("cannot start: no configuration");
+            ExitCode::FAILURE
+        }
+        Some(other) => {
+            println!("unknown command: {other}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn serve() -> ExitCode {
+    let address = format!("{}:{}", variable("HOST", "0.0.0.0"), variable("PORT", "8080"));
+    let listener = match TcpListener::bind(&address) {
+        Ok(listener) => listener,
+        Err(error) => {
+            println!("cannot listen on {address}: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("version {} listens on {address}", variable("VERSION", "unknown"));
+    for stream in listener.incoming().flatten() {
+        // A client that goes away in the middle is no reason to stop.
+        thread::spawn(move || answer(&stream).ok());
+    }
+    ExitCode::SUCCESS
+}
+
+fn answer(mut stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut lines = BufReader::new(stream).lines();
+    let request = lines.next().transpose()?.unwrap_or_default();
+    // The headers are read to their end, or closing would reset the connection before the answer arrives.
+    while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+    let mut words = request.split(' ');
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or("/"));
+    let (status, kind, body) = match (method, path) {
+        ("GET" | "HEAD", "/health") => health(),
+        ("GET" | "HEAD", path) => ("200 OK".to_owned(), "application/json", describe(path)),
+        _ => ("405 Method Not Allowed".to_owned(), "text/plain", "only GET\n".to_owned()),
+    };
+    let length = body.len();
+    let body = if method == "HEAD" { "" } else { &body };
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    )
+}
+
+fn health() -> (String, &'static str, String) {
+    match variable("HEALTH_STATUS", "200").as_str() {
+        "200" => ("200 OK".to_owned(), "text/plain", "ok".to_owned()),
+        other => (format!("{other} Unhealthy"), "text/plain", "not ok".to_owned()),
+    }
+}
+
+fn describe(path: &str) -> String {
+    let (service, version) = (variable("SERVICE", "api"), variable("VERSION", "unknown"));
+    format!(r#"{{"service":"{}","version":"{}","path":"{}"}}"#, escape(&service), escape(&version), escape(path))
+}
+
+/// As JSON wants it inside quotes.
+fn escape(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '"' | '\\' => format!("\\{c}"),
+            c if c.is_control() => format!("\\u{:04x}", u32::from(c)),
+            c => c.to_string(),
+        })
+        .collect()
+}
+
+fn variable(name: &str, default: &str) -> String {
+    env::var(name).unwrap_or_else(|_| default.to_owned())
+}

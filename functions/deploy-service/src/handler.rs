@@ -1,0 +1,411 @@
+//! One pass over a rollout: load what is known of it, observe the service, ask the domain, act, record.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use shipway_aws::{
+    AwsError, PublicError,
+    store::{EnvironmentRecord, Manifest, StoreError},
+};
+use shipway_domain::{
+    failure::Failure,
+    manifest::Service as ServiceSpec,
+    message::{Pass, PassInput, Run, Verdict},
+    name::{Component, ComponentName, Digest, ReleaseId, RepositoryName},
+    network::NetworkOutputs,
+    platform::ServiceOutputs,
+    release::{Artifact, Live},
+    rollout::{self, Action, Observed, Progress, Service, Settings, Target, TargetGroup, Version},
+    task::{self, DescribedTaskDefinition, Revision, Surroundings, Task, TaskDefinition, TaskError, Wanted},
+};
+
+/// The most decisions of one pass: adopt, give up, restore, and one to spare.
+const DECISIONS: usize = 4;
+
+/// What a machine asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ask {
+    /// Make the release live.
+    Deploy,
+    /// An error ended the rollout: bring back what was live.
+    RollBack,
+}
+
+/// What can go wrong with a rollout itself. That its image does not hold is a verdict, not an error.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("deploy-service was asked to deploy {artifact} to {component}; it deploys images to services")]
+    NotAnImage { artifact: Artifact, component: Component },
+    #[error("`{0}` is not a service of the manifest; add it there and upload the manifest again")]
+    UnknownService(ComponentName),
+    #[error("{what} of `{service}` is not there yet; provisioning makes it: upload the manifest, or look why its last release failed")]
+    NotProvisioned { service: ComponentName, what: &'static str },
+    #[error("`{service}` cannot be deployed: {reason}")]
+    Refused { service: ComponentName, reason: String },
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+}
+
+impl PublicError for Error {
+    fn failure(&self) -> Failure {
+        match self {
+            Error::NotAnImage { .. } => Failure::RejectedInput,
+            Error::UnknownService(_) => Failure::RejectedManifest,
+            Error::Task(TaskError::OtherRepository { .. }) => Failure::RejectedImage,
+            Error::NotProvisioned { .. } | Error::Refused { .. } | Error::Task(TaskError::Provisioned { .. }) => Failure::Conflict,
+            Error::Store(error) => error.failure(),
+            Error::Aws(error) => shipway_ecs::failure(error),
+        }
+    }
+}
+
+/// A service's place: its cluster and its name in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) cluster: String,
+    pub(crate) name: String,
+}
+
+/// A service to make.
+#[derive(Debug)]
+pub(crate) struct NewService<'a> {
+    pub(crate) place: &'a Place,
+    pub(crate) version: &'a Version,
+    /// Makes the same call twice one service.
+    pub(crate) token: &'a str,
+    pub(crate) run: &'a Run,
+}
+
+/// A service to change. What is not named stays as it is.
+#[derive(Debug)]
+pub(crate) struct Change<'a> {
+    pub(crate) place: &'a Place,
+    pub(crate) task_definition: Option<&'a str>,
+    pub(crate) settings: Option<&'a Settings>,
+    pub(crate) count: Option<u32>,
+    /// Start a deployment even where nothing changes.
+    pub(crate) force: bool,
+}
+
+/// What became of a call that should start a deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Started {
+    /// It began, under this id.
+    Deployment(String),
+    /// The service is not as it was when it was looked at: look again.
+    LookAgain,
+}
+
+/// The calls a pass makes: the table's, ECS's, the load balancer's and the log's.
+pub(crate) trait Calls {
+    async fn renew(&self, run: &Run, now: Timestamp) -> Result<(), StoreError>;
+    async fn applied(&self, run: &Run) -> Result<(EnvironmentRecord, Manifest), StoreError>;
+    async fn previous(&self, run: &Run) -> Result<Option<Live>, StoreError>;
+    async fn progress(&self, run: &Run, of: &ReleaseId) -> Result<Option<Progress>, StoreError>;
+    async fn save(&self, run: &Run, progress: &Progress, now: Timestamp) -> Result<(), StoreError>;
+    async fn step(&self, run: &Run, what: String, now: Timestamp) -> Result<(), StoreError>;
+
+    async fn task_definition(&self, name: &str) -> Result<Option<DescribedTaskDefinition>, AwsError>;
+    async fn register(&self, wanted: &TaskDefinition) -> Result<String, AwsError>;
+    async fn service(&self, place: &Place) -> Result<Option<Service>, AwsError>;
+    async fn tasks(&self, place: &Place) -> Result<Vec<Task>, AwsError>;
+    async fn targets(&self, group: &TargetGroup) -> Result<Vec<Target>, AwsError>;
+    async fn create(&self, new: NewService<'_>) -> Result<Started, AwsError>;
+    async fn update(&self, change: Change<'_>) -> Result<Started, AwsError>;
+    async fn log_tail(&self, group: &str, stream: &str) -> Result<Vec<String>, AwsError>;
+}
+
+/// Makes one pass.
+pub(crate) async fn handle<C: Calls>(
+    calls: &C,
+    surroundings: &Surroundings,
+    input: PassInput<Ask>,
+    now: Timestamp,
+) -> Result<Pass<Verdict>, Error> {
+    let run = &input.run;
+    let (Component::Service(name), Artifact::Image { repository, digest }) = (&run.component, &run.artifact) else {
+        return Err(Error::NotAnImage { artifact: run.artifact.clone(), component: run.component.clone() });
+    };
+    calls.renew(run, now).await?;
+    let mut progress = calls.progress(run, &run.release).await?;
+    match (input.action, progress.take()) {
+        (Ask::Deploy, Some(known)) => match known.verdict {
+            Some(verdict) => return Ok(Pass::Done(verdict)),
+            None => progress = Some(known),
+        },
+        (Ask::Deploy, None) => {}
+        (Ask::RollBack, None) => return Ok(Pass::Done(nothing_had_begun())),
+        (Ask::RollBack, Some(known)) => match known.clone().abandon("an error ended the rollout", now) {
+            Err(verdict) => return Ok(Pass::Done(verdict)),
+            Ok(given_up) => {
+                if given_up != known {
+                    calls.save(run, &given_up, now).await?;
+                }
+                progress = Some(given_up);
+            }
+        },
+    }
+
+    let (record, manifest) = calls.applied(run).await?;
+    let missing = |what| Error::NotProvisioned { service: name.clone(), what };
+    let spec = manifest.spec.services.get(name).ok_or_else(|| Error::UnknownService(name.clone()))?;
+    let outputs = record.platform.services.get(name).ok_or_else(|| missing("the repository"))?;
+    let place = Place {
+        cluster: record.platform.cluster.clone().ok_or_else(|| missing("the cluster"))?,
+        name: task::service_name(&run.app, &run.environment, name),
+    };
+    let service = calls.service(&place).await?;
+    let progress = match progress {
+        Some(progress) => progress,
+        None => {
+            let network = record.network.as_ref().ok_or_else(|| missing("the network"))?;
+            let release = Release { run, name, spec, outputs, network, repository, digest };
+            prepare(calls, surroundings, &release, service.as_ref(), now).await?
+        }
+    };
+    let observed = observe(calls, &place, &progress, service, now).await?;
+    let rollout = Rollout { calls, run, name, place: &place, log_group: &outputs.log_group, now };
+    rollout.go_on(progress, observed).await
+}
+
+fn nothing_had_begun() -> Verdict {
+    Verdict {
+        outcome: shipway_domain::release::Outcome::Failed,
+        reason: "an error ended the rollout before it began; the service is as it was".to_owned(),
+    }
+}
+
+/// A release with what it is made of.
+struct Release<'a> {
+    run: &'a Run,
+    name: &'a ComponentName,
+    spec: &'a ServiceSpec,
+    outputs: &'a ServiceOutputs,
+    network: &'a NetworkOutputs,
+    repository: &'a RepositoryName,
+    digest: &'a Digest,
+}
+
+/// A rollout's beginning: the revision it makes live, found or registered, and the version to go back to.
+async fn prepare<C: Calls>(
+    calls: &C,
+    surroundings: &Surroundings,
+    release: &Release<'_>,
+    service: Option<&Service>,
+    now: Timestamp,
+) -> Result<Progress, Error> {
+    let Release { run, name, spec, outputs, network, repository, digest } = release;
+    let wanted =
+        Wanted { app: &run.app, environment: &run.environment, name, service: spec, outputs, repository, digest }.service_task(surroundings)?;
+    let primary = service.filter(|service| !service.draining).and_then(Service::primary);
+    let ours = Version {
+        revision: Revision {
+            task_definition: revision(calls, &wanted, primary.map(|primary| primary.task_definition.as_str())).await?,
+            digest: Some((*digest).clone()),
+        },
+        settings: Settings {
+            subnets: network.public_subnets.iter().cloned().collect(),
+            security_groups: [network.service_group.clone()].into(),
+            target_group: outputs.target_group.clone().zip(spec.port).map(|(arn, port)| TargetGroup {
+                arn,
+                container: name.to_string(),
+                port,
+            }),
+        },
+    };
+    let shown = service.zip(primary).filter(|(_, primary)| primary.task_definition != ours.revision.task_definition);
+    let version_of = |(service, primary): (&Service, &rollout::Deployment), digest| Version {
+        revision: Revision { task_definition: primary.task_definition.clone(), digest },
+        settings: service.settings.clone(),
+    };
+    let live = match calls.previous(run).await? {
+        // The live release wrote down what it deployed. The service may show another one's: a release that this one superseded
+        // half way. Where it wrote nothing down, what the service shows is the best guess, and our own version the last: it
+        // keeps the service from being stopped.
+        Some(live) => match calls.progress(run, &live.release).await? {
+            Some(progress) => Some(progress.ours),
+            None => Some(shown.map_or_else(|| ours.clone(), |shown| version_of(shown, None))),
+        },
+        // Nothing of ours was live; but what serves is not to be stopped.
+        None => shown
+            .filter(|(service, primary)| service.desired > 0 && primary.running >= service.desired && !primary.failed)
+            .map(|shown| version_of(shown, None)),
+    };
+    Ok(Progress::new(name.to_string(), ours, live, now))
+}
+
+/// The revision of a task definition: the one that the service runs, the newest of the family, or a new one. RegisterTaskDefinition
+/// has no token, so an earlier pass may have registered it without being able to say so.
+async fn revision<C: Calls>(calls: &C, wanted: &TaskDefinition, running: Option<&str>) -> Result<String, Error> {
+    for name in running.into_iter().chain([wanted.family.as_str()]) {
+        if let Some(described) = calls.task_definition(name).await?
+            && wanted.is(&described)
+        {
+            return Ok(described.arn);
+        }
+    }
+    Ok(calls.register(wanted).await?)
+}
+
+/// Looks at the tasks and targets where they decide what comes next.
+async fn observe<C: Calls>(
+    calls: &C,
+    place: &Place,
+    progress: &Progress,
+    service: Option<Service>,
+    now: Timestamp,
+) -> Result<Observed, Error> {
+    let mut observed = Observed { now, service, tasks: Vec::new(), targets: Vec::new() };
+    if let (Some(service), Some(_)) = (&observed.service, rollout::watched(progress, observed.service.as_ref())) {
+        observed.tasks = calls.tasks(place).await?;
+        let enough = service.desired > 0 && service.primary().is_some_and(|primary| primary.running >= service.desired);
+        if let Some(group) = service.settings.target_group.as_ref().filter(|_| enough) {
+            observed.targets = calls.targets(group).await?;
+        }
+    }
+    Ok(observed)
+}
+
+/// A rollout under way, with what acting on it needs.
+struct Rollout<'a, C> {
+    calls: &'a C,
+    run: &'a Run,
+    name: &'a ComponentName,
+    place: &'a Place,
+    log_group: &'a str,
+    now: Timestamp,
+}
+
+impl<C: Calls> Rollout<'_, C> {
+    /// Decides and acts until something is to be waited for. What a call starts is written down before it and after it.
+    async fn go_on(&self, mut progress: Progress, observed: Observed) -> Result<Pass<Verdict>, Error> {
+        for _ in 0..DECISIONS {
+            match rollout::next_action(&progress, &observed) {
+                Action::Wait { seconds, note } => {
+                    if progress.deployment.is_none() && !progress.begun {
+                        // The deadline counts from the first pass.
+                        self.save(&progress).await?;
+                    }
+                    return Ok(Pass::Again { seconds, note });
+                }
+                Action::Refuse { reason } => return Err(Error::Refused { service: self.name.clone(), reason }),
+                Action::End(verdict) => {
+                    progress.verdict = Some(verdict.clone());
+                    self.save(&progress).await?;
+                    self.step(format!("{}: {}", verdict.outcome, verdict.reason)).await?;
+                    return Ok(Pass::Done(verdict));
+                }
+                Action::Adopt { deployment } => {
+                    progress.deployment = Some(deployment);
+                    self.save(&progress).await?;
+                }
+                Action::GiveUp { cause, task } => {
+                    let log = self.last_lines(&progress, task.as_deref()).await;
+                    progress = progress.give_up(format!("{cause}{log}"), self.now);
+                    self.save(&progress).await?;
+                    self.step(format!("giving up: {}", progress.cause.as_deref().unwrap_or_default())).await?;
+                }
+                action @ (Action::Create | Action::Update { .. }) => return self.begin(progress, &observed, &action).await,
+                Action::Restore => return self.restore(progress, &observed).await,
+                Action::Stop => {
+                    let change = Change { place: self.place, task_definition: None, settings: None, count: Some(0), force: false };
+                    self.calls.update(change).await?;
+                    return Ok(again(2, "stopping the service: nothing was live before"));
+                }
+            }
+        }
+        Ok(again(2, "looking again"))
+    }
+
+    async fn begin(&self, mut progress: Progress, observed: &Observed, action: &Action) -> Result<Pass<Verdict>, Error> {
+        if !progress.begun {
+            progress.begun = true;
+            progress.since = self.now;
+            self.save(&progress).await?;
+        }
+        let ours = &progress.ours;
+        let started = match action {
+            Action::Update { count } => {
+                let change = Change {
+                    place: self.place,
+                    task_definition: Some(&ours.revision.task_definition),
+                    settings: changed(&ours.settings, observed),
+                    count: *count,
+                    force: count.is_some(),
+                };
+                self.calls.update(change).await?
+            }
+            _ => {
+                let token = self.run.release.as_str();
+                self.calls.create(NewService { place: self.place, version: ours, token, run: self.run }).await?
+            }
+        };
+        let Started::Deployment(id) = started else {
+            return Ok(again(3, "the service changed meanwhile"));
+        };
+        let what = format!("started deployment {id} of {}", ours.revision.task_definition);
+        progress.deployment = Some(id);
+        self.save(&progress).await?;
+        self.step(what.clone()).await?;
+        Ok(again(2, &what))
+    }
+
+    async fn restore(&self, mut progress: Progress, observed: &Observed) -> Result<Pass<Verdict>, Error> {
+        let Some(live) = &progress.live else {
+            return Ok(again(2, "looking again"));
+        };
+        let change = Change {
+            place: self.place,
+            task_definition: Some(&live.revision.task_definition),
+            settings: changed(&live.settings, observed),
+            count: None,
+            force: false,
+        };
+        let Started::Deployment(id) = self.calls.update(change).await? else {
+            return Ok(again(3, "the service changed meanwhile"));
+        };
+        let what = format!("going back: started deployment {id} of {}", live.revision.task_definition);
+        progress.back = Some(id);
+        self.save(&progress).await?;
+        self.step(what.clone()).await?;
+        Ok(again(2, &what))
+    }
+
+    async fn save(&self, progress: &Progress) -> Result<(), Error> {
+        Ok(self.calls.save(self.run, progress, self.now).await?)
+    }
+
+    async fn step(&self, what: String) -> Result<(), Error> {
+        tracing::info!(release = self.run.release.as_str(), what);
+        Ok(self.calls.step(self.run, what, self.now).await?)
+    }
+
+    /// The last log lines of a task that failed. Without them the cause stands all the same.
+    async fn last_lines(&self, progress: &Progress, task: Option<&str>) -> String {
+        let Some(task) = task else { return String::new() };
+        let stream = task::log_stream(task::SERVICE_STREAM, &progress.container, task);
+        match self.calls.log_tail(self.log_group, &stream).await {
+            Ok(lines) => task::last_lines(&lines),
+            Err(error) => {
+                tracing::warn!(%error, stream, "the log cannot be read");
+                String::new()
+            }
+        }
+    }
+}
+
+/// The settings to send: none where the service has them already.
+fn changed<'a>(wanted: &'a Settings, observed: &Observed) -> Option<&'a Settings> {
+    (observed.service.as_ref().map(|service| &service.settings) != Some(wanted)).then_some(wanted)
+}
+
+fn again(seconds: u32, note: &str) -> Pass<Verdict> {
+    Pass::Again { seconds, note: note.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

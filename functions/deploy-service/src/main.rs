@@ -1,0 +1,15 @@
+//! Deploys a service: starts one ECS deployment for a release, watches it until it serves, and goes back when it does not.
+
+mod aws;
+mod handler;
+
+use shipway_aws::runtime::{init_logs, sdk_config, serve};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    init_logs();
+    let config = sdk_config().await;
+    let calls = aws::Aws::new(&config)?;
+    let surroundings = aws::surroundings(&config);
+    serve(|input| handler::handle(&calls, &surroundings, input, jiff::Timestamp::now())).await
+}

@@ -1,0 +1,13 @@
+//! invalidate-cache: makes CloudFront forget what a publication replaced, and nothing else.
+
+mod aws;
+mod handler;
+#[cfg(test)]
+mod tests;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    shipway_aws::runtime::init_logs();
+    let calls = &aws::Aws::from_env().await?;
+    shipway_aws::serve(|input| handler::handle(calls, input, jiff::Timestamp::now())).await
+}

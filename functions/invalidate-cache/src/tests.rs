@@ -1,0 +1,289 @@
+//! Invalidations against a table, an intake bucket and a CloudFront in memory, also ones that are cut off at every call.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+};
+
+use futures_util::FutureExt;
+use jiff::{SignedDuration, Timestamp};
+use shipway_aws::{
+    PublicError,
+    store::{EnvironmentRecord, Manifest, StoreError},
+};
+use shipway_domain::{
+    failure::Failure,
+    manifest,
+    message::{Pass, PassInput, Run, Summary},
+    platform::SiteOutputs,
+    release::{Artifact, ComponentState, Live},
+    site::{SiteManifest, SiteObject},
+};
+
+use crate::handler::{Action, Asked, Calls, Error, Invalidation, Progress, handle};
+
+const LIVE: &str = "20261121T030000000-000001";
+const CUT_OFF: &str = "20261121T040000000-000002";
+const MINE: &str = "20261121T050000000-000003";
+
+#[derive(Clone, Copy, Debug)]
+enum Cut {
+    Before(usize),
+    After(usize),
+}
+
+/// What CloudFront took: reference, paths, and how many looks it takes until it says that it is done.
+type Taken = (String, Vec<String>, u32);
+
+struct Fake {
+    state: ComponentState,
+    manifest: Manifest,
+    manifests: BTreeMap<String, SiteManifest>,
+    progress: RefCell<Option<Progress>>,
+    taken: RefCell<Vec<Taken>>,
+    looks: u32,
+    is_busy: Cell<bool>,
+    is_superseded: bool,
+    calls: RefCell<Vec<&'static str>>,
+    cut: Cell<Option<Cut>>,
+}
+
+fn artifact() -> Artifact {
+    Artifact::Object { key: "sites/shop/prod/web/site.zip".to_owned(), version: "v1".to_owned() }
+}
+
+fn run() -> Run {
+    Run {
+        app: "shop".parse().unwrap(),
+        environment: "prod".parse().unwrap(),
+        component: "site/web".parse().unwrap(),
+        artifact: artifact(),
+        release: MINE.parse().unwrap(),
+        fence: 1,
+    }
+}
+
+fn site(objects: &[(&str, u32)]) -> SiteManifest {
+    let object = |crc32: u32| SiteObject {
+        crc32,
+        size: 1,
+        content_type: "text/plain".to_owned(),
+        cache_control: "public, max-age=300".to_owned(),
+        file: None,
+    };
+    SiteManifest { objects: objects.iter().map(|(key, crc32)| ((*key).to_owned(), object(*crc32))).collect() }
+}
+
+fn key(release: &str) -> String {
+    format!("published/shop/prod/web/{release}.json")
+}
+
+fn at(minutes: i64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes)
+}
+
+impl Fake {
+    fn new(live: Option<&[(&str, u32)]>, mine: &[(&str, u32)]) -> Fake {
+        let text = "version: 1\napp: shop\nsites: {web: {}}\nenvironments: {prod: {}}\n";
+        let spec = manifest::read(text, &run().app, &run().environment).unwrap();
+        let mut fake = Fake {
+            state: ComponentState { unfinished: vec![run().release], ..ComponentState::default() },
+            manifest: Manifest { artifact: artifact(), spec },
+            manifests: BTreeMap::from([(key(MINE), site(mine))]),
+            progress: RefCell::default(),
+            taken: RefCell::default(),
+            looks: 2,
+            is_busy: Cell::new(false),
+            is_superseded: false,
+            calls: RefCell::default(),
+            cut: Cell::new(None),
+        };
+        if let Some(live) = live {
+            fake.manifests.insert(key(LIVE), site(live));
+            fake.state.live =
+                Some(Live { artifact: artifact(), release: LIVE.parse().unwrap(), since: Timestamp::UNIX_EPOCH });
+        }
+        fake
+    }
+
+    fn call<T>(&self, name: &'static str, effect: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        self.calls.borrow_mut().push(name);
+        let number = self.calls.borrow().len();
+        let cut = || Error::Interrupted("cut off".to_owned());
+        match self.cut.get() {
+            Some(Cut::Before(at)) if at == number => Err(cut()),
+            Some(Cut::After(at)) if at == number => effect().and(Err(cut())),
+            _ => effect(),
+        }
+    }
+
+    fn pass(&self, now: Timestamp) -> Result<Pass<Summary>, Error> {
+        let input = PassInput { run: run(), action: Action::Invalidate };
+        handle(self, input, now).now_or_never().expect("nothing here waits")
+    }
+
+    fn paths(&self) -> Vec<Vec<String>> {
+        self.taken.borrow().iter().map(|(_, paths, _)| paths.clone()).collect()
+    }
+}
+
+impl Calls for Fake {
+    async fn renew(&self, run: &Run, _: Timestamp) -> Result<(), Error> {
+        let lost = || StoreError::Superseded {
+            app: run.app.clone(),
+            environment: run.environment.clone(),
+            component: run.component.clone(),
+        };
+        self.call("renew", || if self.is_superseded { Err(lost().into()) } else { Ok(()) })
+    }
+
+    async fn applied(&self, _: &Run) -> Result<(EnvironmentRecord, Manifest), Error> {
+        let mut record = EnvironmentRecord::default();
+        let outputs =
+            SiteOutputs { bucket: "b".to_owned(), distribution: "D1".to_owned(), domain: "d1.example".to_owned() };
+        record.platform.sites.insert("web".parse().unwrap(), outputs);
+        self.call("applied", || Ok((record, self.manifest.clone())))
+    }
+
+    async fn component(&self, _: &Run) -> Result<ComponentState, Error> {
+        self.call("component", || Ok(self.state.clone()))
+    }
+
+    async fn progress(&self, _: &Run) -> Result<Option<Progress>, Error> {
+        self.call("progress", || Ok(self.progress.borrow().clone()))
+    }
+
+    async fn save_progress(&self, _: &Run, progress: &Progress, _: Timestamp) -> Result<(), Error> {
+        self.call("save_progress", || {
+            *self.progress.borrow_mut() = Some(progress.clone());
+            Ok(())
+        })
+    }
+
+    async fn manifest(&self, key: &str) -> Result<Option<SiteManifest>, Error> {
+        self.call("manifest", || Ok(self.manifests.get(key).cloned()))
+    }
+
+    async fn create(&self, distribution: &str, reference: &str, paths: &[String]) -> Result<Asked, Error> {
+        assert_eq!(distribution, "D1");
+        self.call("create", || {
+            if self.is_busy.get() {
+                return Ok(Asked::Busy);
+            }
+            let mut taken = self.taken.borrow_mut();
+            let known = taken.iter().position(|(known, _, _)| known == reference);
+            let index = known.unwrap_or_else(|| {
+                taken.push((reference.to_owned(), paths.to_vec(), self.looks));
+                taken.len() - 1
+            });
+            assert_eq!(taken[index].1, paths, "CloudFront answers InvalidationBatchAlreadyExists");
+            Ok(Asked::Taken(Invalidation { id: format!("I{index}"), is_completed: taken[index].2 == 0 }))
+        })
+    }
+
+    async fn invalidation(&self, _: &str, id: &str) -> Result<Invalidation, Error> {
+        self.call("invalidation", || {
+            let mut taken = self.taken.borrow_mut();
+            let looks = &mut taken[id[1..].parse::<usize>().unwrap()].2;
+            *looks = looks.saturating_sub(1);
+            Ok(Invalidation { id: id.to_owned(), is_completed: *looks == 0 })
+        })
+    }
+}
+
+fn again(seconds: u32, note: &str) -> Pass<Summary> {
+    Pass::Again { seconds, note: note.to_owned() }
+}
+
+fn done(note: &str) -> Pass<Summary> {
+    Pass::Done(Summary { note: note.to_owned() })
+}
+
+const BEFORE: &[(&str, u32)] = &[("a.txt", 1), ("b.txt", 1)];
+const AFTER: &[(&str, u32)] = &[("a.txt", 2), ("b.txt", 1), ("c.txt", 1)];
+
+#[test]
+fn an_invalidation_is_asked_for_once_and_looked_at_until_it_is_done() {
+    let fake = Fake::new(Some(BEFORE), AFTER);
+    assert_eq!(fake.pass(at(0)).unwrap(), again(5, "1 paths are being invalidated (I0)"));
+    assert_eq!(fake.pass(at(1)).unwrap(), again(5, "1 paths are being invalidated (I0)"));
+    assert_eq!(fake.pass(at(2)).unwrap(), done("1 paths are invalidated (I0)"));
+    assert_eq!(fake.paths(), [["/a.txt"]]);
+}
+
+#[test]
+fn nothing_stale_asks_for_nothing() {
+    let first = Fake::new(None, AFTER);
+    assert_eq!(first.pass(at(0)).unwrap(), done("this is the first publication; nothing was cached before it"));
+    let same = Fake::new(Some(AFTER), AFTER);
+    let note = "nothing that CloudFront keeps was replaced; nothing is invalidated";
+    assert_eq!(same.pass(at(0)).unwrap(), done(note));
+    let new = Fake::new(Some(BEFORE), &[("a.txt", 1), ("b.txt", 1), ("c.txt", 1)]);
+    assert_eq!(new.pass(at(0)).unwrap(), done(note));
+    assert!(first.paths().is_empty() && same.paths().is_empty() && new.paths().is_empty());
+}
+
+#[test]
+fn what_a_release_that_was_cut_off_may_have_shown_is_invalidated() {
+    let mut fake = Fake::new(Some(BEFORE), BEFORE);
+    fake.state.unfinished.insert(0, CUT_OFF.parse().unwrap());
+    fake.manifests.insert(key(CUT_OFF), site(&[("b.txt", 7)]));
+    fake.pass(at(0)).unwrap();
+    assert_eq!(fake.paths(), [["/b.txt"]]);
+}
+
+#[test]
+fn a_lost_manifest_means_that_everything_is_invalidated() {
+    let mut fake = Fake::new(Some(BEFORE), BEFORE);
+    fake.manifests.remove(&key(LIVE));
+    fake.pass(at(0)).unwrap();
+    assert_eq!(fake.paths(), [["/*"]]);
+    fake.manifests.remove(&key(MINE));
+    *fake.progress.borrow_mut() = None;
+    assert_eq!(fake.pass(at(0)).unwrap_err().failure(), Failure::Bug);
+}
+
+#[test]
+fn a_pass_that_is_cut_off_anywhere_makes_no_second_invalidation() {
+    let whole = Fake::new(Some(BEFORE), AFTER);
+    whole.pass(at(0)).unwrap();
+    let calls = whole.calls.borrow().len();
+    for cut in (1..=calls).flat_map(|at| [Cut::Before(at), Cut::After(at)]) {
+        let fake = Fake::new(Some(BEFORE), AFTER);
+        fake.cut.set(Some(cut));
+        assert!(fake.pass(at(0)).is_err(), "{cut:?}");
+        fake.cut.set(None);
+        while let Pass::Again { .. } = fake.pass(at(1)).unwrap() {}
+        assert_eq!(fake.paths(), [["/a.txt"]], "{cut:?}");
+    }
+}
+
+#[test]
+fn a_slow_invalidation_is_no_failure() {
+    let fake = Fake { looks: 1000, ..Fake::new(Some(BEFORE), AFTER) };
+    fake.pass(at(0)).unwrap();
+    fake.pass(at(10)).unwrap();
+    let note = "1 paths are being invalidated (I0); CloudFront did not report its end within 10 minutes";
+    assert_eq!(fake.pass(at(11)).unwrap(), done(note));
+}
+
+#[test]
+fn too_many_invalidations_in_progress_are_waited_for() {
+    let fake = Fake::new(Some(BEFORE), AFTER);
+    fake.is_busy.set(true);
+    let note = "too many invalidations are in progress on D1";
+    assert_eq!(fake.pass(at(0)).unwrap(), again(15, note));
+    assert_eq!(fake.pass(at(9)).unwrap(), again(15, note));
+    let error = fake.pass(at(11)).unwrap_err();
+    assert_eq!(error.failure(), Failure::Timeout);
+    fake.is_busy.set(false);
+    fake.pass(at(9)).unwrap();
+    assert_eq!(fake.paths().len(), 1);
+}
+
+#[test]
+fn a_release_that_lost_its_claim_asks_for_nothing() {
+    let fake = Fake { is_superseded: true, ..Fake::new(Some(BEFORE), AFTER) };
+    assert_eq!(fake.pass(at(0)).unwrap_err().failure(), Failure::Superseded);
+    assert_eq!(*fake.calls.borrow(), ["renew"]);
+}

@@ -1,0 +1,283 @@
+//! One pass over a migration: load what is known of it, look at its task, ask the domain, act, record.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use shipway_aws::{
+    AwsError, PublicError,
+    store::{EnvironmentRecord, Manifest, StoreError},
+};
+use shipway_domain::{
+    failure::Failure,
+    message::{Pass, PassInput, Run, Summary},
+    name::{Component, ComponentName},
+    network::NetworkOutputs,
+    release::Artifact,
+    task::{
+        self, DescribedTaskDefinition, Surroundings, Task, TaskDefinition, TaskError, Wanted,
+        migration::{self, Action, Ending, Progress},
+    },
+};
+
+/// What a machine asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ask {
+    /// Run the migration to its end.
+    Migrate,
+}
+
+/// What can go wrong with a migration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("run-migrations was asked to run {artifact} for {component}; it runs images of services")]
+    NotAnImage { artifact: Artifact, component: Component },
+    #[error("`{0}` is not a service of the manifest; add it there and upload the manifest again")]
+    UnknownService(ComponentName),
+    #[error("{what} of `{service}` is not there yet; provisioning makes it: upload the manifest, or look why its last release failed")]
+    NotProvisioned { service: ComponentName, what: &'static str },
+    #[error("the migration of `{service}` failed, and the service was not touched: {reason}")]
+    Failed { service: ComponentName, reason: String },
+    #[error("ECS could not place the migration of `{service}`: {reason}")]
+    NotPlaced { service: ComponentName, reason: String },
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+}
+
+impl PublicError for Error {
+    fn failure(&self) -> Failure {
+        match self {
+            Error::NotAnImage { .. } => Failure::RejectedInput,
+            Error::UnknownService(_) => Failure::RejectedManifest,
+            Error::Task(TaskError::OtherRepository { .. }) => Failure::RejectedImage,
+            Error::NotProvisioned { .. } | Error::Task(TaskError::Provisioned { .. }) => Failure::Conflict,
+            Error::Failed { .. } => Failure::Migration,
+            Error::NotPlaced { reason, .. } => failure_to_place(reason),
+            Error::Store(error) => error.failure(),
+            Error::Aws(error) => shipway_ecs::failure(error),
+        }
+    }
+}
+
+/// What a reason of RunTask's means: a limit of the account, a cluster that is gone, or capacity that may come back.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/api_failures_messages.html>
+fn failure_to_place(reason: &str) -> Failure {
+    let lower = reason.to_ascii_lowercase();
+    if lower.contains("limit") {
+        Failure::Quota
+    } else if ["missing", "inactive", "attribute", "agent"].contains(&lower.as_str()) {
+        Failure::Conflict
+    } else {
+        Failure::Transient
+    }
+}
+
+/// A task to run.
+#[derive(Debug)]
+pub(crate) struct NewTask<'a> {
+    pub(crate) cluster: &'a str,
+    pub(crate) task_definition: &'a str,
+    pub(crate) network: &'a NetworkOutputs,
+    /// By what it is found again.
+    pub(crate) started_by: &'a str,
+    /// Makes the same call twice one task.
+    pub(crate) token: &'a str,
+    pub(crate) run: &'a Run,
+}
+
+/// RunTask's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Placed {
+    /// The task.
+    Task(String),
+    /// Why there is none.
+    Refused(String),
+}
+
+/// The calls a pass makes: the table's, ECS's and the log's.
+pub(crate) trait Calls {
+    async fn commit(&self, run: &Run, now: Timestamp) -> Result<(), StoreError>;
+    async fn applied(&self, run: &Run) -> Result<(EnvironmentRecord, Manifest), StoreError>;
+    async fn progress(&self, run: &Run) -> Result<Option<Progress>, StoreError>;
+    async fn save(&self, run: &Run, progress: &Progress, now: Timestamp) -> Result<(), StoreError>;
+    async fn step(&self, run: &Run, what: String, now: Timestamp) -> Result<(), StoreError>;
+
+    async fn task_definition(&self, name: &str) -> Result<Option<DescribedTaskDefinition>, AwsError>;
+    async fn register(&self, wanted: &TaskDefinition) -> Result<String, AwsError>;
+    async fn find(&self, cluster: &str, started_by: &str) -> Result<Option<String>, AwsError>;
+    async fn run(&self, new: NewTask<'_>) -> Result<Placed, AwsError>;
+    async fn task(&self, cluster: &str, arn: &str) -> Result<Option<Task>, AwsError>;
+    async fn stop(&self, cluster: &str, arn: &str) -> Result<(), AwsError>;
+    async fn log_tail(&self, group: &str, stream: &str) -> Result<Vec<String>, AwsError>;
+}
+
+/// Makes one pass.
+pub(crate) async fn handle<C: Calls>(
+    calls: &C,
+    surroundings: &Surroundings,
+    input: PassInput<Ask>,
+    now: Timestamp,
+) -> Result<Pass<Summary>, Error> {
+    let PassInput { run, action: Ask::Migrate } = &input;
+    let (Component::Service(name), Artifact::Image { repository, digest }) = (&run.component, &run.artifact) else {
+        return Err(Error::NotAnImage { artifact: run.artifact.clone(), component: run.component.clone() });
+    };
+    // From here on a newer release queues: nobody stops a migration half way.
+    calls.commit(run, now).await?;
+    let progress = calls.progress(run).await?;
+    if let Some(ending) = progress.as_ref().and_then(|progress| progress.ending.as_ref()) {
+        return ended(name, ending);
+    }
+
+    let (record, manifest) = calls.applied(run).await?;
+    let missing = |what| Error::NotProvisioned { service: name.clone(), what };
+    let spec = manifest.spec.services.get(name).ok_or_else(|| Error::UnknownService(name.clone()))?;
+    let outputs = record.platform.services.get(name).ok_or_else(|| missing("the repository"))?;
+    let cluster = record.platform.cluster.as_deref().ok_or_else(|| missing("the cluster"))?;
+    let Some(migrate) = &spec.migrate else {
+        return Ok(Pass::Done(Summary { note: format!("`{name}` has no migration") }));
+    };
+    let pass = Migration { calls, run, name, cluster, now };
+
+    let progress = match progress {
+        Some(progress) => progress,
+        None => {
+            let wanted = Wanted { app: &run.app, environment: &run.environment, name, service: spec, outputs, repository, digest }
+                .migration_task(surroundings, &migrate.command)?;
+            let progress = Progress::new(pass.revision(&wanted).await?, now);
+            pass.save(&progress).await?;
+            progress
+        }
+    };
+    let Some(arn) = progress.task.clone() else {
+        let network = record.network.as_ref().ok_or_else(|| missing("the network"))?;
+        return pass.start(progress, network).await;
+    };
+    let task = calls.task(cluster, &arn).await?;
+    let timeout = SignedDuration::from_secs(i64::from(migrate.timeout.seconds()));
+    match migration::next_action(&progress, task.as_ref(), name.as_str(), timeout, now) {
+        Action::Wait { seconds, note } => Ok(Pass::Again { seconds, note }),
+        Action::Stop => pass.stop(progress, &arn).await,
+        Action::End(ending) => pass.end(progress, ending, &outputs.log_group, &arn).await,
+    }
+}
+
+fn ended(service: &ComponentName, ending: &Ending) -> Result<Pass<Summary>, Error> {
+    match ending {
+        Ending::Succeeded => Ok(Pass::Done(Summary { note: format!("the migration of `{service}` ended with exit code 0") })),
+        Ending::Failed(reason) => Err(Error::Failed { service: service.clone(), reason: reason.clone() }),
+    }
+}
+
+/// A migration under way, with what acting on it needs.
+struct Migration<'a, C> {
+    calls: &'a C,
+    run: &'a Run,
+    name: &'a ComponentName,
+    cluster: &'a str,
+    now: Timestamp,
+}
+
+impl<C: Calls> Migration<'_, C> {
+    /// The revision of the migration's task definition: the newest of its family, or a new one. RegisterTaskDefinition has no
+    /// token, so an earlier pass may have registered it without being able to say so.
+    async fn revision(&self, wanted: &TaskDefinition) -> Result<String, Error> {
+        if let Some(described) = self.calls.task_definition(&wanted.family).await?
+            && wanted.is(&described)
+        {
+            return Ok(described.arn);
+        }
+        Ok(self.calls.register(wanted).await?)
+    }
+
+    /// Starts the task, unless an earlier pass did whose answer was lost: looked for by its name, and behind that RunTask's
+    /// own token, for what was just started may not be listed yet.
+    async fn start(&self, mut progress: Progress, network: &NetworkOutputs) -> Result<Pass<Summary>, Error> {
+        let started_by = self.run.release.as_str();
+        let placed = match self.calls.find(self.cluster, started_by).await? {
+            Some(arn) => Placed::Task(arn),
+            None => {
+                let token = format!("{started_by}-{}", progress.refused);
+                let task_definition = &progress.task_definition;
+                let new = NewTask { cluster: self.cluster, task_definition, network, started_by, token: &token, run: self.run };
+                self.calls.run(new).await?
+            }
+        };
+        match placed {
+            Placed::Task(arn) => {
+                let note = format!("started the migration as task {}", arn.rsplit('/').next().unwrap_or(&arn));
+                progress.task = Some(arn);
+                progress.since = self.now;
+                self.save(&progress).await?;
+                self.step(note.clone()).await?;
+                Ok(Pass::Again { seconds: 2, note })
+            }
+            Placed::Refused(reason) => {
+                // Asked again under the same token, ECS might only repeat itself.
+                progress.refused += 1;
+                self.save(&progress).await?;
+                Err(Error::NotPlaced { service: self.name.clone(), reason })
+            }
+        }
+    }
+
+    async fn stop(&self, mut progress: Progress, arn: &str) -> Result<Pass<Summary>, Error> {
+        let note = "the migration did not end in its time; stopping it";
+        if !progress.timed_out {
+            progress.timed_out = true;
+            self.save(&progress).await?;
+            self.step(note.to_owned()).await?;
+        }
+        self.calls.stop(self.cluster, arn).await?;
+        Ok(Pass::Again { seconds: 3, note: note.to_owned() })
+    }
+
+    async fn end(&self, mut progress: Progress, ending: Ending, log_group: &str, arn: &str) -> Result<Pass<Summary>, Error> {
+        let ending = match ending {
+            Ending::Succeeded => ending,
+            Ending::Failed(reason) => {
+                let lines = self.log_tail(log_group, arn).await;
+                // The log driver sends a container's last words a moment after its end.
+                if lines.is_empty() && !progress.log_awaited {
+                    progress.log_awaited = true;
+                    self.save(&progress).await?;
+                    return Ok(Pass::Again { seconds: 3, note: "the migration failed; waiting for its log".to_owned() });
+                }
+                Ending::Failed(format!("{reason}{}", task::last_lines(&lines)))
+            }
+        };
+        progress.ending = Some(ending.clone());
+        self.save(&progress).await?;
+        let answer = ended(self.name, &ending);
+        self.step(match &answer {
+            Err(error) => error.to_string(),
+            Ok(_) => "the migration ended with exit code 0".to_owned(),
+        })
+        .await?;
+        answer
+    }
+
+    async fn save(&self, progress: &Progress) -> Result<(), Error> {
+        Ok(self.calls.save(self.run, progress, self.now).await?)
+    }
+
+    async fn step(&self, what: String) -> Result<(), Error> {
+        tracing::info!(release = self.run.release.as_str(), what);
+        Ok(self.calls.step(self.run, what, self.now).await?)
+    }
+
+    /// The last log lines of the task. Without them the failure stands all the same.
+    async fn log_tail(&self, group: &str, arn: &str) -> Vec<String> {
+        let stream = task::log_stream(task::MIGRATION_STREAM, self.name.as_str(), arn);
+        self.calls.log_tail(group, &stream).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, stream, "the log cannot be read");
+            Vec::new()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! The calls: ECR is asked when an image was pushed, Step Functions to start executions.
+
+use aws_sdk_ecr::types::{DescribeImagesFilter, ImageDetail, ImageIdentifier, TagStatus};
+use jiff::Timestamp;
+use shipway_aws::AwsError;
+use shipway_domain::{
+    manifest::TagPattern,
+    name::{Digest, RepositoryName},
+};
+
+/// An image in a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushedImage {
+    /// Its digest.
+    pub digest: Digest,
+    /// When it was pushed.
+    pub pushed_at: Timestamp,
+}
+
+/// The clients.
+pub struct Aws {
+    ecr: aws_sdk_ecr::Client,
+    sfn: aws_sdk_sfn::Client,
+}
+
+impl Aws {
+    /// The clients, on the shared configuration.
+    pub fn new(config: &aws_config::SdkConfig) -> Aws {
+        Aws { ecr: aws_sdk_ecr::Client::new(config), sfn: aws_sdk_sfn::Client::new(config) }
+    }
+
+    /// The image with this digest, or nothing where it is no longer there.
+    pub async fn image(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<PushedImage>, AwsError> {
+        let asked = self
+            .ecr
+            .describe_images()
+            .repository_name(repository.as_str())
+            .image_ids(ImageIdentifier::builder().image_digest(digest.as_str()).build())
+            .send()
+            .await;
+        match asked {
+            Ok(output) => Ok(output.image_details().iter().find_map(pushed)),
+            Err(error) => {
+                let error = AwsError::of("ecr:DescribeImages")(error);
+                if is_absent(&error) { Ok(None) } else { Err(error) }
+            }
+        }
+    }
+
+    /// The image that was pushed last under a tag that one of `patterns` matches.
+    pub async fn newest_image(&self, repository: &RepositoryName, patterns: &[TagPattern]) -> Result<Option<PushedImage>, AwsError> {
+        let mut images = self
+            .ecr
+            .describe_images()
+            .repository_name(repository.as_str())
+            .filter(DescribeImagesFilter::builder().tag_status(TagStatus::Tagged).build())
+            .into_paginator()
+            .items()
+            .send();
+        let mut newest: Option<PushedImage> = None;
+        while let Some(image) = images.next().await {
+            let image = match image.map_err(AwsError::of("ecr:DescribeImages")) {
+                Ok(image) => image,
+                Err(error) if is_absent(&error) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let wanted = image.image_tags().iter().any(|tag| patterns.iter().any(|pattern| pattern.matches(tag)));
+            if let Some(image) = pushed(&image).filter(|_| wanted)
+                && newest.as_ref().is_none_or(|newest| newest.pushed_at < image.pushed_at)
+            {
+                newest = Some(image);
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Starts an execution by name; one that runs or ran under this name already is as good.
+    ///
+    /// StartExecution is idempotent for a running execution with the same name and input, and refuses the name for 90 days
+    /// after it ended. <https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html>
+    pub async fn start(&self, machine: &str, name: &str, input: &str) -> Result<Started, AwsError> {
+        match self.sfn.start_execution().state_machine_arn(machine).name(name).input(input).send().await {
+            Ok(_) => Ok(Started::Running),
+            Err(error) => {
+                let error = AwsError::of("states:StartExecution")(error);
+                if error.is("ExecutionAlreadyExists") { Ok(Started::Before) } else { Err(error) }
+            }
+        }
+    }
+}
+
+/// What became of a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// The execution runs.
+    Running,
+    /// It ran and ended already.
+    Before,
+}
+
+fn is_absent(error: &AwsError) -> bool {
+    error.is("ImageNotFoundException") || error.is("RepositoryNotFoundException")
+}
+
+fn pushed(image: &ImageDetail) -> Option<PushedImage> {
+    let digest = image.image_digest()?.parse().ok()?;
+    let pushed = image.image_pushed_at()?;
+    let pushed_at = Timestamp::new(pushed.secs(), i32::try_from(pushed.subsec_nanos()).ok()?).ok()?;
+    Some(PushedImage { digest, pushed_at })
+}

@@ -1,0 +1,139 @@
+//! The zip's own tables: the central directory from the file's tail, and the header before each file.
+//!
+//! rawzip reads them because it leaves names as the bytes they are, keeps entries that come twice, and asks for its input by
+//! offset, so that the tail of a zip is enough. Nothing here trusts what it reads; the domain's `accept` judges it.
+
+use std::{cell::Cell, io};
+
+use bytes::Bytes;
+use rawzip::{ErrorKind, ReaderAt, ZipArchive, ZipLocator};
+use shipway_domain::site::{Entry, LOCAL_HEADER, MAX_ENTRIES, Packing, Refusal, Rule, ZipFile};
+
+/// How much of a zip's end is read first. It holds the directory of some five thousand files, and costs no second request.
+pub(crate) const TAIL: u64 = 512 << 10;
+
+/// The longest directory that is read: [`MAX_ENTRIES`] with long names. Longer ones have too many entries, or lie.
+const MAX_DIRECTORY: u64 = 12 << 20;
+
+/// The end record with the longest comment, the two records of a zip64 and their neighbours.
+const MAX_END: u64 = 66 << 10;
+
+/// The end of a zip, as far as it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct Tail {
+    /// The zip's size.
+    pub(crate) size: u64,
+    /// Its last bytes.
+    pub(crate) bytes: Bytes,
+}
+
+impl Tail {
+    fn start(&self) -> u64 {
+        self.size - self.bytes.len() as u64
+    }
+}
+
+/// What a tail tells.
+#[derive(Debug)]
+pub(crate) enum Directory {
+    /// All entries, and where the directory begins.
+    Entries(Vec<Entry>, u64),
+    /// The directory begins before the tail does: at this offset.
+    From(u64),
+}
+
+/// Reads the directory from the end of a zip.
+pub(crate) fn directory(tail: &Tail) -> Result<Directory, Refusal> {
+    let window = Window { tail, missed: Cell::new(None) };
+    let read = entries(&window);
+    match window.missed.get() {
+        // Whatever came of it, it came without looking.
+        Some(from) if tail.size - from > MAX_DIRECTORY => {
+            Err(Refusal::Directory(format!("it would begin {} bytes before the end", tail.size - from)))
+        }
+        Some(from) => Ok(Directory::From(from)),
+        None => read.map(|(entries, start)| Directory::Entries(entries, start)),
+    }
+}
+
+fn entries(window: &Window<'_>) -> Result<(Vec<Entry>, u64), Refusal> {
+    let mut buffer = vec![0; rawzip::MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
+    let archive: ZipArchive<&Window<'_>> = ZipLocator::new()
+        .max_search_space(MAX_END)
+        .locate_in_reader(window, &mut buffer, window.tail.size)
+        .map_err(|(_, error)| refusal(&error))?;
+    let said = archive.entries_hint();
+    if said > MAX_ENTRIES as u64 {
+        return Err(Refusal::TooManyEntries(said));
+    }
+    let mut entries = Vec::new();
+    let mut listed = archive.entries(&mut buffer);
+    while let Some(entry) = listed.next_entry().map_err(|error| refusal(&error))? {
+        if entries.len() >= MAX_ENTRIES {
+            return Err(Refusal::TooManyEntries(entries.len() as u64 + 1));
+        }
+        entries.push(Entry {
+            name: entry.file_path().as_bytes().to_vec(),
+            size: entry.uncompressed_size_hint(),
+            packed: entry.compressed_size_hint(),
+            crc32: entry.crc32(),
+            offset: entry.local_header_offset(),
+            method: entry.compression_method().as_u16(),
+            encrypted: entry.flags().is_encrypted() || entry.flags().has_strong_encryption(),
+            symlink: entry.mode().is_symlink(),
+        });
+    }
+    if entries.len() as u64 != said {
+        return Err(Refusal::Count { listed: entries.len() as u64, said });
+    }
+    Ok((entries, archive.directory_offset()))
+}
+
+fn refusal(error: &rawzip::Error) -> Refusal {
+    match error.kind() {
+        ErrorKind::MissingEndOfCentralDirectory => Refusal::NotAZip,
+        ErrorKind::Eof | ErrorKind::IO(_) => Refusal::Directory("it ends too early".to_owned()),
+        _ => Refusal::Directory(error.to_string()),
+    }
+}
+
+/// A zip of which only the tail is there. It remembers the earliest byte that somebody asked for in vain.
+struct Window<'a> {
+    tail: &'a Tail,
+    missed: Cell<Option<u64>>,
+}
+
+impl ReaderAt for Window<'_> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let Some(at) = offset.checked_sub(self.tail.start()) else {
+            self.missed.set(Some(self.missed.get().map_or(offset, |missed| missed.min(offset))));
+            return Err(io::Error::other("not read yet"));
+        };
+        let rest = usize::try_from(at).ok().and_then(|at| self.tail.bytes.get(at..)).unwrap_or_default();
+        let length = rest.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&rest[..length]);
+        Ok(length)
+    }
+}
+
+/// Where in `bytes`, which begin with a file's own header, its packed content lies. The header must agree with the directory:
+/// where two readers of one zip could see two files, it is refused.
+pub(crate) fn packed_from(file: &ZipFile, bytes: &[u8]) -> Result<usize, Rule> {
+    const SIGNATURE: [u8; 4] = *b"PK\x03\x04";
+    let number = |at: usize| bytes.get(at..at + 2).map(|two| u16::from_le_bytes([two[0], two[1]])).ok_or(Rule::Header);
+    let (flags, method, name, extra) = (number(6)?, number(8)?, number(26)?, number(28)?);
+    let start = LOCAL_HEADER as usize + usize::from(name);
+    let packed = match file.packing {
+        Packing::Stored => 0,
+        Packing::Deflated => 8,
+    };
+    let agrees = bytes.starts_with(&SIGNATURE)
+        && flags & 1 == 0
+        && method == packed
+        && bytes.get(LOCAL_HEADER as usize..start) == Some(file.name.as_bytes());
+    if !agrees {
+        return Err(Rule::Header);
+    }
+    let start = start + usize::from(extra);
+    if file.offset + start as u64 + file.packed > file.end { Err(Rule::Overlap) } else { Ok(start) }
+}

@@ -1,0 +1,171 @@
+//! The calls of a publication: S3, and the table.
+
+use std::ops::Range;
+
+use aws_sdk_s3::{
+    Client,
+    config::Builder,
+    primitives::{ByteStream, SdkBody},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use jiff::Timestamp;
+use shipway_aws::{
+    AwsError, Store,
+    runtime::{MissingSetting, sdk_config, setting},
+    store::{EnvironmentRecord, Manifest},
+};
+use shipway_domain::{
+    message::Run,
+    release::ComponentState,
+    site::{Refusal, SiteManifest, SiteObject},
+};
+
+use crate::{
+    archive::Tail,
+    handler::{Body, Calls, Error, Progress, Zip},
+};
+
+/// The name of this function's progress in the release's record.
+const PROGRESS: &str = "sync";
+
+/// The real thing.
+pub(crate) struct Aws {
+    s3: Client,
+    store: Store,
+    intake: String,
+}
+
+impl Aws {
+    /// The clients, from the function's environment.
+    pub(crate) async fn from_env() -> Result<Aws, MissingSetting> {
+        let (table, intake) = (setting("TABLE")?, setting("INTAKE_BUCKET")?);
+        let config = sdk_config().await;
+        let path_style = std::env::var("S3_PATH_STYLE").is_ok_and(|value| value == "true");
+        let s3 = Client::from_conf(Builder::from(&config).force_path_style(path_style).build());
+        Ok(Aws { s3, store: Store::new(&config, table), intake })
+    }
+
+    async fn get(&self, zip: &Zip, range: String) -> Result<Part, Error> {
+        let request = self.s3.get_object().bucket(&self.intake).key(&zip.key).version_id(&zip.version).range(range);
+        let output = match request.send().await.map_err(AwsError::of("s3:GetObject")) {
+            Ok(output) => output,
+            Err(error) if error.is("NoSuchKey") || error.is("NoSuchVersion") || error.is("MethodNotAllowed") => {
+                return Err(Error::Gone { key: zip.key.clone(), version: zip.version.clone() });
+            }
+            // There is no range in an empty object.
+            Err(error) if error.is("InvalidRange") => {
+                return Err(Error::Refused { key: zip.key.clone(), refusal: Refusal::NotAZip });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let place = output.content_range().and_then(content_range);
+        let bytes = collected(output.body).await?;
+        let (start, size) = place.unwrap_or((0, bytes.len() as u64));
+        Ok(Part { start, size, bytes })
+    }
+}
+
+/// What a range brought. A server that does not know ranges sends everything.
+/// <https://www.rfc-editor.org/rfc/rfc9110#section-14.2>
+struct Part {
+    start: u64,
+    size: u64,
+    bytes: Bytes,
+}
+
+/// First byte and full size, from `bytes 0-9/100`.
+fn content_range(header: &str) -> Option<(u64, u64)> {
+    let (range, size) = header.strip_prefix("bytes ")?.split_once('/')?;
+    let (start, _) = range.split_once('-')?;
+    Some((start.parse().ok()?, size.parse().ok()?))
+}
+
+async fn collected(body: ByteStream) -> Result<Bytes, Error> {
+    Ok(body.collect().await.map_err(|error| Error::Interrupted(error.to_string()))?.into_bytes())
+}
+
+impl Calls for Aws {
+    async fn renew(&self, run: &Run) -> Result<(), Error> {
+        Ok(self.store.renew(run, Timestamp::now()).await?)
+    }
+
+    async fn applied(&self, run: &Run) -> Result<(EnvironmentRecord, Manifest), Error> {
+        Ok(self.store.applied(&run.app, &run.environment).await?)
+    }
+
+    async fn component(&self, run: &Run) -> Result<ComponentState, Error> {
+        Ok(self.store.component(&run.app, &run.environment, &run.component).await?)
+    }
+
+    async fn progress(&self, run: &Run) -> Result<Option<Progress>, Error> {
+        Ok(self.store.progress(run, PROGRESS).await?)
+    }
+
+    async fn save_progress(&self, run: &Run, progress: Progress) -> Result<(), Error> {
+        Ok(self.store.save_progress(run, PROGRESS, &progress, Timestamp::now()).await?)
+    }
+
+    async fn commit(&self, run: &Run) -> Result<(), Error> {
+        Ok(self.store.commit(run, Timestamp::now()).await?)
+    }
+
+    async fn mark_unfinished(&self, run: &Run) -> Result<(), Error> {
+        Ok(self.store.mark_unfinished(run, Timestamp::now()).await?)
+    }
+
+    async fn tail(&self, zip: &Zip, length: u64) -> Result<Tail, Error> {
+        let part = self.get(zip, format!("bytes=-{length}")).await?;
+        Ok(Tail { size: part.size, bytes: part.bytes })
+    }
+
+    async fn read(&self, zip: &Zip, range: Range<u64>) -> Result<Bytes, Error> {
+        let part = self.get(zip, format!("bytes={}-{}", range.start, range.end - 1)).await?;
+        let asked = range.end - range.start;
+        let from = range.start.checked_sub(part.start).and_then(|from| usize::try_from(from).ok());
+        let slice = from.zip(usize::try_from(asked).ok()).and_then(|(from, length)| {
+            let to = from.checked_add(length)?;
+            (to <= part.bytes.len()).then(|| part.bytes.slice(from..to))
+        });
+        slice.ok_or(Error::ShortRead { key: zip.key.clone(), got: part.bytes.len() as u64, asked })
+    }
+
+    async fn manifest(&self, key: &str) -> Result<Option<SiteManifest>, Error> {
+        let output =
+            match self.s3.get_object().bucket(&self.intake).key(key).send().await.map_err(AwsError::of("s3:GetObject"))
+            {
+                Ok(output) => output,
+                Err(error) if error.is("NoSuchKey") => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+        let text = collected(output.body).await?;
+        // One that cannot be read is as good as none: everything is uploaded again.
+        Ok(serde_json::from_slice(&text).inspect_err(|error| tracing::warn!(key, %error, "unreadable manifest")).ok())
+    }
+
+    async fn put_manifest(&self, key: &str, manifest: &SiteManifest) -> Result<(), Error> {
+        let text = serde_json::to_vec(manifest).map_err(|error| Error::Unwritable(error.to_string()))?;
+        let put = self.s3.put_object().bucket(&self.intake).key(key).content_type("application/json").body(text.into());
+        put.send().await.map_err(AwsError::of("s3:PutObject"))?;
+        Ok(())
+    }
+
+    async fn put(&self, bucket: &str, key: &str, object: &SiteObject, body: Body) -> Result<(), Error> {
+        let body = match body {
+            Body::Whole(bytes) => ByteStream::from(bytes),
+            Body::Pieces(body) => ByteStream::new(SdkBody::from_body_1_x(body)),
+        };
+        let put = self
+            .s3
+            .put_object()
+            .bucket(bucket)
+            .key(key)
+            .content_type(&object.content_type)
+            .cache_control(&object.cache_control)
+            .content_length(i64::try_from(object.size).unwrap_or(i64::MAX))
+            .checksum_crc32(BASE64_STANDARD.encode(object.crc32.to_be_bytes()))
+            .body(body);
+        put.send().await.map_err(AwsError::of("s3:PutObject"))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! From a file's packed bytes to its content, in steps of bounded size, judged against the zip's directory on the way.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use flate2::{Decompress, FlushDecompress, Status};
+use http_body::{Body, Frame};
+use shipway_domain::site::{Packing, Rule, ZipFile};
+use tokio::sync::mpsc::Receiver;
+
+/// How much content is unpacked at a time where it is not kept.
+pub(crate) const STEP: usize = 64 << 10;
+
+/// Content that is sent while it is unpacked.
+pub(crate) struct Pieces(pub(crate) Receiver<io::Result<Bytes>>);
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.get_mut().0.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+}
+
+/// Unpacks one file.
+pub(crate) struct Unpacker<'a> {
+    file: &'a ZipFile,
+    inflater: Option<Decompress>,
+    ended: bool,
+    packed: u64,
+    size: u64,
+    crc32: crc32fast::Hasher,
+}
+
+impl<'a> Unpacker<'a> {
+    pub(crate) fn new(file: &'a ZipFile) -> Unpacker<'a> {
+        let inflater = match file.packing {
+            Packing::Stored => None,
+            Packing::Deflated => Some(Decompress::new(false)),
+        };
+        Unpacker { file, inflater, ended: false, packed: 0, size: 0, crc32: crc32fast::Hasher::new() }
+    }
+
+    /// Unpacks from `input` what fits into the free room of `output`, and says how much of the input that took. Nothing
+    /// written and nothing taken: more input is needed. Ends at once where there is more content than the directory says.
+    pub(crate) fn step(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<usize, Rule> {
+        let before = output.len();
+        let taken = match &mut self.inflater {
+            None => {
+                let length = input.len().min(output.capacity() - before);
+                output.extend_from_slice(&input[..length]);
+                length
+            }
+            Some(_) if self.ended => 0,
+            Some(inflater) => {
+                let taken_before = inflater.total_in();
+                let status =
+                    inflater.decompress_vec(input, output, FlushDecompress::None).map_err(|_| Rule::Damaged)?;
+                self.ended = status == Status::StreamEnd;
+                usize::try_from(inflater.total_in() - taken_before).map_err(|_| Rule::Damaged)?
+            }
+        };
+        self.crc32.update(&output[before..]);
+        self.size += (output.len() - before) as u64;
+        self.packed += taken as u64;
+        if self.size > self.file.size { Err(Rule::Size) } else { Ok(taken) }
+    }
+
+    /// Judges the whole, when all packed bytes were given.
+    pub(crate) fn finish(self) -> Result<(), Rule> {
+        let complete = self.inflater.is_none() || self.ended;
+        if !complete || self.packed != self.file.packed {
+            Err(Rule::Damaged)
+        } else if self.size != self.file.size {
+            Err(Rule::Size)
+        } else if self.crc32.finalize() != self.file.crc32 {
+            Err(Rule::Checksum)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Unpacks all of `input` and throws the content away: what is left is its checksum and size.
+    pub(crate) fn check(&mut self, mut input: &[u8], scratch: &mut Vec<u8>) -> Result<(), Rule> {
+        loop {
+            scratch.clear();
+            let taken = self.step(input, scratch)?;
+            input = &input[taken..];
+            if taken == 0 && scratch.is_empty() {
+                return if input.is_empty() { Ok(()) } else { Err(Rule::Damaged) };
+            }
+        }
+    }
+}
+
+/// The whole content of a file whose packed bytes are here.
+pub(crate) fn whole(file: &ZipFile, mut packed: &[u8]) -> Result<Vec<u8>, Rule> {
+    let size = usize::try_from(file.size).map_err(|_| Rule::Size)?;
+    // One byte more than it should be, so that too much is seen.
+    let mut content = Vec::with_capacity(size + 1);
+    let mut unpacker = Unpacker::new(file);
+    loop {
+        let before = content.len();
+        let taken = unpacker.step(packed, &mut content)?;
+        packed = &packed[taken..];
+        if taken == 0 && content.len() == before {
+            break;
+        }
+    }
+    unpacker.finish()?;
+    Ok(content)
+}

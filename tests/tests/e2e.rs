@@ -1,0 +1,332 @@
+//! The whole path against the local cloud, under IAM checks: what a user does, and what AWS then shows.
+//!
+//! One installation serves all tests; each has an app of its own. Run in one process (`cargo test --test e2e`), they share it.
+
+use std::{
+    sync::{LazyLock, OnceLock},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use local_cloud::{Config, Containers, LocalCloud, hello, image::Image};
+use serde_json::json;
+use shipway_domain::{
+    name::Component,
+    release::{Artifact, Outcome, ReleaseRecord},
+};
+use shipway_tests::{Place, Shipway, site, tools};
+use tokio::runtime::Runtime;
+
+const PROVISIONED: Duration = Duration::from_secs(120);
+const RELEASED: Duration = Duration::from_secs(120);
+
+/// The cloud's proxy lives on this runtime, so it must outlive every single test.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+static SHIPWAY: OnceLock<Shipway> = OnceLock::new();
+
+fn with_shipway(test: impl AsyncFnOnce(&'static Shipway) -> Result<()>) {
+    let shipway = SHIPWAY.get_or_init(|| {
+        let installed = RUNTIME.block_on(async {
+            // DOCKER_HOST is set by `cargo xtask test` where an engine is to run the containers.
+            let containers = std::env::var("SHIPWAY_DOCKER_HOST").map_or(Containers::Processes, Containers::Docker);
+            Shipway::install(LocalCloud::start(Config { containers, ..Config::new(tools()?) }).await?).await
+        });
+        installed.unwrap()
+    });
+    if let Err(error) = RUNTIME.block_on(test(shipway)) {
+        panic!("{error:?}");
+    }
+}
+
+fn service() -> Component {
+    "service/api".parse().unwrap()
+}
+
+fn website() -> Component {
+    "site/web".parse().unwrap()
+}
+
+/// The example's manifest for another app, each with a repository of its own.
+fn manifest(app: &str) -> String {
+    include_str!("../../examples/hello/shipway.yaml").replace("app: hello", &format!("app: {app}")).replace("hello-api", &format!("{app}-api"))
+}
+
+fn without_migration(manifest: &str) -> String {
+    manifest.lines().filter(|line| !line.contains("migrate:")).map(|line| format!("{line}\n")).collect()
+}
+
+async fn provisioned(shipway: &Shipway, app: &str) -> Result<Place> {
+    provisioned_with(shipway, app, &manifest(app)).await
+}
+
+async fn provisioned_with(shipway: &Shipway, app: &str, manifest: &str) -> Result<Place> {
+    let place = Place::dev(app)?;
+    let artifact = shipway.upload_manifest(&place, manifest).await?;
+    let release = shipway.ended(&place, &Component::Platform, &artifact, PROVISIONED).await?;
+    expect(&release, Outcome::Succeeded, shipway, &place).await?;
+    Ok(place)
+}
+
+async fn expect(release: &ReleaseRecord, outcome: Outcome, shipway: &Shipway, place: &Place) -> Result<()> {
+    if release.outcome == Some(outcome) {
+        return Ok(());
+    }
+    anyhow::bail!("{outcome} was expected of {} ({})\n{}", release.component, release.artifact, shipway.story(place).await?)
+}
+
+async fn good(version: &str) -> Result<Image> {
+    Ok(hello::image(version).await?)
+}
+
+async fn roll_out(shipway: &Shipway, place: &Place, tag: &str, image: &Image, outcome: Outcome) -> Result<(Artifact, ReleaseRecord)> {
+    let artifact = shipway.push(&format!("{}-api", place.app), tag, image).await?;
+    let release = shipway.ended(place, &service(), &artifact, RELEASED).await?;
+    expect(&release, outcome, shipway, place).await?;
+    Ok((artifact, release))
+}
+
+async fn publish(shipway: &Shipway, place: &Place, name: &str, zip: Vec<u8>, outcome: Outcome) -> Result<ReleaseRecord> {
+    let artifact = shipway.upload_zip(place, "web", name, zip).await?;
+    let release = shipway.ended(place, &website(), &artifact, RELEASED).await?;
+    expect(&release, outcome, shipway, place).await?;
+    Ok(release)
+}
+
+async fn version_served(shipway: &Shipway, place: &Place) -> Result<String> {
+    let balancer = shipway.platform(place).await?.load_balancer.context("no load balancer")?;
+    let answer = shipway.cloud.http_through_load_balancer(&balancer, "/").await?;
+    ensure!(answer.status == 200, "the load balancer answered {}: {}", answer.status, answer.text());
+    let body: serde_json::Value = serde_json::from_slice(&answer.body)?;
+    Ok(body["version"].as_str().context("no version")?.to_owned())
+}
+
+async fn page(shipway: &Shipway, place: &Place, path: &str) -> Result<(u16, String)> {
+    let site = shipway.platform(place).await?.sites.into_values().next().context("no site")?;
+    let answer = shipway.cloud.http_through_cloudfront(&site.domain, path).await?;
+    Ok((answer.status.as_u16(), answer.text()))
+}
+
+#[test]
+fn a_manifest_provisions_a_push_rolls_out_a_zip_publishes_and_an_earlier_image_comes_back() {
+    with_shipway(async |shipway| {
+        let place = provisioned(shipway, "path").await?;
+        let (first, _) = roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
+        assert_eq!(version_served(shipway, &place).await?, "1");
+        publish(shipway, &place, "one", site::hello("1", 20)?, Outcome::Succeeded).await?;
+        for path in ["/", "/about", "/about.html", "/about/"] {
+            let (status, text) = page(shipway, &place, path).await?;
+            assert_eq!(status, 200, "{path}");
+            assert!(text.contains("Version 1."), "{path}: {text}");
+        }
+        assert_ne!(page(shipway, &place, "/nothing-here").await?.0, 200);
+
+        roll_out(shipway, &place, "v2", &good("2").await?, Outcome::Succeeded).await?;
+        assert_eq!(version_served(shipway, &place).await?, "2");
+        publish(shipway, &place, "two", site::hello("2", 20)?, Outcome::Succeeded).await?;
+        for path in ["/", "/about"] {
+            assert!(page(shipway, &place, path).await?.1.contains("Version 2."), "{path} is stale");
+        }
+
+        let arn = shipway.start(&place, &service(), &first).await?;
+        let back = shipway.ended_execution(&place, &arn, RELEASED).await?;
+        expect(&back, Outcome::Succeeded, shipway, &place).await?;
+        assert_eq!(version_served(shipway, &place).await?, "1");
+        let states = shipway.execution_story(&arn).await?;
+        assert!(!states.contains("Migrate"), "a rollback migrates nothing: {states}");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_same_input_again_converges_with_the_outcome_unchanged() {
+    with_shipway(async |shipway| {
+        let place = provisioned(shipway, "again").await?;
+        let (image, _) = roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
+        let release = publish(shipway, &place, "one", site::hello("1", 8)?, Outcome::Succeeded).await?;
+        let definitions = |shipway: &'static Shipway| async {
+            let described = shipway.ecs().describe_services().cluster("again-dev").services("again-dev-api").send().await?;
+            anyhow::Ok(described.services().iter().filter_map(|service| service.task_definition()).map(str::to_owned).collect::<Vec<_>>())
+        };
+        let before = definitions(shipway).await?;
+        for (component, artifact) in [(service(), image), (website(), release.artifact)] {
+            let arn = shipway.start(&place, &component, &artifact).await?;
+            let again = shipway.ended_execution(&place, &arn, RELEASED).await?;
+            expect(&again, Outcome::Unchanged, shipway, &place).await?;
+        }
+        assert_eq!(definitions(shipway).await?, before);
+        let manifest = shipway.upload_manifest(&place, &manifest("again")).await?;
+        let platform = shipway.ended(&place, &Component::Platform, &manifest, PROVISIONED).await?;
+        assert!(platform.outcome.is_some_and(Outcome::is_live), "{}", shipway.story(&place).await?);
+        Ok(())
+    });
+}
+
+#[test]
+fn the_same_event_three_times_is_one_release() {
+    with_shipway(async |shipway| {
+        let place = provisioned(shipway, "thrice").await?;
+        shipway.cloud.announce_pushes(false).await?;
+        let pushed = shipway.push("thrice-api", "v1", &good("thrice").await?).await;
+        shipway.cloud.announce_pushes(true).await?;
+        let artifact = pushed?;
+        let Artifact::Image { digest, .. } = &artifact else { unreachable!() };
+        let event = json!({
+            "version": "0", "id": "13cde686-328b-6117-af20-0e5566167482", "detail-type": "ECR Image Action", "source": "aws.ecr",
+            "account": shipway.cloud.account(), "region": shipway.cloud.region(), "time": "2026-11-16T01:54:34Z", "resources": [],
+            "detail": {"result": "SUCCESS", "repository-name": "thrice-api", "image-digest": digest.as_str(),
+                       "action-type": "PUSH", "image-tag": "v1"}
+        });
+        for _ in 0..3 {
+            let rules = shipway.cloud.deliver(&event).await?;
+            ensure!(rules.len() == 1, "the event went through {rules:?}");
+        }
+        let release = shipway.ended(&place, &service(), &artifact, RELEASED).await?;
+        expect(&release, Outcome::Succeeded, shipway, &place).await?;
+        let rules = shipway.cloud.deliver(&event).await?;
+        ensure!(rules.len() == 1, "the event went through {rules:?}");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(shipway.releases_of(&place, &service(), &artifact).await?.len(), 1);
+        Ok(())
+    });
+}
+
+#[test]
+fn of_two_pushes_in_a_row_the_newer_lives_and_the_older_is_superseded() {
+    with_shipway(async |shipway| {
+        let text = without_migration(&manifest("two"));
+        let place = provisioned_with(shipway, "two", &text).await?;
+        // The older one never gets healthy, so it is still under way when the newer one comes.
+        let older = shipway.push("two-api", "v1", &good("1").await?.env("HEALTH_STATUS", "503")).await?;
+        let newer = shipway.push("two-api", "v2", &good("2").await?).await?;
+        let release = shipway.ended(&place, &service(), &newer, RELEASED).await?;
+        expect(&release, Outcome::Succeeded, shipway, &place).await?;
+        let release = shipway.ended(&place, &service(), &older, RELEASED).await?;
+        expect(&release, Outcome::Superseded, shipway, &place).await?;
+        assert_eq!(version_served(shipway, &place).await?, "2");
+        Ok(())
+    });
+}
+
+#[test]
+fn an_image_that_exits_at_once_fails_where_nothing_was_live_and_is_rolled_back_where_something_was() {
+    with_shipway(async |shipway| {
+        let text = without_migration(&manifest("crash"));
+        let place = provisioned_with(shipway, "crash", &text).await?;
+        let (_, failed) = roll_out(shipway, &place, "v0", &good("0").await?.command(["crash"]), Outcome::Failed).await?;
+        let reason = failed.reason.unwrap_or_default();
+        assert!(reason.contains("exit code 1") || reason.contains("exited with 1"), "{reason}");
+
+        roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
+        roll_out(shipway, &place, "v2", &good("2").await?.command(["crash"]), Outcome::RolledBack).await?;
+        assert_eq!(version_served(shipway, &place).await?, "1");
+        let live = shipway.store.component(&place.app, &place.environment, &service()).await?.live.context("nothing is live")?;
+        let Artifact::Image { digest, .. } = live.artifact else { unreachable!() };
+        let described = shipway.ecs().describe_services().cluster("crash-dev").services("crash-dev-api").send().await?;
+        let definition = described.services()[0].task_definition().context("no task definition")?;
+        let described = shipway.ecs().describe_task_definition().task_definition(definition).send().await?;
+        let image = described.task_definition().context("no task definition")?.container_definitions()[0].image().unwrap_or_default();
+        assert!(image.ends_with(digest.as_str()), "{image} is not {digest}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_failing_migration_leaves_the_service_untouched() {
+    with_shipway(async |shipway| {
+        let place = provisioned(shipway, "migration").await?;
+        roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
+        let definition = |shipway: &'static Shipway| async {
+            let described = shipway.ecs().describe_services().cluster("migration-dev").services("migration-dev-api").send().await?;
+            anyhow::Ok(described.services()[0].task_definition().map(str::to_owned))
+        };
+        let before = definition(shipway).await?;
+        let image = good("2").await?.env("MIGRATE_FAIL", "1");
+        let (_, release) = roll_out(shipway, &place, "v2", &image, Outcome::Failed).await?;
+        let reason = release.reason.unwrap_or_default();
+        assert!(reason.starts_with("Migration: "), "{reason}");
+        assert_eq!(definition(shipway).await?, before);
+        assert_eq!(version_served(shipway, &place).await?, "1");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_manifest_with_a_mistake_is_rejected_with_its_place_and_nothing_is_made() {
+    with_shipway(async |shipway| {
+        let place = Place::dev("mistake")?;
+        let artifact = shipway.upload_manifest(&place, &manifest("mistake").replace("memory: 512", "memroy: 512")).await?;
+        let release = shipway.ended(&place, &Component::Platform, &artifact, PROVISIONED).await?;
+        expect(&release, Outcome::Rejected, shipway, &place).await?;
+        let reason = release.reason.unwrap_or_default();
+        assert!(reason.contains("line 14, column 5") && reason.contains("did you mean `memory`?"), "{reason}");
+        assert!(shipway.store.environment(&place.app, &place.environment).await?.is_none());
+        Ok(())
+    });
+}
+
+#[test]
+fn zips_that_cannot_be_published_are_rejected_and_the_site_stays_as_it_was() {
+    with_shipway(async |shipway| {
+        let place = provisioned(shipway, "zips").await?;
+        publish(shipway, &place, "good", site::hello("1", 8)?, Outcome::Succeeded).await?;
+        let mut truncated = site::hello("2", 8)?;
+        truncated.truncate(truncated.len() / 2);
+        let corrupt = corrupted(site::hello("2", 8)?);
+        let no_index = site::zip([("about.html", b"about".as_slice())])?;
+        let escaping = site::zip([("index.html", b"x".as_slice()), ("../outside.html", b"x".as_slice())])?;
+        for (name, zip) in [("truncated", truncated), ("corrupt", corrupt), ("no-index", no_index), ("escaping", escaping)] {
+            let release = publish(shipway, &place, name, zip, Outcome::Rejected).await?;
+            let reason = release.reason.unwrap_or_default();
+            assert!(reason.starts_with("Rejected.Archive: "), "{name}: {reason}");
+            assert!(page(shipway, &place, "/").await?.1.contains("Version 1."), "{name} changed the site");
+        }
+        Ok(())
+    });
+}
+
+/// The same zip with bytes flipped in the middle of its first entry's data.
+fn corrupted(mut zip: Vec<u8>) -> Vec<u8> {
+    for byte in &mut zip[60..70] {
+        *byte ^= 0x55;
+    }
+    zip
+}
+
+#[test]
+fn deliveries_that_nobody_asked_for_are_ignored() {
+    with_shipway(async |shipway| {
+        let place = provisioned(shipway, "unasked").await?;
+        // A tag that no service takes, a part of an image, a site that is not there.
+        let other = shipway.push("unasked-api", "latest", &good("1").await?).await?;
+        shipway.cloud.push_untagged("unasked-api", &good("2").await?).await?;
+        let zip = shipway.upload_zip(&place, "blog", "one", site::hello("1", 8)?).await?;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(shipway.releases_of(&place, &service(), &other).await?.is_empty());
+        assert!(shipway.releases_of(&place, &"site/blog".parse()?, &zip).await?.is_empty());
+        assert_eq!(shipway.store.releases(&place.app, &place.environment).await?.len(), 1, "{}", shipway.story(&place).await?);
+        Ok(())
+    });
+}
+
+#[test]
+fn an_input_that_shipway_could_not_have_made_is_rejected_by_name() {
+    with_shipway(async |shipway| {
+        let place = provisioned(shipway, "tampered").await?;
+        let foreign = json!({"app": "tampered", "environment": "dev", "component": "site/web",
+            "artifact": {"object": {"key": "sites/other/prod/web/a.zip", "version": "v"}}});
+        let arn = shipway.start_with(shipway.machine(&website())?, &foreign.to_string()).await?;
+        let release = shipway.ended_execution(&place, &arn, RELEASED).await?;
+        expect(&release, Outcome::Rejected, shipway, &place).await?;
+
+        let arn = shipway.start_with(shipway.machine(&service())?, r#"{"app": "tampered"}"#).await?;
+        for _ in 0..100 {
+            let described = shipway.sfn().describe_execution().execution_arn(&arn).send().await?;
+            if described.status().as_str() != "RUNNING" {
+                assert_eq!((described.status().as_str(), described.error()), ("FAILED", Some("Rejected.Input")));
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::bail!("{arn} still runs")
+    });
+}

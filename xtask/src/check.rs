@@ -1,0 +1,94 @@
+//! `cargo xtask check`: what a machine can find wrong without running anything of ours.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use crate::run::{Steps, quietly};
+use crate::tools::{self, Tools};
+use crate::workspace::{Workspace, cargo};
+
+const TEMPLATE: &str = "bootstrap/template.yaml";
+/// Resolves a template's policies to plain text and lets parliament judge them.
+const POLICIES: &str = include_str!("../policies.py");
+
+pub(crate) fn check() -> anyhow::Result<()> {
+    let tools = tools::setup()?;
+    let workspace = Workspace::find()?;
+    let mut steps = Steps::default();
+    rust(&workspace, &mut steps);
+    templates(&workspace, &tools, &mut steps)?;
+    machines(&workspace, &tools, &mut steps);
+    steps.finish()
+}
+
+fn rust(workspace: &Workspace, steps: &mut Steps) {
+    let cargo = || {
+        let mut cargo = cargo();
+        cargo.current_dir(&workspace.root);
+        cargo
+    };
+    steps.run("rust: formatted", cargo().args(["fmt", "--all", "--check"]));
+    let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+    steps.run("rust: clippy", cargo().args(clippy));
+}
+
+fn templates(workspace: &Workspace, tools: &Tools, steps: &mut Steps) -> anyhow::Result<()> {
+    let template = workspace.root.join(TEMPLATE);
+    let mut all = workspace.files("bootstrap/blueprints", ".yaml");
+    if template.exists() {
+        let mut sam = tools.command("sam")?;
+        steps.run("template: sam validate", sam.args(["validate", "--lint", "--template-file"]).arg(&template));
+        all.insert(0, template);
+    }
+    if !all.is_empty() {
+        steps.run("templates: cfn-lint", tools.command("cfn-lint")?.arg("--").args(&all));
+        let mut parliament = tools.command("python")?;
+        steps.run("templates: parliament", parliament.args(["-c", POLICIES]).args(&all));
+    }
+    Ok(())
+}
+
+fn machines(workspace: &Workspace, tools: &Tools, steps: &mut Steps) {
+    for machine in workspace.files("state-machines", ".asl.json") {
+        let name = machine.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        steps.attempt(&format!("state machine: {name}"), || validate_machine(workspace, tools, &machine));
+    }
+}
+
+/// Checks a state machine as AWS would get it: SAM fills the `${Placeholders}`.
+fn validate_machine(workspace: &Workspace, tools: &Tools, machine: &Path) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(machine).with_context(|| machine.display().to_string())?;
+    let filled = fill_placeholders(&text);
+    let directory = workspace.target.join("xtask");
+    std::fs::create_dir_all(&directory)?;
+    let path: PathBuf = directory.join(machine.file_name().unwrap_or_default());
+    std::fs::write(&path, filled)?;
+    quietly(tools.command("asl-validator")?.arg("--json-path").arg(&path)).map(drop)
+}
+
+/// Every `${Name}` becomes the ARN of something with that name.
+fn fill_placeholders(text: &str) -> String {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let Some((name, tail)) = after.split_once('}') else { break };
+        filled.push_str(before);
+        filled.push_str("arn:aws:lambda:us-east-1:111122223333:function:");
+        filled.push_str(name);
+        rest = tail;
+    }
+    filled + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fill_placeholders;
+
+    #[test]
+    fn placeholders_become_arns() {
+        let filled = fill_placeholders(r#"{"Resource": "${DeployServiceArn}", "Cost": "5$"}"#);
+        let arn = "arn:aws:lambda:us-east-1:111122223333:function:DeployServiceArn";
+        assert_eq!(filled, format!(r#"{{"Resource": "{arn}", "Cost": "5$"}}"#));
+    }
+}

