@@ -71,15 +71,12 @@ impl Shipway {
     pub async fn install(cloud: LocalCloud) -> Result<Shipway> {
         let config = cloud.sdk_config();
         let s3 = aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build());
-        let packages = "shipway-packages";
-        s3.create_bucket().bucket(packages).send().await.context("creating the bucket for the packages")?;
         let checkout = checkout();
-        let output = tokio::process::Command::new(tools()?.join("bin/sam"))
-            .args(["deploy", "--template-file", "bootstrap/template.yaml", "--stack-name", "shipway"])
-            .args(["--s3-bucket", packages, "--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"])
-            .args(["--no-confirm-changeset", "--no-progressbar", "--config-file", "/dev/null"])
-            .args(["--parameter-overrides", &format!("RegistryMirror={}", cloud.registry()), "S3PathStyle=true"])
-            .envs(cloud.environment())
+        let mut sam = tokio::process::Command::new(tools()?.join("bin/sam"));
+        cloud.use_in(sam.as_std_mut());
+        let output = sam
+            .args(["deploy", "--no-progressbar", "--parameter-overrides", &format!("RegistryMirror={}", cloud.registry()), "S3PathStyle=true"])
+            // The rest is in samconfig.toml, as for everybody else.
             .env("SAM_CLI_TELEMETRY", "0")
             .current_dir(&checkout)
             .output()

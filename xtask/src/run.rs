@@ -72,5 +72,7 @@ pub(crate) fn openly(command: &mut Command) -> anyhow::Result<()> {
 
 fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    // A script that is an argument would hide what it says.
+    let short = |word: &str| if word.contains('\n') { "…".to_owned() } else { word.to_owned() };
+    words.map(|word| short(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }

@@ -9,11 +9,11 @@ use sha2::Digest as _;
 use crate::{
     manifest::spec::Routing,
     name::ReleaseId,
-    site::{SiteManifest, SiteObject, route},
+    site::{SiteManifest, route},
 };
 
 /// How many files that are evicted without need weigh as much as one more path.
-pub const EVICTIONS_PER_PATH: u64 = 20;
+pub const EVICTIONS_PER_PATH: u64 = 10;
 
 /// How many paths may be in progress for a distribution at once.
 /// <https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/cloudfront-limits.html#limits-invalidations>
@@ -40,26 +40,43 @@ pub struct Cached {
 /// nobody has them yet. Neither are objects that were never kept, like the pages with their `no-cache`.
 pub fn cached(new: &SiteManifest, before: &[Option<SiteManifest>], routing: Routing) -> Cached {
     let mut cached = Cached { everything: before.iter().any(Option::is_none), ..Cached::default() };
+    let mut kept = Kept::default();
+    let mut before: Vec<_> = before.iter().flatten().map(|manifest| manifest.objects.iter().peekable()).collect();
     for (key, object) in &new.objects {
-        let mut old = before.iter().flatten().filter_map(|manifest| manifest.objects.get(key));
-        let mut is_kept = false;
-        let is_stale = old.any(|old| {
-            let kept = is_kept_by_edges(&old.cache_control);
-            is_kept |= kept;
-            kept && !is_same(old, object)
-        });
+        let (mut is_kept, mut is_stale) = (false, false);
+        for old in &mut before {
+            // All are in the order of their keys, so one walk through each finds all pairs.
+            while old.next_if(|(old_key, _)| *old_key < key).is_some() {}
+            if let Some((_, old)) = old.next_if(|(old_key, _)| *old_key == key)
+                && kept.by_edges(&old.cache_control)
+            {
+                is_kept = true;
+                is_stale |= !old.serves_as(object);
+            }
+        }
         if is_stale {
             cached.everything |= routing == Routing::Spa && key == "index.html";
-            cached.stale.extend(urls(key, routing).iter().map(|url| encoded(url)));
+            push_urls(&mut cached.stale, key, routing);
         } else if is_kept {
-            cached.fresh.push(encoded(&format!("/{key}")));
+            cached.fresh.push(encoded(key));
         }
     }
     cached
 }
 
-fn is_same(old: &SiteObject, new: &SiteObject) -> bool {
-    SiteObject { file: None, ..old.clone() } == SiteObject { file: None, ..new.clone() }
+/// A site has few different headers: each is read once.
+#[derive(Default)]
+struct Kept<'a>(Vec<(&'a str, bool)>);
+
+impl<'a> Kept<'a> {
+    fn by_edges(&mut self, header: &'a str) -> bool {
+        if let Some((_, kept)) = self.0.iter().find(|(known, _)| *known == header) {
+            return *kept;
+        }
+        let kept = is_kept_by_edges(header);
+        self.0.push((header, kept));
+        kept
+    }
 }
 
 /// Whether an edge may answer by itself with a file that has this header. With the managed policy CachingOptimized it keeps
@@ -78,9 +95,8 @@ pub fn is_kept_by_edges(cache_control: &str) -> bool {
 /// The paths under which a visitor gets the object of this key. The edge keeps an object under the path that its function
 /// made of the visitor's; AWS advises to invalidate both.
 /// <https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/invalidation-specifying-objects.html>
-fn urls(key: &str, routing: Routing) -> Vec<String> {
-    let own = format!("/{key}");
-    let mut urls = Vec::new();
+fn push_urls(urls: &mut Vec<String>, key: &str, routing: Routing) {
+    let own = encoded(key);
     if routing == Routing::Clean {
         // `/a/index` is found too, by nobody.
         let page =
@@ -88,28 +104,29 @@ fn urls(key: &str, routing: Routing) -> Vec<String> {
         urls.extend(page.filter(|url| route(routing, url) == own).map(str::to_owned));
     }
     urls.push(own);
-    urls
 }
 
-/// The path as an invalidation names it: what RFC 1738 calls unsafe and what is not ASCII is escaped, and nothing else.
+/// A key's path as an invalidation names it: what RFC 1738 calls unsafe and what is not ASCII is escaped, and nothing else.
 /// <https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/invalidation-specifying-objects.html>
-fn encoded(path: &str) -> String {
+fn encoded(key: &str) -> String {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let unsafe_byte = |b: u8| !b.is_ascii_graphic() || b" <>\"#%{}|\\^~[]`".contains(&b);
-    if !path.bytes().any(unsafe_byte) {
-        return path.to_owned();
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"<>\"#%{}|\\^~[]`".contains(&byte);
+    let mut path = String::with_capacity(key.len() + 1);
+    path.push('/');
+    if key.bytes().all(is_plain) {
+        path.push_str(key);
+        return path;
     }
-    let mut text = String::with_capacity(path.len() + 16);
-    for byte in path.bytes() {
-        if unsafe_byte(byte) {
-            text.push('%');
-            text.push(char::from(HEX[usize::from(byte >> 4)]));
-            text.push(char::from(HEX[usize::from(byte & 15)]));
+    for byte in key.bytes() {
+        if is_plain(byte) {
+            path.push(char::from(byte));
         } else {
-            text.push(char::from(byte));
+            path.push('%');
+            path.push(char::from(HEX[usize::from(byte >> 4)]));
+            path.push(char::from(HEX[usize::from(byte & 15)]));
         }
     }
-    text
+    path
 }
 
 /// The cheapest paths that cover every stale URL, sorted: at most [`MAX_PATHS`], of which at most [`MAX_WILDCARDS`] are wildcards.
@@ -209,11 +226,13 @@ impl<'a> Tree<'a> {
         let mut costs: Vec<Costs> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
             let mut cost =
-                self.children(node).fold(own_cost(node, per_path), |cost, child| together(&cost, &costs[child]));
+                self.children(node).fold(own_cost(node, per_path), |cost, child| together(cost, &costs[child]));
             let wildcard = per_path + node.fresh;
-            if node.stale > 1 && cost.last().is_some_and(|cheapest| wildcard < cost[0].max(*cheapest)) {
-                cost.resize(cost.len().max(2), *cost.last().unwrap_or(&0));
-                cost.iter_mut().skip(1).for_each(|cost| *cost = wildcard.min(*cost));
+            if wildcard < cost[0] {
+                if cost.len() == 1 {
+                    cost.push(wildcard);
+                }
+                cost[1..].iter_mut().for_each(|cost| *cost = wildcard.min(*cost));
             }
             costs.push(cost);
         }
@@ -227,7 +246,7 @@ impl<'a> Tree<'a> {
             let children: Vec<usize> = self.children(node).collect();
             let mut without = vec![own_cost(node, per_path)];
             for (at, child) in children.iter().enumerate() {
-                without.push(together(&without[at], &costs[*child]));
+                without.push(together(without[at].clone(), &costs[*child]));
             }
             let at_most = |costs: &Costs, most: usize| costs[most.min(costs.len() - 1)];
             if at_most(&costs[index], wildcards) < at_most(&without[children.len()], wildcards) {
@@ -271,9 +290,13 @@ fn own_cost(node: &Node, per_path: u64) -> Costs {
 }
 
 /// What two subtrees cost together.
-fn together(a: &Costs, b: &Costs) -> Costs {
-    let length = (a.len() + b.len() - 1).min(MAX_WILDCARDS + 1);
-    let mut costs = vec![u64::MAX; length];
+fn together(mut a: Costs, b: &Costs) -> Costs {
+    if let [b] = b.as_slice() {
+        // Most children are single URLs.
+        a.iter_mut().for_each(|a| *a += b);
+        return a;
+    }
+    let mut costs = vec![u64::MAX; (a.len() + b.len() - 1).min(MAX_WILDCARDS + 1)];
     for (i, a) in a.iter().enumerate() {
         for (cost, b) in costs.iter_mut().skip(i).zip(b) {
             *cost = (*cost).min(a + b);
@@ -301,6 +324,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::site::SiteObject;
 
     fn object(crc32: u32, cache_control: &str) -> SiteObject {
         SiteObject {
@@ -396,7 +420,7 @@ mod tests {
             ("/~a", "/%7Ea"),
             ("/é", "/%C3%A9"),
         ] {
-            assert_eq!(encoded(path), escaped);
+            assert_eq!(encoded(&path[1..]), escaped);
         }
     }
 
@@ -438,7 +462,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_never_ends_inside_an_escaped_character() {
-        let stale = (0..40).map(|n| encoded(&format!("/{}", char::from_u32(0xe0 + n).unwrap()))).collect();
+        let stale = (0..40).map(|n| encoded(&char::from_u32(0xe0 + n).unwrap().to_string())).collect();
         assert_eq!(paths(&Cached { stale, ..Cached::default() }), ["/*"]);
     }
 
@@ -500,7 +524,7 @@ mod tests {
                 let base = format!("/{key}");
                 for url in [base.clone(), base.trim_end_matches("index.html").trim_end_matches(".html").to_owned()] {
                     if changed && route(routing, &url) == base {
-                        prop_assert!(covers(&plan, &encoded(&url)), "{url} is not in {plan:?}");
+                        prop_assert!(covers(&plan, &encoded(&url[1..])), "{url} is not in {plan:?}");
                     }
                 }
             }

@@ -648,6 +648,9 @@ pub fn next_actions(desired: &Desired, observed: &Observed) -> Result<Step, Refu
             (vpc, default_subnets(vpc, observed)?)
         }
         Place::Own { cidr, zones } => {
+            if let Some(vpc) = vpc.filter(|vpc| vpc.cidr != cidr.to_string()) {
+                return Err(Refusal::RangeChanged { vpc: vpc.id.clone(), is: vpc.cidr.clone(), wanted: cidr });
+            }
             let slots = public_slots(cidr, zones, observed)?;
             let gateway = gateway(vpc, observed);
             if gateway.is_none() {
@@ -657,9 +660,6 @@ pub fn next_actions(desired: &Desired, observed: &Observed) -> Result<Step, Refu
                 actions.push(Action::CreateVpc { cidr });
                 return Ok(Step::Act(actions));
             };
-            if vpc.cidr != cidr.to_string() {
-                return Err(Refusal::RangeChanged { vpc: vpc.id.clone(), is: vpc.cidr.clone(), wanted: cidr });
-            }
             plan_own(vpc, gateway, &slots, observed, &mut actions);
             let mut subnets: Vec<&Subnet> = slots.iter().filter_map(|slot| slot.subnet).collect();
             subnets.sort_by(|a, b| (&a.zone, &a.id).cmp(&(&b.zone, &b.id)));

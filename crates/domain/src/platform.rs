@@ -1,8 +1,10 @@
 //! The platform plan: which small stacks an environment has, what each needs, and what to do next about each.
 //!
 //! A stack is one blueprint with its parameters, named for its concern, so that a stuck one blocks only what stands on it.
-//! [`stacks`] says which there should be, [`next_actions`] what to do about them now, [`outputs`] what they made. A stack that
-//! the manifest no longer needs is left as it is: nothing here deletes what once stood.
+//! [`stacks`] says which there should be, [`next_actions`] what to do about them now, [`outputs`] what they made.
+//!
+//! A stack that the manifest no longer names is neither looked at nor touched: what once served goes on, a listener rule too,
+//! until a person deletes the stack or the environment is torn down. Nothing here deletes what was ever finished.
 
 mod operation;
 mod plan;

@@ -160,7 +160,9 @@ impl Progress {
         match self.phase {
             Phase::RollingBack | Phase::Stopping => Ok(self),
             Phase::Deploying if !self.begun => failed("nothing had begun, and the service is as it was"),
-            Phase::Deploying if self.is_live_already() => failed("this is the live revision already, so there is nothing to go back to"),
+            Phase::Deploying if self.is_live_already() => {
+                failed("this is the live revision already, so there is nothing to go back to")
+            }
             Phase::Deploying => Ok(Progress { verdict: None, ..self.give_up(cause.to_owned(), now) }),
         }
     }
@@ -323,17 +325,25 @@ fn deploy(progress: &Progress, observed: &Observed) -> Action {
         return match (&progress.deployment, elapsed < SETTLE) {
             (None, _) => Action::Create,
             (Some(_), true) => wait(2, "the service is being made"),
-            (Some(_), false) => end(Outcome::Failed, "somebody deleted the service while it was being deployed; start the execution again to make it anew"),
+            (Some(_), false) => end(
+                Outcome::Failed,
+                "somebody deleted the service while it was being deployed; start the execution again to make it anew",
+            ),
         };
     };
     if service.draining {
         let note = "a service of this name is still being deleted";
-        return if elapsed < DEADLINE { wait(5, note) } else { end(Outcome::Failed, format!("{note} after {}", minutes(DEADLINE))) };
+        return if elapsed < DEADLINE {
+            wait(5, note)
+        } else {
+            end(Outcome::Failed, format!("{note} after {}", minutes(DEADLINE)))
+        };
     }
     let ours = &progress.ours.revision.task_definition;
     let primary = service.primary().filter(|primary| {
         // Once our deployment has begun, only its revision counts: the settings went with it.
-        primary.task_definition == *ours && (progress.deployment.is_some() || service.settings == progress.ours.settings)
+        primary.task_definition == *ours
+            && (progress.deployment.is_some() || service.settings == progress.ours.settings)
     });
     if let Some(primary) = primary
         && (progress.begun || service.desired > 0)
@@ -345,7 +355,11 @@ fn deploy(progress: &Progress, observed: &Observed) -> Action {
     }
     let Some(deployment) = &progress.deployment else {
         // The answer to our call was lost, and ECS has gone on to another deployment since.
-        return match service.deployments.iter().find(|one| one.task_definition == *ours && progress.begun && !is_live(progress, one)) {
+        return match service
+            .deployments
+            .iter()
+            .find(|one| one.task_definition == *ours && progress.begun && !is_live(progress, one))
+        {
             Some(one) => Action::Adopt { deployment: one.id.clone() },
             None => begin(progress, service),
         };
@@ -396,10 +410,16 @@ fn watch(progress: &Progress, observed: &Observed, service: &Service, primary: &
     let failed = failures(progress, observed, &primary.id, &revision.task_definition);
     let missing = match serving(progress, observed, service, primary, revision, !failed.is_empty()) {
         Ok(count) if progress.begun => {
-            return end(Outcome::Succeeded, format!("{count} of {} tasks of {} serve", service.desired, short(&revision.task_definition)));
+            return end(
+                Outcome::Succeeded,
+                format!("{count} of {} tasks of {} serve", service.desired, short(&revision.task_definition)),
+            );
         }
         Ok(count) => {
-            return end(Outcome::Unchanged, format!("{count} of {} tasks of {} serve already", service.desired, short(&revision.task_definition)));
+            return end(
+                Outcome::Unchanged,
+                format!("{count} of {} tasks of {} serve already", service.desired, short(&revision.task_definition)),
+            );
         }
         Err(missing) => missing,
     };
@@ -408,7 +428,12 @@ fn watch(progress: &Progress, observed: &Observed, service: &Service, primary: &
         return wait(pace(elapsed), missing);
     };
     if progress.is_live_already() {
-        return end(Outcome::Failed, format!("{cause}; this is the live revision already, so there is nothing to go back to, and nothing was changed"));
+        return end(
+            Outcome::Failed,
+            format!(
+                "{cause}; this is the live revision already, so there is nothing to go back to, and nothing was changed"
+            ),
+        );
     }
     Action::GiveUp { cause, task }
 }
@@ -416,7 +441,8 @@ fn watch(progress: &Progress, observed: &Observed, service: &Service, primary: &
 fn roll_back(progress: &Progress, observed: &Observed) -> Action {
     let elapsed = observed.now.duration_since(progress.since);
     let cause = progress.cause();
-    let (Some(live), Some(service)) = (&progress.live, observed.service.as_ref().filter(|service| !service.draining)) else {
+    let (Some(live), Some(service)) = (&progress.live, observed.service.as_ref().filter(|service| !service.draining))
+    else {
         return end(Outcome::Failed, format!("{cause}; the service was deleted, so there is nothing to go back with"));
     };
     let Some(primary) = service.primary() else {
@@ -426,7 +452,10 @@ fn roll_back(progress: &Progress, observed: &Observed) -> Action {
         return match &progress.back {
             None => Action::Restore,
             Some(_) if elapsed < SETTLE => wait(2, "ECS does not show the way back yet"),
-            Some(_) => end(Outcome::Failed, format!("{cause}; this revision was deployed again while going back, by somebody else")),
+            Some(_) => end(
+                Outcome::Failed,
+                format!("{cause}; this revision was deployed again while going back, by somebody else"),
+            ),
         };
     }
     if !is_live(progress, primary) {
@@ -441,7 +470,11 @@ fn roll_back(progress: &Progress, observed: &Observed) -> Action {
     match serving(progress, observed, service, primary, revision, !failed.is_empty()) {
         Ok(count) => end(
             Outcome::RolledBack,
-            format!("{cause}; {count} of {} tasks of {} serve again", service.desired, short(&revision.task_definition)),
+            format!(
+                "{cause}; {count} of {} tasks of {} serve again",
+                service.desired,
+                short(&revision.task_definition)
+            ),
         ),
         Err(missing) => match hopeless(progress, service, primary, &failed, &missing, elapsed) {
             Some((why, _)) => end(
@@ -462,14 +495,17 @@ fn stop(progress: &Progress, observed: &Observed) -> Action {
     let elapsed = observed.now.duration_since(progress.since);
     let cause = progress.cause();
     let service = observed.service.as_ref().filter(|service| !service.draining);
-    let primary = service.and_then(Service::primary).filter(|one| one.task_definition == progress.ours.revision.task_definition);
+    let primary =
+        service.and_then(Service::primary).filter(|one| one.task_definition == progress.ours.revision.task_definition);
     let (Some(service), Some(_)) = (service, primary) else {
         if progress.deployment.is_none() && elapsed < LOST_ANSWER {
             return wait(5, "ECS may not show yet whether the new deployment began");
         }
         return match (service, &progress.deployment) {
             (Some(service), Some(_)) => end(Outcome::Superseded, format!("{cause}; {}", taken_over(service.primary()))),
-            (Some(_), None) => end(Outcome::Failed, format!("{cause}; the new deployment never began, and the service is as it was")),
+            (Some(_), None) => {
+                end(Outcome::Failed, format!("{cause}; the new deployment never began, and the service is as it was"))
+            }
             (None, _) => end(Outcome::Failed, format!("{cause}; there is no service, so nothing is left running")),
         };
     };
@@ -480,7 +516,10 @@ fn stop(progress: &Progress, observed: &Observed) -> Action {
     if left > 0 && elapsed < STOP_DEADLINE {
         return wait(3, format!("{left} tasks are still to stop"));
     }
-    end(Outcome::Failed, format!("{cause}; nothing was live before, so the service was stopped (it wants 0 tasks) and serves nothing"))
+    end(
+        Outcome::Failed,
+        format!("{cause}; nothing was live before, so the service was stopped (it wants 0 tasks) and serves nothing"),
+    )
 }
 
 /// How many tasks of the revision serve, or what is still missing.
@@ -498,15 +537,19 @@ fn serving(
     if primary.running < service.desired {
         return Err(format!("{} of {} tasks run", primary.running, service.desired));
     }
-    let tasks: Vec<&Task> =
-        observed.tasks.iter().filter(|task| task.running() && task.task_definition == revision.task_definition).collect();
+    let tasks: Vec<&Task> = observed
+        .tasks
+        .iter()
+        .filter(|task| task.running() && task.task_definition == revision.task_definition)
+        .collect();
     let wrong = tasks.iter().find(|task| !task.runs(&progress.container, revision.digest.as_ref()));
     if let Some(task) = wrong {
         let other = task.container(&progress.container).and_then(|c| c.digest.clone()).unwrap_or_default();
         return Err(format!("task {} runs {other}, which is not this image", task.id()));
     }
-    if tasks.len() < usize::try_from(service.desired).unwrap_or(usize::MAX) {
-        return Err(format!("{} of {} tasks run this revision", tasks.len(), service.desired));
+    let wanted = usize::try_from(service.desired).unwrap_or(usize::MAX);
+    if tasks.len() < wanted {
+        return Err(format!("{} of {wanted} tasks run this revision", tasks.len()));
     }
     if let Some(group) = &service.settings.target_group {
         for task in &tasks {
@@ -522,11 +565,13 @@ fn serving(
     if tasks.iter().any(young) {
         return Err(format!("the tasks run, but for less than {} seconds", steady.as_secs()));
     }
-    Ok(tasks.len())
+    // On the way back, tasks that are still draining may run the same revision.
+    Ok(tasks.len().min(wanted))
 }
 
 fn is_healthy(task: &Task, group: &TargetGroup, targets: &[Target]) -> Result<(), String> {
-    let mine: Vec<&Target> = targets.iter().filter(|target| target.port == group.port && task.addresses.contains(&target.address)).collect();
+    let mine: Vec<&Target> =
+        targets.iter().filter(|target| target.port == group.port && task.addresses.contains(&target.address)).collect();
     if mine.iter().any(|target| target.state == "healthy") {
         return Ok(());
     }
@@ -549,7 +594,9 @@ fn failures<'a>(progress: &Progress, observed: &'a Observed, deployment: &str, r
     let mut failed: Vec<&Task> = observed
         .tasks
         .iter()
-        .filter(|task| task.stopped() && task.task_definition == revision && is_its(task) && failure_of(task, "").is_some())
+        .filter(|task| {
+            task.stopped() && task.task_definition == revision && is_its(task) && failure_of(task, "").is_some()
+        })
         .collect();
     failed.sort_by_key(|task| task.created_at);
     failed
@@ -574,7 +621,9 @@ fn failure_of(task: &Task, container: &str) -> Option<TaskFailure> {
             let kind = reason.split(':').next().unwrap_or_default().trim();
             Some(TaskFailure::NeverStarted(kind.to_owned()))
         }
-        Some("EssentialContainerExited") => Some(TaskFailure::Exited(task.container(container).and_then(|c| c.exit_code))),
+        Some("EssentialContainerExited") => {
+            Some(TaskFailure::Exited(task.container(container).and_then(|c| c.exit_code)))
+        }
         Some("ServiceSchedulerInitiated") if reason.contains("health check") => Some(TaskFailure::Unhealthy),
         _ => None,
     }
@@ -609,7 +658,8 @@ fn hopeless(
         format!("ECS gave the deployment up: {reason}{why}")
     } else if elapsed >= DEADLINE {
         let why = why.map(|why| format!("; the last task that failed: {why}")).unwrap_or_default();
-        let remark = service.remark.as_deref().map(|remark| format!("; ECS says: {}", clipped(remark, 300))).unwrap_or_default();
+        let remark =
+            service.remark.as_deref().map(|remark| format!("; ECS says: {}", clipped(remark, 300))).unwrap_or_default();
         format!("it did not serve within {}: {missing}{why}{remark}", minutes(DEADLINE))
     } else {
         return None;

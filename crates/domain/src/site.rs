@@ -356,7 +356,8 @@ pub struct SiteObject {
 }
 
 impl SiteObject {
-    fn serves_as(&self, other: &SiteObject) -> bool {
+    /// Whether a visitor would get the same from both.
+    pub(crate) fn serves_as(&self, other: &SiteObject) -> bool {
         (self.crc32, self.size, &self.content_type, &self.cache_control)
             == (other.crc32, other.size, &other.content_type, &other.cache_control)
     }

@@ -26,7 +26,9 @@ pub const MIGRATION_STREAM: &str = "migrate";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TaskError {
     /// The image is another repository's than the service's.
-    #[error("the image is in the repository `{given}`, but `{service}` takes its images from `{wanted}`; push it there, or change `image.repository` in the manifest")]
+    #[error(
+        "the image is in the repository `{given}`, but `{service}` takes its images from `{wanted}`; push it there, or change `image.repository` in the manifest"
+    )]
     OtherRepository {
         /// The service.
         service: ComponentName,
@@ -36,7 +38,9 @@ pub enum TaskError {
         wanted: RepositoryName,
     },
     /// What was provisioned for the service is not what it should be.
-    #[error("what was provisioned for `{service}` cannot be used: {what}; upload the manifest again to provision it anew")]
+    #[error(
+        "what was provisioned for `{service}` cannot be used: {what}; upload the manifest again to provision it anew"
+    )]
     Provisioned {
         /// The service.
         service: ComponentName,

@@ -36,9 +36,7 @@ pub fn tags(tags: &std::collections::BTreeMap<String, String>) -> Vec<Tag> {
 
 /// For `map_err`: a request that could not be built was never sent.
 pub fn unbuilt(call: &'static str) -> impl Fn(aws_sdk_ecs::error::BuildError) -> AwsError {
-    move |error| {
-        AwsError::of(call)(aws_sdk_ecs::error::SdkError::<aws_sdk_ecs::Error, ()>::construction_failure(error))
-    }
+    move |error| AwsError::of(call)(aws_sdk_ecs::error::SdkError::<aws_sdk_ecs::Error, ()>::construction_failure(error))
 }
 
 /// The public name of an error of ECS, whose codes say little: most refusals are a `ClientException` or an
@@ -46,7 +44,9 @@ pub fn unbuilt(call: &'static str) -> impl Fn(aws_sdk_ecs::error::BuildError) ->
 pub fn failure(error: &AwsError) -> Failure {
     let says = |text: &str| error.message().contains(text);
     match error.code() {
-        Some("ClusterNotFoundException" | "TargetGroupNotFound" | "PlatformTaskDefinitionIncompatibilityException") => Failure::Conflict,
+        Some("ClusterNotFoundException" | "TargetGroupNotFound" | "PlatformTaskDefinitionIncompatibilityException") => {
+            Failure::Conflict
+        }
         Some("ClientException" | "InvalidParameterException") => {
             if says("Too many concurrent attempts") || says("service linked role") {
                 // Two registrations of one family at once; the account's first use of ECS.

@@ -11,7 +11,8 @@ const LINES: i32 = 20;
 /// # Errors
 /// The call's.
 pub async fn tail(client: &Client, group: &str, stream: &str) -> Result<Vec<String>, AwsError> {
-    let call = client.get_log_events().log_group_name(group).log_stream_name(stream).start_from_head(false).limit(LINES);
+    let call =
+        client.get_log_events().log_group_name(group).log_stream_name(stream).start_from_head(false).limit(LINES);
     match call.send().await.map_err(AwsError::of("logs:GetLogEvents")) {
         Ok(answer) => Ok(answer.events().iter().filter_map(|event| event.message().map(str::to_owned)).collect()),
         Err(error) if error.is("ResourceNotFoundException") => Ok(Vec::new()),

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use aws_sdk_ecs::{
     Client,
     types::{
-        Compatibility, ContainerDefinition, CpuArchitecture, KeyValuePair, LogConfiguration, LogDriver, NetworkMode, OsFamily,
-        PortMapping, RuntimePlatform, Secret, TaskDefinition as SdkTaskDefinition, TaskDefinitionStatus, TransportProtocol,
+        Compatibility, ContainerDefinition, CpuArchitecture, KeyValuePair, LogConfiguration, LogDriver, NetworkMode,
+        OsFamily, PortMapping, RuntimePlatform, Secret, TaskDefinition as SdkTaskDefinition, TaskDefinitionStatus,
+        TransportProtocol,
     },
 };
 use shipway_aws::AwsError;
@@ -36,10 +37,11 @@ pub async fn register(client: &Client, wanted: &TaskDefinition) -> Result<String
     const CALL: &str = "ecs:RegisterTaskDefinition";
     let container = &wanted.container;
     let pair = |(name, value): (&String, &String)| KeyValuePair::builder().name(name).value(value).build();
-    let secret = |(name, from): (&String, &String)| Secret::builder().name(name).value_from(from).build().map_err(unbuilt(CALL));
-    let ports = container.port.map(|port| {
-        PortMapping::builder().container_port(i32::from(port)).protocol(TransportProtocol::Tcp).build()
-    });
+    let secret =
+        |(name, from): (&String, &String)| Secret::builder().name(name).value_from(from).build().map_err(unbuilt(CALL));
+    let ports = container
+        .port
+        .map(|port| PortMapping::builder().container_port(i32::from(port)).protocol(TransportProtocol::Tcp).build());
     let log = LogConfiguration::builder()
         .log_driver(LogDriver::Awslogs)
         .set_options(Some(container.log.options().into_iter().collect::<HashMap<_, _>>()))
@@ -119,7 +121,11 @@ fn container(from: &ContainerDefinition) -> DescribedContainer {
             })
             .collect(),
         env: from.environment().iter().map(|pair| (text(pair.name()), text(pair.value()))).collect(),
-        secrets: from.secrets().iter().map(|secret| (secret.name().to_owned(), secret.value_from().to_owned())).collect(),
+        secrets: from
+            .secrets()
+            .iter()
+            .map(|secret| (secret.name().to_owned(), secret.value_from().to_owned()))
+            .collect(),
         log_driver: log.map(|log| log.log_driver().as_str().to_owned()),
         log_options: log
             .and_then(LogConfiguration::options)

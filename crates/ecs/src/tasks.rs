@@ -74,7 +74,12 @@ pub fn task(from: &SdkTask) -> Task {
         .flat_map(|attachment| attachment.details())
         .filter(|detail| detail.name() == Some("privateIPv4Address"))
         .filter_map(|detail| detail.value())
-        .chain(from.containers().iter().flat_map(|container| container.network_interfaces()).filter_map(|one| one.private_ipv4_address()))
+        .chain(
+            from.containers()
+                .iter()
+                .flat_map(|container| container.network_interfaces())
+                .filter_map(|one| one.private_ipv4_address()),
+        )
         .map(str::to_owned)
         .collect();
     Task {

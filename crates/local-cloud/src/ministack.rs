@@ -14,19 +14,22 @@ const READY: Duration = Duration::from_secs(60);
 const LOG_LINES: usize = 40;
 
 /// Our additions, as Python modules of the package `local_cloud`.
-const MODULES: [(&str, &str); 12] = [
+const MODULES: [(&str, &str); 15] = [
     ("__init__.py", include_str!("../ministack/local_cloud/__init__.py")),
     ("__main__.py", include_str!("../ministack/local_cloud/__main__.py")),
     ("control.py", include_str!("../ministack/local_cloud/control.py")),
     ("ec2.py", include_str!("../ministack/local_cloud/ec2.py")),
+    ("ec2_rights.py", include_str!("../ministack/local_cloud/ec2_rights.py")),
     ("ecr.py", include_str!("../ministack/local_cloud/ecr.py")),
     ("ecs.py", include_str!("../ministack/local_cloud/ecs.py")),
     ("eventbridge.py", include_str!("../ministack/local_cloud/eventbridge.py")),
     ("functions.py", include_str!("../ministack/local_cloud/functions.py")),
     ("load_balancing.py", include_str!("../ministack/local_cloud/load_balancing.py")),
+    ("objects.py", include_str!("../ministack/local_cloud/objects.py")),
     ("patch.py", include_str!("../ministack/local_cloud/patch.py")),
     ("processes.py", include_str!("../ministack/local_cloud/processes.py")),
     ("s3.py", include_str!("../ministack/local_cloud/s3.py")),
+    ("tls.py", include_str!("../ministack/local_cloud/tls.py")),
 ];
 
 /// What differs from one MiniStack to the next.

@@ -120,11 +120,19 @@ impl Calls for Aws {
             .map_err(AwsError::of("elasticloadbalancing:DescribeTargetHealth"))?;
         let target = |from: &aws_sdk_elasticloadbalancingv2::types::TargetHealthDescription| {
             let (target, health) = (from.target(), from.target_health());
-            let reason = health.and_then(|health| health.description().or(health.reason().map(|reason| reason.as_str())));
+            let reason =
+                health.and_then(|health| health.description().or(health.reason().map(|reason| reason.as_str())));
             Target {
                 address: target.and_then(|target| target.id()).unwrap_or_default().to_owned(),
-                port: target.and_then(|target| target.port()).and_then(|port| u16::try_from(port).ok()).unwrap_or_default(),
-                state: health.and_then(|health| health.state()).map(|state| state.as_str()).unwrap_or_default().to_owned(),
+                port: target
+                    .and_then(|target| target.port())
+                    .and_then(|port| u16::try_from(port).ok())
+                    .unwrap_or_default(),
+                state: health
+                    .and_then(|health| health.state())
+                    .map(|state| state.as_str())
+                    .unwrap_or_default()
+                    .to_owned(),
                 reason: reason.map(str::to_owned),
             }
         };
@@ -162,7 +170,9 @@ impl Calls for Aws {
         match answer {
             Ok(answer) => Ok(started(answer.service())),
             // Somebody made one meanwhile, or one of this name is still going away.
-            Err(error) if error.message().contains("not idempotent") || error.message().contains("Draining") => Ok(Started::LookAgain),
+            Err(error) if error.message().contains("not idempotent") || error.message().contains("Draining") => {
+                Ok(Started::LookAgain)
+            }
             Err(error) => Err(error),
         }
     }
@@ -188,7 +198,9 @@ impl Calls for Aws {
             .map_err(AwsError::of(CALL));
         match answer {
             Ok(answer) => Ok(started(answer.service())),
-            Err(error) if error.is("ServiceNotFoundException") || error.is("ServiceNotActiveException") => Ok(Started::LookAgain),
+            Err(error) if error.is("ServiceNotFoundException") || error.is("ServiceNotActiveException") => {
+                Ok(Started::LookAgain)
+            }
             Err(error) => Err(error),
         }
     }
@@ -199,7 +211,11 @@ impl Calls for Aws {
 }
 
 fn load_balancer(group: &TargetGroup) -> LoadBalancer {
-    LoadBalancer::builder().target_group_arn(&group.arn).container_name(&group.container).container_port(i32::from(group.port)).build()
+    LoadBalancer::builder()
+        .target_group_arn(&group.arn)
+        .container_name(&group.container)
+        .container_port(i32::from(group.port))
+        .build()
 }
 
 /// The deployment that a call has made the primary one.

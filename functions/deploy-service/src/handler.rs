@@ -38,7 +38,9 @@ pub(crate) enum Error {
     NotAnImage { artifact: Artifact, component: Component },
     #[error("`{0}` is not a service of the manifest; add it there and upload the manifest again")]
     UnknownService(ComponentName),
-    #[error("{what} of `{service}` is not there yet; provisioning makes it: upload the manifest, or look why its last release failed")]
+    #[error(
+        "{what} of `{service}` is not there yet; provisioning makes it: upload the manifest, or look why its last release failed"
+    )]
     NotProvisioned { service: ComponentName, what: &'static str },
     #[error("`{service}` cannot be deployed: {reason}")]
     Refused { service: ComponentName, reason: String },
@@ -56,7 +58,9 @@ impl PublicError for Error {
             Error::NotAnImage { .. } => Failure::RejectedInput,
             Error::UnknownService(_) => Failure::RejectedManifest,
             Error::Task(TaskError::OtherRepository { .. }) => Failure::RejectedImage,
-            Error::NotProvisioned { .. } | Error::Refused { .. } | Error::Task(TaskError::Provisioned { .. }) => Failure::Conflict,
+            Error::NotProvisioned { .. } | Error::Refused { .. } | Error::Task(TaskError::Provisioned { .. }) => {
+                Failure::Conflict
+            }
             Error::Store(error) => error.failure(),
             Error::Aws(error) => shipway_ecs::failure(error),
         }
@@ -200,7 +204,8 @@ async fn prepare<C: Calls>(
 ) -> Result<Progress, Error> {
     let Release { run, name, spec, outputs, network, repository, digest } = release;
     let wanted =
-        Wanted { app: &run.app, environment: &run.environment, name, service: spec, outputs, repository, digest }.service_task(surroundings)?;
+        Wanted { app: &run.app, environment: &run.environment, name, service: spec, outputs, repository, digest }
+            .service_task(surroundings)?;
     let primary = service.filter(|service| !service.draining).and_then(Service::primary);
     let ours = Version {
         revision: Revision {
@@ -309,10 +314,18 @@ impl<C: Calls> Rollout<'_, C> {
                     self.save(&progress).await?;
                     self.step(format!("giving up: {}", progress.cause.as_deref().unwrap_or_default())).await?;
                 }
-                action @ (Action::Create | Action::Update { .. }) => return self.begin(progress, &observed, &action).await,
+                action @ (Action::Create | Action::Update { .. }) => {
+                    return self.begin(progress, &observed, &action).await;
+                }
                 Action::Restore => return self.restore(progress, &observed).await,
                 Action::Stop => {
-                    let change = Change { place: self.place, task_definition: None, settings: None, count: Some(0), force: false };
+                    let change = Change {
+                        place: self.place,
+                        task_definition: None,
+                        settings: None,
+                        count: Some(0),
+                        force: false,
+                    };
                     self.calls.update(change).await?;
                     return Ok(again(2, "stopping the service: nothing was live before"));
                 }
@@ -321,7 +334,12 @@ impl<C: Calls> Rollout<'_, C> {
         Ok(again(2, "looking again"))
     }
 
-    async fn begin(&self, mut progress: Progress, observed: &Observed, action: &Action) -> Result<Pass<Verdict>, Error> {
+    async fn begin(
+        &self,
+        mut progress: Progress,
+        observed: &Observed,
+        action: &Action,
+    ) -> Result<Pass<Verdict>, Error> {
         if !progress.begun {
             progress.begun = true;
             progress.since = self.now;

@@ -205,16 +205,14 @@ pub(crate) async fn handle<C: Calls>(
 }
 
 fn look(seen: &Invalidation, paths: usize, is_late: bool) -> Pass<Summary> {
-    let id = &seen.id;
+    let what = format!("{paths} {} ({})", if paths == 1 { "path" } else { "paths" }, seen.id);
+    let minutes = PATIENCE.as_mins();
     match seen.is_completed {
-        true => done(&format!("{paths} paths are invalidated ({id})")),
+        true => done(&format!("invalidated {what}")),
         false if is_late => {
-            let minutes = PATIENCE.as_mins();
-            done(&format!(
-                "{paths} paths are being invalidated ({id}); CloudFront did not report its end within {minutes} minutes"
-            ))
+            done(&format!("invalidating {what}; CloudFront did not report its end within {minutes} minutes"))
         }
-        false => Pass::Again { seconds: LOOK_SECONDS, note: format!("{paths} paths are being invalidated ({id})") },
+        false => Pass::Again { seconds: LOOK_SECONDS, note: format!("invalidating {what}") },
     }
 }
 

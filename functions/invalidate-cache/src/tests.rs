@@ -205,9 +205,9 @@ const AFTER: &[(&str, u32)] = &[("a.txt", 2), ("b.txt", 1), ("c.txt", 1)];
 #[test]
 fn an_invalidation_is_asked_for_once_and_looked_at_until_it_is_done() {
     let fake = Fake::new(Some(BEFORE), AFTER);
-    assert_eq!(fake.pass(at(0)).unwrap(), again(5, "1 paths are being invalidated (I0)"));
-    assert_eq!(fake.pass(at(1)).unwrap(), again(5, "1 paths are being invalidated (I0)"));
-    assert_eq!(fake.pass(at(2)).unwrap(), done("1 paths are invalidated (I0)"));
+    assert_eq!(fake.pass(at(0)).unwrap(), again(5, "invalidating 1 path (I0)"));
+    assert_eq!(fake.pass(at(1)).unwrap(), again(5, "invalidating 1 path (I0)"));
+    assert_eq!(fake.pass(at(2)).unwrap(), done("invalidated 1 path (I0)"));
     assert_eq!(fake.paths(), [["/a.txt"]]);
 }
 
@@ -263,7 +263,7 @@ fn a_slow_invalidation_is_no_failure() {
     let fake = Fake { looks: 1000, ..Fake::new(Some(BEFORE), AFTER) };
     fake.pass(at(0)).unwrap();
     fake.pass(at(10)).unwrap();
-    let note = "1 paths are being invalidated (I0); CloudFront did not report its end within 10 minutes";
+    let note = "invalidating 1 path (I0); CloudFront did not report its end within 10 minutes";
     assert_eq!(fake.pass(at(11)).unwrap(), done(note));
 }
 

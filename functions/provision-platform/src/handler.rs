@@ -76,7 +76,10 @@ impl PublicError for ProvisionError {
 
 fn describe(troubles: &[(StackName, Trouble)]) -> String {
     let stacks: Vec<_> = troubles.iter().map(|(stack, trouble)| format!("the stack {stack} {trouble}")).collect();
-    format!("{}. All else stands; put this right and start the execution again", stacks.join("; and "))
+    format!(
+        "{}. What does not stand on it is done; put this right, then start the execution again",
+        stacks.join("; and ")
+    )
 }
 
 /// What the function does with the table.

@@ -478,7 +478,7 @@ fn a_failed_stack_is_named_with_its_reason_once_all_else_stands_and_the_next_rel
         error.to_string(),
         format!(
             "the stack shipway-hello-prod-load-balancer could not be made: Thing (AWS::Some::Thing): {reason}. \
-             All else stands; put this right and start the execution again"
+             What does not stand on it is done; put this right, then start the execution again"
         )
     );
     assert_eq!(world.status("shipway-hello-prod-site-web"), StackStatus::CreateComplete);

@@ -92,7 +92,11 @@ impl Calls for Aws {
             .task_definition(new.task_definition)
             .count(1)
             .launch_type(LaunchType::Fargate)
-            .network_configuration(network(CALL, new.network.public_subnets.clone(), [new.network.service_group.clone()])?)
+            .network_configuration(network(
+                CALL,
+                new.network.public_subnets.clone(),
+                [new.network.service_group.clone()],
+            )?)
             .started_by(new.started_by)
             .client_token(new.token)
             .set_tags(Some(tags(&task::tags(&new.run.app, &new.run.environment, &new.run.component))))
@@ -104,7 +108,8 @@ impl Calls for Aws {
         }
         let failure = answer.failures().first();
         let reason = failure.and_then(|failure| failure.reason()).unwrap_or("it gave no reason");
-        let detail = failure.and_then(|failure| failure.detail()).map(|detail| format!(" ({detail})")).unwrap_or_default();
+        let detail =
+            failure.and_then(|failure| failure.detail()).map(|detail| format!(" ({detail})")).unwrap_or_default();
         Ok(Placed::Refused(format!("{reason}{detail}")))
     }
 

@@ -33,7 +33,9 @@ pub(crate) enum Error {
     NotAnImage { artifact: Artifact, component: Component },
     #[error("`{0}` is not a service of the manifest; add it there and upload the manifest again")]
     UnknownService(ComponentName),
-    #[error("{what} of `{service}` is not there yet; provisioning makes it: upload the manifest, or look why its last release failed")]
+    #[error(
+        "{what} of `{service}` is not there yet; provisioning makes it: upload the manifest, or look why its last release failed"
+    )]
     NotProvisioned { service: ComponentName, what: &'static str },
     #[error("the migration of `{service}` failed, and the service was not touched: {reason}")]
     Failed { service: ComponentName, reason: String },
@@ -68,7 +70,7 @@ fn failure_to_place(reason: &str) -> Failure {
     let lower = reason.to_ascii_lowercase();
     if lower.contains("limit") {
         Failure::Quota
-    } else if ["missing", "inactive", "attribute", "agent"].contains(&lower.as_str()) {
+    } else if ["missing", "inactive", "attribute", "agent"].iter().any(|one| lower.starts_with(one)) {
         Failure::Conflict
     } else {
         Failure::Transient
@@ -145,8 +147,16 @@ pub(crate) async fn handle<C: Calls>(
     let progress = match progress {
         Some(progress) => progress,
         None => {
-            let wanted = Wanted { app: &run.app, environment: &run.environment, name, service: spec, outputs, repository, digest }
-                .migration_task(surroundings, &migrate.command)?;
+            let wanted = Wanted {
+                app: &run.app,
+                environment: &run.environment,
+                name,
+                service: spec,
+                outputs,
+                repository,
+                digest,
+            }
+            .migration_task(surroundings, &migrate.command)?;
             let progress = Progress::new(pass.revision(&wanted).await?, now);
             pass.save(&progress).await?;
             progress
@@ -167,7 +177,9 @@ pub(crate) async fn handle<C: Calls>(
 
 fn ended(service: &ComponentName, ending: &Ending) -> Result<Pass<Summary>, Error> {
     match ending {
-        Ending::Succeeded => Ok(Pass::Done(Summary { note: format!("the migration of `{service}` ended with exit code 0") })),
+        Ending::Succeeded => {
+            Ok(Pass::Done(Summary { note: format!("the migration of `{service}` ended with exit code 0") }))
+        }
         Ending::Failed(reason) => Err(Error::Failed { service: service.clone(), reason: reason.clone() }),
     }
 }
@@ -202,7 +214,14 @@ impl<C: Calls> Migration<'_, C> {
             None => {
                 let token = format!("{started_by}-{}", progress.refused);
                 let task_definition = &progress.task_definition;
-                let new = NewTask { cluster: self.cluster, task_definition, network, started_by, token: &token, run: self.run };
+                let new = NewTask {
+                    cluster: self.cluster,
+                    task_definition,
+                    network,
+                    started_by,
+                    token: &token,
+                    run: self.run,
+                };
                 self.calls.run(new).await?
             }
         };
@@ -235,7 +254,13 @@ impl<C: Calls> Migration<'_, C> {
         Ok(Pass::Again { seconds: 3, note: note.to_owned() })
     }
 
-    async fn end(&self, mut progress: Progress, ending: Ending, log_group: &str, arn: &str) -> Result<Pass<Summary>, Error> {
+    async fn end(
+        &self,
+        mut progress: Progress,
+        ending: Ending,
+        log_group: &str,
+        arn: &str,
+    ) -> Result<Pass<Summary>, Error> {
         let ending = match ending {
             Ending::Succeeded => ending,
             Ending::Failed(reason) => {
@@ -244,7 +269,10 @@ impl<C: Calls> Migration<'_, C> {
                 if lines.is_empty() && !progress.log_awaited {
                     progress.log_awaited = true;
                     self.save(&progress).await?;
-                    return Ok(Pass::Again { seconds: 3, note: "the migration failed; waiting for its log".to_owned() });
+                    return Ok(Pass::Again {
+                        seconds: 3,
+                        note: "the migration failed; waiting for its log".to_owned(),
+                    });
                 }
                 Ending::Failed(format!("{reason}{}", task::last_lines(&lines)))
             }

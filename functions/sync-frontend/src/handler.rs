@@ -42,8 +42,8 @@ const READ: u64 = 4 << 20;
 /// As much that nobody needs is read along to save a request: what S3 sends while a request would be under way.
 const GAP: u64 = 1 << 20;
 
-/// How many reads are under way at once.
-const READS: usize = 2;
+/// How many pieces of one large file are read at once.
+const PIECES: usize = 2;
 
 /// When all changed files are packed into no more than this, they are read once and kept for the upload.
 const HELD: u64 = 26 << 20;
@@ -295,18 +295,22 @@ async fn contents<C: Calls>(calls: &C, zip: &Zip) -> Result<Contents, Error> {
 fn summary(contents: &Contents, uploads: &[Upload], left_over: usize) -> Summary {
     let bytes: u64 = uploads.iter().map(|upload| contents.files[upload.file].size * upload.keys.len() as u64).sum();
     let objects: usize = uploads.iter().map(|upload| upload.keys.len()).sum();
-    let files = contents.files.len();
+    let files = counted(contents.files.len(), "file");
     let mut note = match uploads.len() {
-        0 => format!("none of {files} files changed; nothing was uploaded"),
-        changed => format!("{changed} of {files} files changed; {objects} objects with {bytes} bytes were uploaded"),
+        0 => format!("of {files} none changed; nothing was uploaded"),
+        changed => format!("of {files} {changed} changed; uploaded {} with {bytes} bytes", counted(objects, "object")),
     };
     if let Some(top) = &contents.stripped {
         note.push_str(&format!("; the folder `{top}` around them all was left out"));
     }
     if left_over > 0 {
-        note.push_str(&format!("; {left_over} objects that are no longer in the zip stay in the bucket"));
+        note.push_str(&format!("; kept {} no longer in the zip", counted(left_over, "object")));
     }
     Summary { note }
+}
+
+fn counted(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 struct Publication<'a, C> {
@@ -349,7 +353,7 @@ impl<C: Calls> Publication<'_, C> {
 
     async fn again(&self, progress: Progress, note: String) -> Result<Pass<Summary>, Error> {
         self.calls.save_progress(self.run, progress).await?;
-        Ok(Pass::Again { seconds: 0, note })
+        Ok(Pass::Again { seconds: 1, note })
     }
 
     /// Unpacks every changed file and compares it with the zip's directory, before the first of them is uploaded. Where they
@@ -452,7 +456,8 @@ impl<C: Calls> Publication<'_, C> {
         Ok(())
     }
 
-    /// Reads the zip for these files, some ahead.
+    /// Reads the zip for these files, one read at a time: S3 drops a connection that nobody reads from while a large file
+    /// before it is under way.
     fn reads<'f>(&'f self, files: &[&ZipFile]) -> Reads<'f> {
         let reads = stream::iter(site::reads(files, READ, GAP)).map(move |read| async move {
             // One file with all that may lie around it in a read of full size.
@@ -462,13 +467,13 @@ impl<C: Calls> Publication<'_, C> {
             let bytes = self.calls.read(self.zip, read.start..read.end).await?;
             Ok((read, Some(bytes)))
         });
-        Box::pin(reads.buffered(READS))
+        Box::pin(reads.buffered(1))
     }
 
     /// A large file's packed bytes, piece by piece.
     fn pieces<'f>(&'f self, file: &'f ZipFile) -> impl futures_util::Stream<Item = Result<Bytes, Error>> + 'f {
         let ranges = (file.offset..file.end).step_by(READ as usize).map(|start| start..(start + READ).min(file.end));
-        let reads = stream::iter(ranges).map(|range| self.calls.read(self.zip, range)).buffered(READS);
+        let reads = stream::iter(ranges).map(|range| self.calls.read(self.zip, range)).buffered(PIECES);
         let mut left: Option<u64> = None;
         reads
             .map(move |piece| {
@@ -495,7 +500,7 @@ impl<C: Calls> Publication<'_, C> {
             .take_while(|_| future::ready(!is_spent()))
             .map(|(upload, packed)| async move {
                 let file = self.file(upload);
-                let kib = if file.size > WHOLE { 4 * STEP as u64 >> 10 } else { file.size >> 10 };
+                let kib = if file.size > WHOLE { (4 * STEP as u64) >> 10 } else { file.size >> 10 };
                 // The semaphore is never closed; without a permit only the bound on memory would be missing.
                 let _permit = room.acquire_many(kib as u32 + 1).await.ok();
                 self.put(upload, file, packed).await

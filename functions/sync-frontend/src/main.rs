@@ -18,7 +18,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let calls = &aws::Aws::from_env().await?;
     shipway_aws::serve(|input| {
         let started = Instant::now();
-        handler::handle(calls, input, move || started.elapsed() > PASS)
+        Box::pin(handler::handle(calls, input, move || started.elapsed() > PASS))
     })
     .await
 }

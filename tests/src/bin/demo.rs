@@ -1,6 +1,6 @@
 //! The demo: Shipway in a local cloud, from nothing to a rollback, shown as it happens.
 
-#![allow(clippy::print_stdout, reason = "it talks to a person")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to a person")]
 #![allow(clippy::disallowed_methods, reason = "it waits for what it shows")]
 
 use std::{
@@ -27,7 +27,18 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const SITE_FILES: usize = 100;
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> std::process::ExitCode {
+    match run().await {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            // Not with `?`: anyhow would print a backtrace where the environment asks for them.
+            eprintln!("{error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
     let keep = match std::env::args().skip(1).collect::<Vec<_>>().as_slice() {
         [] => false,
         [flag] if flag == "--keep" => true,
@@ -154,7 +165,10 @@ impl Demo {
             let ended = releases.into_iter().find(|release| release.execution == name && release.outcome.is_some());
             match ended {
                 Some(release) => break release,
-                None if step.started.elapsed() > PATIENCE => bail!("{what}: {}", self.shipway.execution_story(arn).await?),
+                // An execution that failed before it had a release says why itself.
+                None if step.started.elapsed() > PATIENCE || states.last().is_some_and(|state| state == "Failed") => {
+                    bail!("{what}: {}", self.shipway.execution_story(arn).await?)
+                }
                 None => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         };

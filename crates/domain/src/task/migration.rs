@@ -38,7 +38,15 @@ pub struct Progress {
 impl Progress {
     /// A migration that has not started its task yet.
     pub fn new(task_definition: String, now: Timestamp) -> Progress {
-        Progress { task_definition, refused: 0, since: now, task: None, timed_out: false, log_awaited: false, ending: None }
+        Progress {
+            task_definition,
+            refused: 0,
+            since: now,
+            task: None,
+            timed_out: false,
+            log_awaited: false,
+            ending: None,
+        }
     }
 }
 
@@ -69,13 +77,21 @@ pub enum Action {
 }
 
 /// Decides what to do next about a migration. `task` is none when ECS does not know it, any more or yet.
-pub fn next_action(progress: &Progress, task: Option<&Task>, container: &str, timeout: SignedDuration, now: Timestamp) -> Action {
+pub fn next_action(
+    progress: &Progress,
+    task: Option<&Task>,
+    container: &str,
+    timeout: SignedDuration,
+    now: Timestamp,
+) -> Action {
     let elapsed = now.duration_since(progress.since);
     let Some(task) = task else {
         return if elapsed < SETTLE {
             Action::Wait { seconds: 2, note: "ECS does not show the task yet".to_owned() }
         } else {
-            Action::End(Ending::Failed("ECS does not know the task any more, so how it ended cannot be told".to_owned()))
+            Action::End(Ending::Failed(
+                "ECS does not know the task any more, so how it ended cannot be told".to_owned(),
+            ))
         };
     };
     if task.stopped() {
@@ -107,4 +123,94 @@ fn ending(progress: &Progress, task: &Task, container: &str, timeout: SignedDura
     } else {
         why
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::TaskContainer, *};
+
+    const TIMEOUT: SignedDuration = SignedDuration::from_mins(10);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn task(status: &str, stop_code: Option<&str>, exit_code: Option<i32>) -> Task {
+        Task {
+            arn: "arn:aws:ecs:r:a:task/c/77".to_owned(),
+            status: status.to_owned(),
+            stopping: stop_code.is_some(),
+            stop_code: stop_code.map(str::to_owned),
+            stopped_reason: stop_code.map(|code| format!("reason of {code}")),
+            containers: vec![
+                TaskContainer { name: "sidecar".to_owned(), exit_code: Some(0), ..TaskContainer::default() },
+                TaskContainer { name: "api".to_owned(), exit_code, ..TaskContainer::default() },
+            ],
+            ..Task::default()
+        }
+    }
+
+    fn decide(timed_out: bool, task: Option<&Task>, seconds: i64) -> Action {
+        let progress =
+            Progress { task: Some("77".to_owned()), timed_out, ..Progress::new("family:1".to_owned(), at(0)) };
+        next_action(&progress, task, "api", TIMEOUT, at(seconds))
+    }
+
+    fn failed(action: &Action) -> &str {
+        match action {
+            Action::End(Ending::Failed(reason)) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_exit_code_0_of_the_named_container_is_success() {
+        let exited = "EssentialContainerExited";
+        assert_eq!(decide(false, Some(&task("STOPPED", Some(exited), Some(0))), 5), Action::End(Ending::Succeeded));
+        assert_eq!(decide(false, Some(&task("STOPPED", None, Some(0))), 5), Action::End(Ending::Succeeded));
+        let table = [
+            (task("STOPPED", Some(exited), Some(1)), "reason of EssentialContainerExited (exit code 1)"),
+            (
+                task("STOPPED", Some("TaskFailedToStart"), None),
+                "reason of TaskFailedToStart (no exit code: the container never ran)",
+            ),
+            // Stopped by a person, a process may still end with 0.
+            (task("STOPPED", Some("UserInitiated"), Some(0)), "reason of UserInitiated (exit code 0)"),
+            (
+                task("STOPPED", Some(exited), None),
+                "reason of EssentialContainerExited (no exit code: the container never ran)",
+            ),
+        ];
+        for (task, expected) in table {
+            assert_eq!(failed(&decide(false, Some(&task), 5)), expected);
+        }
+    }
+
+    #[test]
+    fn what_has_not_stopped_is_waited_for_until_its_time_is_up_then_stopped_then_waited_for() {
+        let running = task("RUNNING", None, None);
+        assert!(matches!(decide(false, Some(&running), 599), Action::Wait { .. }));
+        assert_eq!(decide(false, Some(&running), 600), Action::Stop);
+        // Cut off between writing it down and stopping the task.
+        assert_eq!(decide(true, Some(&running), 10), Action::Stop);
+        let stopping = Task { stopping: true, ..running };
+        assert!(matches!(decide(true, Some(&stopping), 6000), Action::Wait { .. }));
+        let killed = task("STOPPED", Some("UserInitiated"), Some(137));
+        assert_eq!(
+            failed(&decide(true, Some(&killed), 700)),
+            "it was stopped because it did not end within 600 seconds: reason of UserInitiated (exit code 137, killed, often for lack of memory)"
+        );
+    }
+
+    #[test]
+    fn one_that_ended_well_just_before_it_was_stopped_ended_well() {
+        let done = task("STOPPED", Some("EssentialContainerExited"), Some(0));
+        assert_eq!(decide(true, Some(&done), 700), Action::End(Ending::Succeeded));
+    }
+
+    #[test]
+    fn a_task_that_ecs_does_not_know_is_new_or_lost() {
+        assert!(matches!(decide(false, None, 59), Action::Wait { .. }));
+        assert!(failed(&decide(false, None, 60)).contains("does not know the task any more"));
+    }
 }

@@ -1,0 +1,725 @@
+//! What must hold between crates, machines and template, and what none of their own checkers sees: who may depend on whom, that
+//! every state says what happens in it and handles what can, that template, machines and functions name each other rightly, and
+//! that a function may do what it calls and nothing else.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
+use saphyr_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
+use serde_json::{Map, Value};
+use shipway_domain::{failure::Failure, release::LEASE};
+
+// ---- Who may depend on whom ----
+
+/// The crates that functions share, and what each may use of this workspace. Functions may use all of them.
+const SHARED: [(&str, &[&str]); 3] = [
+    ("shipway-domain", &[]),
+    ("shipway-aws", &["shipway-domain"]),
+    ("shipway-ecs", &["shipway-aws", "shipway-domain"]),
+];
+
+/// What is never shipped, and may use anything.
+const TOOLS: [&str; 3] = ["local-cloud", "shipway-tests", "xtask"];
+
+/// Which of what is shipped may use an SDK. One that is new here has to be thought about: each takes minutes to build.
+const SDKS: [(&str, &[&str]); 10] = [
+    ("aws-sdk-cloudformation", &["provision-platform"]),
+    ("aws-sdk-cloudfront", &["invalidate-cache"]),
+    ("aws-sdk-cloudwatchlogs", &["shipway-ecs", "deploy-service", "run-migrations"]),
+    ("aws-sdk-dynamodb", &["shipway-aws"]),
+    ("aws-sdk-ec2", &["provision-network"]),
+    ("aws-sdk-ecr", &["start-release"]),
+    ("aws-sdk-ecs", &["shipway-ecs", "deploy-service", "run-migrations"]),
+    ("aws-sdk-elasticloadbalancingv2", &["deploy-service"]),
+    ("aws-sdk-s3", &["shipway-aws", "record-release", "sync-frontend", "invalidate-cache"]),
+    ("aws-sdk-sfn", &["start-release"]),
+];
+
+#[test]
+fn dependencies_point_one_way() -> Result<()> {
+    let metadata = metadata()?;
+    let functions = functions()?;
+    let ours: BTreeSet<&str> = metadata.workspace_packages().iter().map(|package| package.name.as_str()).collect();
+    for package in metadata.workspace_packages() {
+        let name = package.name.as_str();
+        let allowed: Vec<&str> = if functions.contains(name) {
+            SHARED.iter().map(|(shared, _)| *shared).collect()
+        } else if let Some((_, allowed)) = SHARED.iter().find(|(shared, _)| *shared == name) {
+            allowed.to_vec()
+        } else {
+            ensure!(TOOLS.contains(&name), "{name} has no place among the crates: put it into SHARED or TOOLS");
+            continue;
+        };
+        for used in normal(package).filter(|used| ours.contains(used)) {
+            ensure!(allowed.contains(&used), "{name} must not depend on {used}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn each_sdk_is_used_only_where_it_is_needed() -> Result<()> {
+    for package in metadata()?.workspace_packages() {
+        let name = package.name.as_str();
+        if TOOLS.contains(&name) {
+            continue;
+        }
+        for sdk in normal(package).filter(|used| used.starts_with("aws-sdk-")) {
+            let allowed = SDKS.iter().find(|(known, _)| *known == sdk).map_or(&[][..], |(_, allowed)| allowed);
+            ensure!(allowed.contains(&name), "{name} uses {sdk}; if it must, say so in SDKS");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_domain_knows_no_sdk_and_no_runtime_however_far_down() -> Result<()> {
+    let metadata = metadata()?;
+    let graph = metadata.resolve.as_ref().context("cargo resolves nothing")?;
+    let nodes: BTreeMap<_, _> = graph.nodes.iter().map(|node| (&node.id, node)).collect();
+    let domain =
+        metadata.packages.iter().find(|package| package.name.as_str() == "shipway-domain").context("no domain")?;
+    let (mut seen, mut next) = (BTreeSet::new(), vec![&domain.id]);
+    while let Some(id) = next.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        let name = metadata[id].name.as_str();
+        let foreign = ["aws-", "tokio", "hyper", "lambda"].iter().any(|start| name.starts_with(start));
+        ensure!(!foreign, "shipway-domain depends on {name}, by itself or through another");
+        let node = nodes.get(id).with_context(|| format!("{name} is not resolved"))?;
+        next.extend(
+            node.deps
+                .iter()
+                .filter(|dep| dep.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal))
+                .map(|dep| &dep.pkg),
+        );
+    }
+    Ok(())
+}
+
+fn metadata() -> Result<Metadata> {
+    Ok(MetadataCommand::new().manifest_path(root().join("Cargo.toml")).exec()?)
+}
+
+fn normal(package: &Package) -> impl Iterator<Item = &str> {
+    package.dependencies.iter().filter(|used| used.kind == DependencyKind::Normal).map(|used| used.name.as_str())
+}
+
+// ---- The machines ----
+
+/// Errors that are not ours and that a machine may name: Step Functions' own, and Lambda's.
+/// <https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html>
+const FOREIGN_ERRORS: [&str; 10] = [
+    "Lambda.AWSLambdaException",
+    "Lambda.ClientExecutionTimeoutException",
+    "Lambda.SdkClientException",
+    "Lambda.ServiceException",
+    "Lambda.TooManyRequestsException",
+    "Lambda.Unknown",
+    "Runtime.ExitError",
+    "Sandbox.Timedout",
+    "States.ALL",
+    "States.Timeout",
+];
+
+/// What a function that broke off leaves behind: a pass can always be made again.
+const BROKEN_OFF: [&str; 3] = ["Runtime.ExitError", "Sandbox.Timedout", "States.Timeout"];
+
+/// The one Task without a Catch: where it cannot be written how a release ended, the execution stops, and a redrive writes it.
+const UNCAUGHT: &str = "End";
+
+/// What JSONata, Step Functions or an expression itself binds: not variables of ours.
+const BOUND: [&str; 11] =
+    ["states", "max", "floor", "millis", "toMillis", "substring", "parse", "said", "e", "exists", "string"];
+
+/// One state, and where it is.
+struct State<'m> {
+    name: &'m str,
+    of: &'m Value,
+    /// The states it can go to.
+    beside: &'m Map<String, Value>,
+    /// The Parallel that it is in a branch of.
+    within: Option<&'m Value>,
+}
+
+impl<'m> State<'m> {
+    fn kind(&self) -> &'m str {
+        self.of["Type"].as_str().unwrap_or_default()
+    }
+
+    fn list(&self, key: &str) -> &'m [Value] {
+        items(&self.of[key])
+    }
+
+    /// The name of the template's function that it calls.
+    fn function(&self) -> Option<&'m str> {
+        placeholder(self.of["Resource"].as_str()?)
+    }
+
+    fn successors(&self) -> impl Iterator<Item = &'m str> + use<'m> {
+        let rules = self.list("Choices").iter().chain(self.list("Catch"));
+        rules.map(|rule| &rule["Next"]).chain([&self.of["Next"], &self.of["Default"]]).filter_map(Value::as_str)
+    }
+}
+
+#[test]
+fn every_state_says_what_happens_in_it() -> Result<()> {
+    for (machine, definition) in machines()? {
+        let comment = definition["Comment"].as_str().unwrap_or_default();
+        ensure!(comment.contains(&machine), "the Comment of {machine} does not name it");
+        ensure!(definition["QueryLanguage"] == "JSONata", "{machine} is not in JSONata");
+        ensure!(definition["TimeoutSeconds"].is_u64(), "{machine} may run for a year");
+        for state in states(&definition) {
+            let comment = state.of["Comment"].as_str().unwrap_or_default();
+            ensure!(comment.len() > 10, "{machine}: {} has no Comment", state.name);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_way_leads_somewhere_and_every_state_is_reached() -> Result<()> {
+    for (machine, definition) in machines()? {
+        let mut names = BTreeSet::new();
+        let mut reached: BTreeSet<&str> = definition["StartAt"].as_str().into_iter().collect();
+        for state in states(&definition) {
+            ensure!(names.insert(state.name), "{machine}: two states are named {}", state.name);
+            let starts = state.list("Branches").iter().filter_map(|branch| branch["StartAt"].as_str());
+            reached.extend(state.successors().chain(starts));
+            for next in state.successors() {
+                ensure!(
+                    state.beside.contains_key(next),
+                    "{machine}: {} goes to {next}, which is not there",
+                    state.name
+                );
+            }
+            let ends = matches!(state.kind(), "Succeed" | "Fail") || state.of["End"] == true;
+            ensure!(
+                ends != state.successors().any(|next| !catches(state.of, next)),
+                "{machine}: {} neither ends nor goes on",
+                state.name
+            );
+        }
+        ensure!(names == reached, "{machine}: never reached, or not there: {:?}", &names ^ &reached);
+    }
+    Ok(())
+}
+
+/// Whether `next` is where a Catch of the state leads, and nothing else does.
+fn catches(state: &Value, next: &str) -> bool {
+    state["Next"] != next && items(&state["Catch"]).iter().any(|catcher| catcher["Next"] == next)
+}
+
+#[test]
+fn every_task_ends_in_time_is_tried_again_and_is_caught() -> Result<()> {
+    let template = template()?;
+    for (machine, definition) in machines()? {
+        for state in states(&definition).into_iter().filter(|state| state.kind() == "Task") {
+            let here = format!("{machine}: {}", state.name);
+            let seconds =
+                state.of["TimeoutSeconds"].as_u64().with_context(|| format!("{here} has no TimeoutSeconds"))?;
+            let caught = |state: &Value| {
+                items(&state["Catch"]).iter().any(|catcher| names(&catcher["ErrorEquals"]).contains("States.ALL"))
+            };
+            ensure!(
+                caught(state.of) || state.within.is_some_and(caught) || state.name == UNCAUGHT,
+                "{here} has no Catch for everything"
+            );
+            let retried: BTreeSet<&str> =
+                state.list("Retry").iter().flat_map(|retrier| names(&retrier["ErrorEquals"])).collect();
+            ensure!(!retried.is_empty(), "{here} has no Retry");
+            for retrier in state.list("Retry") {
+                ensure!(retrier["JitterStrategy"] == "FULL", "{here} is tried again by all executions at once");
+                ensure!(
+                    retrier["MaxAttempts"].is_u64() && retrier["IntervalSeconds"].is_u64(),
+                    "{here}: say how often and when"
+                );
+            }
+            let Some(function) = state.function() else { continue };
+            // Lambda's own timeout comes first: it says so, and the pass is over when the next one starts.
+            let own = property(&template, function, "Timeout")
+                .and_then(Value::as_u64)
+                .context("a function has no Timeout")?;
+            ensure!(seconds > own, "{here} gives up after {seconds} s, and {function} only after {own} s");
+            for failure in Failure::ALL {
+                ensure!(
+                    failure.retryable() == retried.contains(failure.name()),
+                    "{here}: whether {failure} is tried again is not what Failure::retryable says"
+                );
+            }
+            let missing: Vec<_> = BROKEN_OFF.iter().filter(|error| !retried.contains(*error)).collect();
+            ensure!(missing.is_empty(), "{here} is not tried again after {missing:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_error_that_is_named_exists() -> Result<()> {
+    for (machine, definition) in machines()? {
+        for state in states(&definition) {
+            let handlers = state.list("Retry").iter().chain(state.list("Catch"));
+            for error in handlers.flat_map(|handler| names(&handler["ErrorEquals"])) {
+                let known = Failure::from_name(error).is_some() || FOREIGN_ERRORS.contains(&error);
+                ensure!(known, "{machine}: {} handles {error}, which nobody raises", state.name);
+            }
+            if state.kind() == "Fail" {
+                let error = state.of["Error"].as_str().unwrap_or_default();
+                ensure!(
+                    is_expression(error) || Failure::from_name(error).is_some(),
+                    "{machine}: {} raises {error}",
+                    state.name
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_loop_has_an_end() -> Result<()> {
+    for (machine, definition) in machines()? {
+        let all = states(&definition);
+        for wait in all.iter().filter(|state| state.kind() == "Wait") {
+            for choice in all.iter().filter(|state| state.kind() == "Choice") {
+                let rules = choice.list("Choices");
+                let Some(index) = rules.iter().position(|rule| rule["Next"] == wait.name) else { continue };
+                let bounded = rules[..index]
+                    .iter()
+                    .any(|rule| rule["Condition"].as_str().is_some_and(|text| text.contains(" > ")));
+                ensure!(bounded, "{machine}: {} waits in {} without an end", choice.name, wait.name);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Pauses grow with a 120th of what was waited already, and a pass renews the claim: it must not run out in between.
+#[test]
+fn no_pause_outlasts_a_claim() -> Result<()> {
+    for (machine, definition) in machines()? {
+        for state in states(&definition) {
+            for rule in state.list("Choices") {
+                let Some((_, limit)) = rule["Condition"].as_str().and_then(|text| text.split_once("waited > ")) else {
+                    continue;
+                };
+                let limit: i64 = limit.trim_end_matches(" %}").parse()?;
+                ensure!(limit / 120 < LEASE.as_secs(), "{machine}: a pause of {} outlasts a claim", state.name);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A branch reads the variables around it and cannot assign them.
+/// <https://docs.aws.amazon.com/step-functions/latest/dg/workflow-variables.html>
+#[test]
+fn every_variable_is_assigned_where_it_can_be() -> Result<()> {
+    for (machine, definition) in machines()? {
+        let (mut outer, mut inner) = (BTreeSet::new(), BTreeSet::new());
+        for state in states(&definition) {
+            let rules = state.list("Choices").iter().chain(state.list("Catch")).chain([state.of]);
+            let assigned = rules.filter_map(|rule| rule["Assign"].as_object()).flat_map(Map::keys);
+            if state.within.is_some() { inner.extend(assigned) } else { outer.extend(assigned) }
+        }
+        ensure!(outer.is_disjoint(&inner), "{machine}: assigned in a branch and around it: {:?}", &outer & &inner);
+        for state in states(&definition) {
+            for variable in variables(state.of) {
+                let known =
+                    BOUND.contains(&variable.as_str()) || outer.contains(&variable) || inner.contains(&variable);
+                ensure!(known, "{machine}: {} uses ${variable}, which is never assigned", state.name);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All states of a machine, those of branches included.
+fn states(definition: &Value) -> Vec<State<'_>> {
+    fn collect<'m>(scope: &'m Value, within: Option<&'m Value>, found: &mut Vec<State<'m>>) {
+        let Some(beside) = scope["States"].as_object() else { return };
+        for (name, of) in beside {
+            found.push(State { name, of, beside, within });
+            for branch in items(&of["Branches"]) {
+                collect(branch, Some(of), found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(definition, None, &mut found);
+    found
+}
+
+fn is_expression(text: &str) -> bool {
+    text.starts_with("{%") && text.ends_with("%}")
+}
+
+/// The variables that the expressions of a state read.
+fn variables(state: &Value) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for text in strings(state).into_iter().filter(|text| is_expression(text)) {
+        for part in text.split('$').skip(1) {
+            found.insert(part.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect());
+        }
+    }
+    found
+}
+
+// ---- The template ----
+
+/// Rights that no call of the SDK is named after.
+const RIGHTS_BESIDE_CALLS: [(&str, &str); 12] = [
+    ("start-release", "sqs:SendMessage"),     // Lambda hands over what failed for good
+    ("record-release", "s3:ListBucket"),      // 404 instead of 403 for what is not there
+    ("sync-frontend", "s3:ListBucket"),       // the same
+    ("sync-frontend", "s3:GetObjectVersion"), // GetObject with a version
+    ("invalidate-cache", "s3:ListBucket"),    // 404 instead of 403
+    ("provision-network", "ec2:CreateTags"),  // tags at creation
+    ("provision-platform", "cloudformation:TagResource"), // the same
+    ("provision-platform", "iam:PassRole"),   // the stacks' role
+    ("run-migrations", "ecs:TagResource"),    // tags at creation
+    ("run-migrations", "iam:PassRole"),       // the tasks' roles
+    ("deploy-service", "ecs:TagResource"),    // tags at creation
+    ("deploy-service", "iam:PassRole"),       // the tasks' roles
+];
+
+#[test]
+fn every_function_is_in_the_template() -> Result<()> {
+    let template = template()?;
+    let mut folders = BTreeSet::new();
+    for name in ids(&template, "AWS::Serverless::Function") {
+        let uri = property(&template, name, "CodeUri").and_then(Value::as_str).unwrap_or_default();
+        let folder = uri.strip_prefix("../target/lambda/").and_then(|uri| uri.strip_suffix('/'));
+        let folder = folder.with_context(|| format!("{name}: CodeUri is {uri}"))?;
+        ensure!(name == function_id(folder), "{name} holds the code of {folder}");
+        let deployed = property(&template, name, "FunctionName").context("a function has no name")?;
+        ensure!(deployed["Fn::Sub"] == format!("${{AWS::StackName}}-{folder}"), "{name} is not named for {folder}");
+        folders.insert(folder.to_owned());
+    }
+    ensure!(folders == functions()?, "folders and template differ: {:?}", &folders ^ &functions()?);
+    Ok(())
+}
+
+#[test]
+fn every_placeholder_of_a_machine_is_filled() -> Result<()> {
+    let template = template()?;
+    let mut deployed = BTreeSet::new();
+    for name in ids(&template, "AWS::Serverless::StateMachine") {
+        let uri = property(&template, name, "DefinitionUri").and_then(Value::as_str).unwrap_or_default();
+        let machine =
+            Path::new(uri).file_name().and_then(|file| file.to_str()).and_then(|file| file.strip_suffix(".asl.json"));
+        let machine = machine.with_context(|| format!("{name}: DefinitionUri is {uri}"))?.to_owned();
+        let definition =
+            machines()?.remove(&machine).with_context(|| format!("{name}: there is no machine {machine}"))?;
+        let wanted: BTreeSet<&str> = strings(&definition).into_iter().filter_map(placeholder).collect();
+        let filled = property(&template, name, "DefinitionSubstitutions")
+            .and_then(Value::as_object)
+            .context("nothing is filled")?;
+        let given: BTreeSet<&str> = filled.keys().map(String::as_str).collect();
+        ensure!(wanted == given, "{machine}: wanted and given differ: {:?}", &wanted ^ &given);
+        // A placeholder is named for what fills it, and the role allows just that.
+        let mut invoked = BTreeSet::new();
+        for (key, value) in filled {
+            let by = value["Ref"].as_str().or(value["Fn::GetAtt"].as_str().and_then(|text| text.strip_suffix(".Arn")));
+            ensure!(by == Some(key.as_str()), "{machine}: {key} is filled with {value}");
+            if key.ends_with("Function") {
+                invoked.insert(value.clone().to_string());
+            }
+        }
+        let statements = statements(&template, &format!("{name}Role"))?;
+        let may: BTreeSet<String> = statements
+            .iter()
+            .filter(|statement| names(&statement["Action"]).contains("lambda:InvokeFunction"))
+            .flat_map(|statement| items(&statement["Resource"]).iter().map(Value::to_string))
+            .collect();
+        ensure!(may == invoked, "{machine} may invoke {may:?} and invokes {invoked:?}");
+        deployed.insert(machine);
+    }
+    let there: BTreeSet<String> = machines()?.into_keys().collect();
+    ensure!(deployed == there, "files and template differ: {:?}", &deployed ^ &there);
+    Ok(())
+}
+
+#[test]
+fn every_setting_that_is_read_is_given_and_the_other_way_round() -> Result<()> {
+    let template = template()?;
+    let global = keys(&template["Globals"]["Function"]["Environment"]["Variables"]);
+    let read = |crate_: &Path| -> Result<BTreeSet<String>> {
+        // Lambda itself gives those that begin with AWS_.
+        Ok(settings(&sources(&root().join(crate_))?).into_iter().filter(|name| !name.starts_with("AWS_")).collect())
+    };
+    let mut read_somewhere = read(Path::new("crates/aws"))?;
+    ensure!(read_somewhere.is_subset(&global), "every function reads {:?}", &read_somewhere - &global);
+    for folder in functions()? {
+        let own = keys(&template["Resources"][&function_id(&folder)]["Properties"]["Environment"]["Variables"]);
+        let given = &own | &global;
+        let read = read(&Path::new("functions").join(&folder))?;
+        ensure!(read.is_subset(&given), "{folder} reads {:?}, which the template does not give", &read - &given);
+        ensure!(own.is_subset(&read), "{folder} is given {:?}, which it never reads", &own - &read);
+        read_somewhere.extend(read);
+    }
+    ensure!(global.is_subset(&read_somewhere), "nobody reads {:?}", &global - &read_somewhere);
+    Ok(())
+}
+
+#[test]
+fn every_function_may_do_what_it_calls_and_nothing_else() -> Result<()> {
+    let template = template()?;
+    let shared = calls(&sources(&root().join("crates/ecs"))?);
+    for folder in functions()? {
+        let called = calls(&sources(&root().join("functions").join(&folder))?);
+        let role = function_id(&folder).replace("Function", "Role");
+        let mut may = BTreeSet::new();
+        for statement in statements(&template, &role)? {
+            // What the store does to the table is one crate's for all functions.
+            if statement["Sid"] != "UseTable" && statement["Sid"] != "WriteLog" {
+                may.extend(names(&statement["Action"]).into_iter().map(str::to_owned));
+            }
+        }
+        let beside: BTreeSet<String> =
+            RIGHTS_BESIDE_CALLS.iter().filter(|(of, _)| *of == folder).map(|(_, right)| (*right).to_owned()).collect();
+        ensure!(called.is_subset(&may), "{folder} calls {:?}, and its role does not allow it", &called - &may);
+        ensure!(beside.is_subset(&may), "{folder} needs {:?}, and its role does not allow it", &beside - &may);
+        for right in may.difference(&beside) {
+            let used = called.contains(right) || (folder_uses_ecs(&folder)? && shared.contains(right));
+            ensure!(used, "{folder} may {right}, and never does");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn nobody_but_the_stacks_role_makes_roles_and_nobody_reads_a_secret() -> Result<()> {
+    let template = template()?;
+    for role in ids(&template, "AWS::IAM::Role") {
+        for statement in statements(&template, role)? {
+            for action in names(&statement["Action"]) {
+                let (service, verb) = action.split_once(':').with_context(|| format!("{role} may do {action}"))?;
+                ensure!(verb != "*", "{role} may do everything in {service}");
+                ensure!(service != "secretsmanager" && service != "ssm", "{role} may {action}");
+                ensure!(
+                    !(verb.starts_with("Delete") && ["dynamodb", "rds"].contains(&service))
+                        || action == "dynamodb:DeleteItem",
+                    "{role} may {action}"
+                );
+                match action {
+                    "iam:PassRole" => {
+                        let to = &statement["Condition"]["StringEquals"]["iam:PassedToService"];
+                        ensure!(to.is_string(), "{role} may pass roles to any service");
+                        ensure!(statement["Resource"] != "*", "{role} may pass any role");
+                    }
+                    _ if service == "iam" => {
+                        ensure!(role == "StackRole" && verb.contains("Role"), "{role} may {action}");
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    let makes = ["iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy", "iam:PutRolePermissionsBoundary"];
+    for statement in statements(&template, "StackRole")? {
+        if names(&statement["Action"]).iter().any(|action| makes.contains(action)) {
+            let bounded = &statement["Condition"]["ArnEquals"]["iam:PermissionsBoundary"]["Ref"];
+            ensure!(bounded == "RoleBoundary", "the stacks' role makes roles without a boundary");
+            let place = statement["Resource"]["Fn::Sub"].as_str().unwrap_or_default();
+            ensure!(place.ends_with(":role/shipway/*"), "the stacks' role makes roles in {place}");
+        }
+    }
+    Ok(())
+}
+
+fn function_id(folder: &str) -> String {
+    let parts = folder.split('-').map(|part| part[..1].to_uppercase() + &part[1..]);
+    parts.collect::<String>() + "Function"
+}
+
+fn folder_uses_ecs(folder: &str) -> Result<bool> {
+    Ok(fs::read_to_string(root().join("functions").join(folder).join("Cargo.toml"))?.contains("shipway-ecs"))
+}
+
+fn ids<'t>(template: &'t Value, kind: &str) -> Vec<&'t str> {
+    let resources = template["Resources"].as_object().into_iter().flatten();
+    resources.filter(|(_, resource)| resource["Type"] == kind).map(|(id, _)| id.as_str()).collect()
+}
+
+/// A property of a resource, or the one that Globals give all functions.
+fn property<'t>(template: &'t Value, id: &str, name: &str) -> Option<&'t Value> {
+    let own = &template["Resources"][id]["Properties"][name];
+    let value = if own.is_null() { &template["Globals"]["Function"][name] } else { own };
+    (!value.is_null()).then_some(value)
+}
+
+fn statements(template: &Value, role: &str) -> Result<Vec<Value>> {
+    let policies = items(&template["Resources"][role]["Properties"]["Policies"]);
+    ensure!(!policies.is_empty(), "{role} has no policies");
+    Ok(policies.iter().flat_map(|policy| items(&policy["PolicyDocument"]["Statement"])).cloned().collect())
+}
+
+/// The names of the settings that a source reads.
+fn settings(source: &str) -> BTreeSet<String> {
+    let after = |start: &'static str| {
+        source.split(start).skip(1).filter_map(|rest| rest.split_once('"')).map(|(name, _)| name.to_owned())
+    };
+    after("setting(\"").chain(after("env::var(\"")).collect()
+}
+
+/// The calls that a source names: every text like `"ecs:UpdateService"`.
+fn calls(source: &str) -> BTreeSet<String> {
+    let is_call = |text: &str| {
+        text.split_once(':').is_some_and(|(service, verb)| {
+            !service.is_empty()
+                && service.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+                && verb.starts_with(|c: char| c.is_ascii_uppercase())
+                && verb.bytes().all(|b| b.is_ascii_alphanumeric())
+        })
+    };
+    source.lines().flat_map(|line| line.split('"')).filter(|text| is_call(text)).map(str::to_owned).collect()
+}
+
+/// The sources of a crate, without its tests.
+fn sources(package: &Path) -> Result<String> {
+    fn collect(folder: &Path, text: &mut String) -> Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                collect(&path, text)?;
+            } else if path.extension().is_some_and(|ext| ext == "rs")
+                && path.file_stem().is_some_and(|stem| stem != "tests")
+            {
+                let source = fs::read_to_string(&path)?;
+                text.push_str(source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default());
+            }
+        }
+        Ok(())
+    }
+    let mut text = String::new();
+    collect(&package.join("src"), &mut text)?;
+    Ok(text)
+}
+
+// ---- Reading them ----
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn functions() -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(root().join("functions"))? {
+        names.insert(entry?.file_name().into_string().ok().context("a folder has no name")?);
+    }
+    ensure!(!names.is_empty(), "there are no functions");
+    Ok(names)
+}
+
+/// The machines, by the name of their file.
+fn machines() -> Result<BTreeMap<String, Value>> {
+    let mut machines = BTreeMap::new();
+    for entry in fs::read_dir(root().join("state-machines"))? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".asl.json"));
+        let name = name.with_context(|| format!("{} is no machine", path.display()))?;
+        machines.insert(name.to_owned(), serde_json::from_str(&fs::read_to_string(&path)?)?);
+    }
+    ensure!(!machines.is_empty(), "there are no machines");
+    Ok(machines)
+}
+
+fn template() -> Result<Value> {
+    yaml(&fs::read_to_string(root().join("bootstrap/template.yaml"))?)
+}
+
+/// A YAML document as JSON, CloudFormation's short forms (`!Ref`) as its long ones (`{"Ref": …}`, `{"Fn::Sub": …}`).
+fn yaml(text: &str) -> Result<Value> {
+    fn next<'t>(parser: &mut Parser<'t, StrInput<'t>>) -> Result<Event<'t>> {
+        Ok(parser.next_event().context("the document is cut off")??.0)
+    }
+    fn node<'t>(parser: &mut Parser<'t, StrInput<'t>>, event: Event<'t>) -> Result<Value> {
+        let long = |tag: Option<&Tag>, value: Value| match tag {
+            Some(tag) if tag.handle == "!" => {
+                let name = if tag.suffix == "Ref" { "Ref".to_owned() } else { format!("Fn::{}", tag.suffix) };
+                Value::Object(Map::from_iter([(name, value)]))
+            }
+            _ => value,
+        };
+        match event {
+            Event::Scalar(text, style, _, tag) => {
+                let plain = style == ScalarStyle::Plain && tag.is_none();
+                let value = match text.as_ref() {
+                    "true" | "false" if plain => Value::Bool(text == "true"),
+                    _ if plain => text.parse::<i64>().map_or_else(|_| Value::String(text.to_string()), Value::from),
+                    _ => Value::String(text.to_string()),
+                };
+                Ok(long(tag.as_deref(), value))
+            }
+            Event::SequenceStart(_, tag) => {
+                let mut items = Vec::new();
+                loop {
+                    match next(parser)? {
+                        Event::SequenceEnd => return Ok(long(tag.as_deref(), Value::Array(items))),
+                        event => items.push(node(parser, event)?),
+                    }
+                }
+            }
+            Event::MappingStart(_, tag) => {
+                let mut entries = Map::new();
+                loop {
+                    let key = match next(parser)? {
+                        Event::MappingEnd => return Ok(long(tag.as_deref(), Value::Object(entries))),
+                        Event::Scalar(key, ..) => key.to_string(),
+                        event => bail!("{event:?} is no key"),
+                    };
+                    let event = next(parser)?;
+                    let value = node(parser, event)?;
+                    ensure!(entries.insert(key.clone(), value).is_none(), "{key} is there twice");
+                }
+            }
+            event => bail!("{event:?} is no value"),
+        }
+    }
+    let mut parser = Parser::new_from_str(text);
+    loop {
+        match next(&mut parser)? {
+            Event::StreamStart | Event::DocumentStart(_) | Event::Nothing => {}
+            event => return node(&mut parser, event),
+        }
+    }
+}
+
+/// The items of a list; a single value is a list of one, nothing is an empty one.
+fn items(value: &Value) -> &[Value] {
+    match value {
+        Value::Null => &[],
+        Value::Array(items) => items,
+        one => std::slice::from_ref(one),
+    }
+}
+
+fn names(value: &Value) -> BTreeSet<&str> {
+    items(value).iter().filter_map(Value::as_str).collect()
+}
+
+fn keys(value: &Value) -> BTreeSet<String> {
+    value.as_object().into_iter().flat_map(Map::keys).cloned().collect()
+}
+
+/// All texts in a value.
+fn strings(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(items) => items.iter().flat_map(strings).collect(),
+        Value::Object(entries) => entries.values().flat_map(strings).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Vec::new(),
+    }
+}
+
+/// The name in `${Name}`.
+fn placeholder(text: &str) -> Option<&str> {
+    text.strip_prefix("${")?.strip_suffix('}')
+}
