@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use local_cloud::{LocalCloud, image::Image};
+use local_cloud::{LocalCloud, data_plane::Answer, image::Image};
 use shipway_aws::Store;
 use shipway_domain::{
     message::ReleaseInput,
@@ -199,6 +199,29 @@ impl Shipway {
                 bail!("{arn} did not end within {within:?}\n{}\n{}", self.story(place).await?, self.execution_story(arn).await?);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until the load balancer's every answer is this version's. A rollout ends when the new tasks serve; the old ones
+    /// answer too until they are drained.
+    pub async fn version_served(&self, place: &Place, version: &str, within: Duration) -> Result<Answer> {
+        let balancer = self.platform(place).await?.load_balancer.context("no load balancer")?;
+        let expected = format!("\"version\":\"{version}\"");
+        let started = Instant::now();
+        let mut in_a_row = 0;
+        loop {
+            let answer = self.cloud.http_through_load_balancer(&balancer, "/greet").await?;
+            if answer.status != 200 {
+                bail!("the load balancer answered {}: {}", answer.status, answer.text());
+            }
+            in_a_row = if answer.text().contains(&expected) { in_a_row + 1 } else { 0 };
+            if in_a_row == 5 {
+                return Ok(answer);
+            }
+            if started.elapsed() > within {
+                bail!("version {version} was expected, not {}", answer.text());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 

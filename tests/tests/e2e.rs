@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use local_cloud::{Config, Containers, LocalCloud, hello, image::Image};
 use serde_json::json;
 use shipway_domain::{
@@ -92,14 +92,6 @@ async fn publish(shipway: &Shipway, place: &Place, name: &str, zip: Vec<u8>, out
     Ok(release)
 }
 
-async fn version_served(shipway: &Shipway, place: &Place) -> Result<String> {
-    let balancer = shipway.platform(place).await?.load_balancer.context("no load balancer")?;
-    let answer = shipway.cloud.http_through_load_balancer(&balancer, "/").await?;
-    ensure!(answer.status == 200, "the load balancer answered {}: {}", answer.status, answer.text());
-    let body: serde_json::Value = serde_json::from_slice(&answer.body)?;
-    Ok(body["version"].as_str().context("no version")?.to_owned())
-}
-
 async fn page(shipway: &Shipway, place: &Place, path: &str) -> Result<(u16, String)> {
     let site = shipway.platform(place).await?.sites.into_values().next().context("no site")?;
     let answer = shipway.cloud.http_through_cloudfront(&site.domain, path).await?;
@@ -111,7 +103,7 @@ fn a_manifest_provisions_a_push_rolls_out_a_zip_publishes_and_an_earlier_image_c
     with_shipway(async |shipway| {
         let place = provisioned(shipway, "path").await?;
         let (first, _) = roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
-        assert_eq!(version_served(shipway, &place).await?, "1");
+        shipway.version_served(&place, "1", RELEASED).await?;
         publish(shipway, &place, "one", site::hello("1", 20)?, Outcome::Succeeded).await?;
         for path in ["/", "/about", "/about.html", "/about/"] {
             let (status, text) = page(shipway, &place, path).await?;
@@ -121,7 +113,7 @@ fn a_manifest_provisions_a_push_rolls_out_a_zip_publishes_and_an_earlier_image_c
         assert_ne!(page(shipway, &place, "/nothing-here").await?.0, 200);
 
         roll_out(shipway, &place, "v2", &good("2").await?, Outcome::Succeeded).await?;
-        assert_eq!(version_served(shipway, &place).await?, "2");
+        shipway.version_served(&place, "2", RELEASED).await?;
         publish(shipway, &place, "two", site::hello("2", 20)?, Outcome::Succeeded).await?;
         for path in ["/", "/about"] {
             assert!(page(shipway, &place, path).await?.1.contains("Version 2."), "{path} is stale");
@@ -130,7 +122,7 @@ fn a_manifest_provisions_a_push_rolls_out_a_zip_publishes_and_an_earlier_image_c
         let arn = shipway.start(&place, &service(), &first).await?;
         let back = shipway.ended_execution(&place, &arn, RELEASED).await?;
         expect(&back, Outcome::Succeeded, shipway, &place).await?;
-        assert_eq!(version_served(shipway, &place).await?, "1");
+        shipway.version_served(&place, "1", RELEASED).await?;
         let states = shipway.execution_story(&arn).await?;
         assert!(!states.contains("Migrate"), "a rollback migrates nothing: {states}");
         Ok(())
@@ -202,7 +194,7 @@ fn of_two_pushes_in_a_row_the_newer_lives_and_the_older_is_superseded() {
         expect(&release, Outcome::Succeeded, shipway, &place).await?;
         let release = shipway.ended(&place, &service(), &older, RELEASED).await?;
         expect(&release, Outcome::Superseded, shipway, &place).await?;
-        assert_eq!(version_served(shipway, &place).await?, "2");
+        shipway.version_served(&place, "2", RELEASED).await?;
         Ok(())
     });
 }
@@ -218,7 +210,7 @@ fn an_image_that_exits_at_once_fails_where_nothing_was_live_and_is_rolled_back_w
 
         roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
         roll_out(shipway, &place, "v2", &good("2").await?.command(["crash"]), Outcome::RolledBack).await?;
-        assert_eq!(version_served(shipway, &place).await?, "1");
+        shipway.version_served(&place, "1", RELEASED).await?;
         let live = shipway.store.component(&place.app, &place.environment, &service()).await?.live.context("nothing is live")?;
         let Artifact::Image { digest, .. } = live.artifact else { unreachable!() };
         let described = shipway.ecs().describe_services().cluster("crash-dev").services("crash-dev-api").send().await?;
@@ -245,7 +237,7 @@ fn a_failing_migration_leaves_the_service_untouched() {
         let reason = release.reason.unwrap_or_default();
         assert!(reason.starts_with("Migration: "), "{reason}");
         assert_eq!(definition(shipway).await?, before);
-        assert_eq!(version_served(shipway, &place).await?, "1");
+        shipway.version_served(&place, "1", RELEASED).await?;
         Ok(())
     });
 }

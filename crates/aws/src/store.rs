@@ -5,6 +5,7 @@
 //! | `<app>/<environment>` | `environment` | [`EnvironmentRecord`] |
 //! | `<app>/<environment>` | `component#<component>` | [`ComponentState`] |
 //! | `<app>/<environment>` | `release#<id>` | [`ReleaseRecord`], and the `progress` of the run that works on it |
+//! | `<app>/<environment>` | `memory#<name>` | what a function remembers from release to release |
 //! | `repository#<name>` | `<app>/<environment>/<service>` | [`Route`] |
 //!
 //! Every write of a run goes through [`Store::run_write`]: one transaction that renews the run's claim, refused when another
@@ -139,6 +140,10 @@ impl Key {
 
     fn release(app: &AppName, environment: &EnvironmentName, release: &ReleaseId) -> Key {
         Key { pk: format!("{app}/{environment}"), sk: format!("release#{release}") }
+    }
+
+    fn memory(app: &AppName, environment: &EnvironmentName, name: &str) -> Key {
+        Key { pk: format!("{app}/{environment}"), sk: format!("memory#{name}") }
     }
 
     fn route(repository: &RepositoryName, sk: &str) -> Key {
@@ -366,6 +371,21 @@ impl Store {
     /// Writes down for a later pass how far this release is.
     pub async fn save_progress<T: Serialize>(&self, run: &Run, name: &'static str, progress: &T, now: Timestamp) -> Result<(), StoreError> {
         let write = self.set(&Key::release(&run.app, &run.environment, &run.release), &progress_attribute(name), progress)?;
+        self.run_write(run, now, vec![write]).await
+    }
+
+    /// What a function wrote down of this environment under this name, in whichever release.
+    pub async fn memory<T: DeserializeOwned>(&self, run: &Run, name: &'static str) -> Result<Option<T>, StoreError> {
+        let key = Key::memory(&run.app, &run.environment, name);
+        let Some(mut item) = self.item(&key).await? else { return Ok(None) };
+        item.remove("content")
+            .map(|value| serde_dynamo::from_attribute_value(value).map_err(|error| unreadable(&key, &error)))
+            .transpose()
+    }
+
+    /// Writes down for this release and those after it what must not be forgotten when this one is cut off or superseded.
+    pub async fn save_memory<T: Serialize>(&self, run: &Run, name: &'static str, content: &T, now: Timestamp) -> Result<(), StoreError> {
+        let write = self.set(&Key::memory(&run.app, &run.environment, name), "content", content)?;
         self.run_write(run, now, vec![write]).await
     }
 

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     failure::Failure,
     manifest::{Cidr, GivenVpc, Spec},
-    name::{AppName, EnvironmentName},
+    name::{AppName, EnvironmentName, ReleaseId},
 };
 
 /// After an answer to a create was lost, how many looks must miss the resource before it is made again. EC2 shows what it
@@ -354,16 +354,23 @@ impl std::fmt::Display for Rule {
 pub struct Remembered {
     /// The VPC that the environment stood in when it was last provisioned.
     pub vpc: Option<String>,
-    /// What this release has done so far.
+    /// What was made and what may have been.
     pub progress: Progress,
 }
 
-/// What a release has done so far, as it is written down.
+/// What was made for an environment and what may have been, as it is written down. It outlasts its release: one that takes
+/// over from another must know what that one was about to make.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// What EC2 answered that it made.
+    /// The release that wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<ReleaseId>,
+    /// What EC2 answered this release that it made.
     #[serde(default)]
     pub made: BTreeMap<Role, String>,
+    /// What earlier releases made or found.
+    #[serde(default)]
+    pub inherited: BTreeMap<Role, String>,
     /// What EC2 was asked to make, without an answer yet. Written down before asking, because these creates take no token:
     /// asked again, EC2 makes a second one.
     #[serde(default)]
@@ -371,6 +378,23 @@ pub struct Progress {
     /// How many looks in a row found EC2 behind what is written here.
     #[serde(default)]
     pub behind: u32,
+}
+
+impl Progress {
+    /// The progress as this release goes on with it.
+    #[must_use]
+    pub fn taken_over_by(mut self, release: &ReleaseId) -> Progress {
+        if self.release.as_ref() != Some(release) {
+            self.release = Some(release.clone());
+            self.inherited.append(&mut self.made);
+            self.behind = 0;
+        }
+        self
+    }
+
+    fn id(&self, role: Role) -> Option<&String> {
+        self.made.get(&role).or_else(|| self.inherited.get(&role))
+    }
 }
 
 /// One call of EC2.
@@ -695,6 +719,11 @@ fn doubt(desired: &Desired, observed: &Observed) -> Result<Option<String>, Refus
     if progress.behind >= SETTLE_LOOKS {
         return Ok(None);
     }
+    // It was there when an earlier release ended: either EC2 is behind, or somebody deleted it since.
+    let lost = progress.inherited.iter().find(|(role, id)| !progress.made.contains_key(role) && !observed.shows(id));
+    if let Some((role, id)) = lost {
+        return Ok(Some(format!("{id} ({role}) is not shown by EC2")));
+    }
     for role in &progress.asked {
         let there = match role {
             Role::Vpc => observed.vpcs.iter().any(|vpc| vpc.ours),
@@ -707,7 +736,7 @@ fn doubt(desired: &Desired, observed: &Observed) -> Result<Option<String>, Refus
     }
     match vpc {
         Some(vpc) if desired.place != Place::Default && !observed.shows(vpc) && !progress.made.contains_key(&Role::Vpc) => {
-            Ok(Some(format!("{vpc}, which the environment stands in, is not shown by EC2")))
+            Ok(Some(format!("{vpc}, where the environment stands, is not shown by EC2")))
         }
         _ => Ok(None),
     }
@@ -730,8 +759,8 @@ pub fn standing_vpc<'a>(desired: &Desired, observed: &'a Observed) -> Result<Opt
             Some(last) if !last.ours => Err(Refusal::TagsLost { vpc: last.id.clone() }),
             Some(last) => Ok(Some(last)),
             None => {
-                let made = progress.made.get(&Role::Vpc);
-                Ok(observed.vpcs.iter().filter(|vpc| vpc.ours).min_by_key(|vpc| (made != Some(&vpc.id), &vpc.id)))
+                let known = progress.id(Role::Vpc);
+                Ok(observed.vpcs.iter().filter(|vpc| vpc.ours).min_by_key(|vpc| (known != Some(&vpc.id), &vpc.id)))
             }
         },
     }
@@ -750,24 +779,40 @@ pub fn strays(desired: &Desired, observed: &Observed) -> Vec<String> {
     vpcs.chain(gateways).chain(tables).cloned().collect()
 }
 
+/// The ids of what the network that stands is made of: what the next release must find before it makes any of it again.
+pub fn standing_parts(desired: &Desired, observed: &Observed) -> BTreeMap<Role, String> {
+    let Ok(Some(vpc)) = standing_vpc(desired, observed) else { return BTreeMap::new() };
+    let groups = [Role::LoadBalancerGroup, Role::ServiceGroup].into_iter().filter_map(|role| {
+        let group = group(role, desired, observed).ok().flatten()?;
+        Some((role, group.id.clone()))
+    });
+    if desired.place == Place::Default {
+        return groups.collect();
+    }
+    let subnets = observed.inside.subnets.iter().filter_map(|subnet| Some((subnet.role?, subnet.id.clone())));
+    let gateway = gateway(Some(vpc), observed).map(|gateway| (Role::InternetGateway, gateway.id.clone()));
+    let table = table(observed).map(|table| (Role::PublicRoutes, table.id.clone()));
+    groups.chain(subnets).chain(gateway).chain(table).chain([(Role::Vpc, vpc.id.clone())]).collect()
+}
+
 /// The internet gateway: the attached one before the remembered one before any other.
 fn gateway<'a>(vpc: Option<&Vpc>, observed: &'a Observed) -> Option<&'a Gateway> {
-    let made = observed.remembered.progress.made.get(&Role::InternetGateway);
+    let known = observed.remembered.progress.id(Role::InternetGateway);
     observed
         .gateways
         .iter()
         .filter(|gateway| gateway.vpc.is_none() || gateway.vpc.as_ref() == vpc.map(|vpc| &vpc.id))
-        .min_by_key(|gateway| (gateway.vpc.is_none(), made != Some(&gateway.id), &gateway.id))
+        .min_by_key(|gateway| (gateway.vpc.is_none(), known != Some(&gateway.id), &gateway.id))
 }
 
 /// The public route table: the one in use before the remembered one before any other.
 fn table(observed: &Observed) -> Option<&RouteTable> {
-    let made = observed.remembered.progress.made.get(&Role::PublicRoutes);
+    let known = observed.remembered.progress.id(Role::PublicRoutes);
     let tables = &observed.inside.tables;
     tables
         .iter()
         .filter(|table| table.role == Some(Role::PublicRoutes))
-        .min_by_key(|table| (table.associations.is_empty(), made != Some(&table.id), &table.id))
+        .min_by_key(|table| (table.associations.is_empty(), known != Some(&table.id), &table.id))
 }
 
 fn group<'a>(role: Role, desired: &Desired, observed: &'a Observed) -> Result<Option<&'a Group>, Refusal> {

@@ -14,7 +14,7 @@ const READY: Duration = Duration::from_secs(60);
 const LOG_LINES: usize = 40;
 
 /// Our additions, as Python modules of the package `local_cloud`.
-const MODULES: [(&str, &str); 15] = [
+const MODULES: [(&str, &str); 16] = [
     ("__init__.py", include_str!("../ministack/local_cloud/__init__.py")),
     ("__main__.py", include_str!("../ministack/local_cloud/__main__.py")),
     ("control.py", include_str!("../ministack/local_cloud/control.py")),
@@ -22,6 +22,7 @@ const MODULES: [(&str, &str); 15] = [
     ("ec2_rights.py", include_str!("../ministack/local_cloud/ec2_rights.py")),
     ("ecr.py", include_str!("../ministack/local_cloud/ecr.py")),
     ("ecs.py", include_str!("../ministack/local_cloud/ecs.py")),
+    ("ecs_rights.py", include_str!("../ministack/local_cloud/ecs_rights.py")),
     ("eventbridge.py", include_str!("../ministack/local_cloud/eventbridge.py")),
     ("functions.py", include_str!("../ministack/local_cloud/functions.py")),
     ("load_balancing.py", include_str!("../ministack/local_cloud/load_balancing.py")),

@@ -346,7 +346,7 @@ impl Ec2Client {
 
 impl Ec2 for Ec2Client {
     async fn look(&self, run: &Run, desired: &Desired, remembered: Remembered) -> Result<Observed, Ec2Error> {
-        let last = remembered.progress.made.get(&Role::Vpc).or(remembered.vpc.as_ref()).cloned();
+        let last = remembered.vpc.as_ref().or(remembered.progress.made.get(&Role::Vpc)).cloned();
         // Most looks are at a VPC that is known already; then nothing has to wait for its id.
         let expected = async {
             match &last {

@@ -5,7 +5,7 @@
 //! again. A pass may be cut off anywhere: what EC2 would make twice is written down before it is asked for, everything else is
 //! found by tag, or refused by EC2 the second time.
 
-use std::pin::Pin;
+use std::{collections::BTreeMap, pin::Pin};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use jiff::Timestamp;
@@ -18,7 +18,8 @@ use shipway_domain::{
     failure::Failure,
     message::{Pass, PassInput, Run, Summary},
     network::{
-        Action, Desired, NetworkOutputs, Observed, PATIENCE_LOOKS, Progress, Refusal, Remembered, Step, next_actions, strays,
+        Action, Desired, NetworkOutputs, Observed, PATIENCE_LOOKS, Progress, Refusal, Remembered, Role, Step, next_actions,
+        standing_parts, strays,
     },
     release,
 };
@@ -28,7 +29,7 @@ use crate::aws::{Ec2, Ec2Error};
 /// How long to wait before looking again for what EC2 does not show yet.
 const AGAIN_SECONDS: u32 = 2;
 
-const PROGRESS: &str = "network";
+const MEMORY: &str = "network";
 
 /// What the function can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,11 +87,11 @@ impl Records for Store {
     }
 
     async fn progress(&self, run: &Run) -> Result<Option<Progress>, StoreError> {
-        Store::progress(self, run, PROGRESS).await
+        Store::memory(self, run, MEMORY).await
     }
 
     async fn save_progress(&self, run: &Run, progress: &Progress, now: Timestamp) -> Result<(), StoreError> {
-        Store::save_progress(self, run, PROGRESS, progress, now).await
+        Store::save_memory(self, run, MEMORY, progress, now).await
     }
 
     async fn tell(&self, run: &Run, what: String, now: Timestamp) -> Result<(), StoreError> {
@@ -110,11 +111,11 @@ pub(crate) async fn pass(
     now: Timestamp,
 ) -> Result<Pass<Summary>, ProvisionError> {
     let PassInput { run, action: Task::Apply } = &input;
-    records.renew(run, now).await?;
-    let ((environment, manifest), progress) = futures_util::try_join!(records.planned(run), records.progress(run))?;
+    let ((), (environment, manifest), progress) =
+        futures_util::try_join!(records.renew(run, now), records.planned(run), records.progress(run))?;
     let applied = environment.applied.as_ref().map(|manifest| &manifest.spec);
     let desired = Desired::of(&run.app, &run.environment, &manifest.spec, applied);
-    let progress = progress.unwrap_or_default();
+    let progress = progress.unwrap_or_default().taken_over_by(&run.release);
     let remembered = Remembered { vpc: environment.network.map(|network| network.vpc), progress: progress.clone() };
 
     let mut work = Work { records, ec2, run, now, desired: &desired, saved: progress.clone(), progress, told: Vec::new() };
@@ -141,7 +142,7 @@ struct Work<'a, R, E> {
 
 /// How the actions of a pass ended.
 enum Ended {
-    Done { outputs: NetworkOutputs, strays: Vec<String> },
+    Done { outputs: NetworkOutputs, parts: BTreeMap<Role, String>, strays: Vec<String> },
     LookAgain(String),
     Behind(Ec2Error),
 }
@@ -171,8 +172,10 @@ impl<'a, R: Records, E: Ec2> Work<'a, R, E> {
             };
             for action in actions.iter().filter(|action| !sent.contains(action)).cloned().collect::<Vec<_>>() {
                 if let Some(role) = action.makes().filter(|_| action.doubles()) {
+                    // Once it is asked for, looking for it starts from the beginning.
                     self.progress.asked.insert(role);
-                    if !self.saved.asked.contains(&role) {
+                    self.progress.behind = 0;
+                    if !self.saved.asked.contains(&role) || self.saved.behind > 0 {
                         continue;
                     }
                 }
@@ -197,10 +200,8 @@ impl<'a, R: Records, E: Ec2> Work<'a, R, E> {
                 Some(Event::Performed(action, Err(error))) => {
                     tracing::warn!(action = ?action, %error, "refused");
                     // A clear refusal made nothing; anything else may have.
-                    match action.makes() {
-                        Some(role) if error.failure() != Failure::Transient => drop(self.progress.asked.remove(&role)),
-                        Some(_) => self.progress.behind = 0,
-                        None => {}
+                    if let Some(role) = action.makes().filter(|_| error.failure() != Failure::Transient) {
+                        self.progress.asked.remove(&role);
                     }
                     match error {
                         Ec2Error::Behind(_) => behind = behind.or(Some(error)),
@@ -220,7 +221,8 @@ impl<'a, R: Records, E: Ec2> Work<'a, R, E> {
                         (Some(error), _, _) => Err(error),
                         (None, Err(refusal), _) => Err(refusal.into()),
                         (None, Ok(Step::Done(outputs)), _) => {
-                            Ok(Ended::Done { outputs, strays: strays(self.desired, &observed) })
+                            let (parts, strays) = (standing_parts(self.desired, &observed), strays(self.desired, &observed));
+                            Ok(Ended::Done { outputs, parts, strays })
                         }
                         (None, Ok(Step::LookAgain(why)), _) => Ok(Ended::LookAgain(why)),
                         (None, Ok(Step::Act(_)), Some(error)) => Ok(Ended::Behind(error)),
@@ -251,7 +253,14 @@ impl<'a, R: Records, E: Ec2> Work<'a, R, E> {
     async fn answer(&mut self, ended: Ended) -> Result<Pass<Summary>, ProvisionError> {
         let story = self.told.join("; ");
         match ended {
-            Ended::Done { outputs, strays } => {
+            Ended::Done { outputs, parts, strays } => {
+                let mut known = self.progress.inherited.clone();
+                known.extend(self.progress.made.clone());
+                if known != parts || !self.progress.asked.is_empty() {
+                    self.progress.inherited = parts;
+                    (self.progress.made, self.progress.asked) = Default::default();
+                    self.records.save_progress(self.run, &self.progress, self.now).await?;
+                }
                 let story = match (story.is_empty(), strays.is_empty()) {
                     (true, _) => String::new(),
                     (false, true) => story,

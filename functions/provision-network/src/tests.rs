@@ -46,8 +46,6 @@ enum Fault {
     KilledAfter,
     /// The call is done, its answer never comes.
     AnswerLost,
-    /// EC2 refuses for good, with this code.
-    Refused(&'static str),
 }
 
 #[derive(Default)]
@@ -68,7 +66,8 @@ struct World {
     dead: Cell<bool>,
     killed: Notify,
     environment: RefCell<EnvironmentRecord>,
-    progress: RefCell<BTreeMap<ReleaseId, Progress>>,
+    progress: RefCell<Option<Progress>>,
+    refuses: Cell<Option<(Role, &'static str)>>,
     story: RefCell<Vec<String>>,
     claim_lost: Cell<bool>,
 }
@@ -127,9 +126,6 @@ impl World {
         }
         if self.dead.get() {
             std::future::pending::<()>().await;
-        }
-        if let Some(Fault::Refused(_)) = fault {
-            return Err(fault.unwrap());
         }
         let done = work();
         match fault {
@@ -325,11 +321,10 @@ impl Ec2 for World {
     }
 
     async fn perform(&self, run: &Run, _: &Desired, action: &Action) -> Result<String, Ec2Error> {
-        match self.call(|| self.act(run, action)).await {
-            Ok(result) => result,
-            Err(Fault::Refused(code)) => Err(Ec2Error::Refused(coded(code))),
-            Err(_) => Err(Ec2Error::Refused(lost())),
+        if let Some((_, code)) = self.refuses.get().filter(|(role, _)| action.makes() == Some(*role)) {
+            return Err(Ec2Error::Refused(coded(code)));
         }
+        self.call(|| self.act(run, action)).await.unwrap_or_else(|_| Err(Ec2Error::Refused(lost())))
     }
 }
 
@@ -344,12 +339,12 @@ impl Records for World {
         Ok((environment, manifest))
     }
 
-    async fn progress(&self, run: &Run) -> Result<Option<Progress>, StoreError> {
-        Ok(self.progress.borrow().get(&run.release).cloned())
+    async fn progress(&self, _: &Run) -> Result<Option<Progress>, StoreError> {
+        Ok(self.progress.borrow().clone())
     }
 
-    async fn save_progress(&self, run: &Run, progress: &Progress, _: jiff::Timestamp) -> Result<(), StoreError> {
-        self.write(|| drop(self.progress.borrow_mut().insert(run.release.clone(), progress.clone()))).await
+    async fn save_progress(&self, _: &Run, progress: &Progress, _: jiff::Timestamp) -> Result<(), StoreError> {
+        self.write(|| *self.progress.borrow_mut() = Some(progress.clone())).await
     }
 
     async fn tell(&self, _: &Run, what: String, _: jiff::Timestamp) -> Result<(), StoreError> {
@@ -428,16 +423,41 @@ async fn passes_cut_off_again_and_again_come_to_the_same_end() {
 }
 
 #[tokio::test]
+async fn a_release_that_takes_over_half_way_doubles_nothing() {
+    for lag in 0..3 {
+        for cut in 0..30 {
+            let world = World { lag, ..World::new(own()) };
+            world.fault.set(Some((cut, Fault::KilledAfter)));
+            let _ = world.pass(&run(1)).await;
+            world.converge(&run(2)).await;
+            world.assert_stands(2, &format!("taken over after call {cut}, {lag} looks late"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_deleted_by_hand_is_made_again_after_it_was_looked_for() {
+    let world = World::new(own());
+    world.converge(&run(1)).await;
+    world.truth.borrow_mut().gateways.clear();
+    assert!(world.converge(&run(2)).await > 1);
+    world.assert_stands(2, "gateway deleted");
+    assert_eq!(world.converge(&run(3)).await, 1);
+    *world.truth.borrow_mut() = Truth::default();
+    world.converge(&run(4)).await;
+    world.assert_stands(2, "everything deleted");
+}
+
+#[tokio::test]
 async fn a_quota_ends_the_pass_by_name_and_keeps_what_was_made() {
     let world = World::new(own());
-    // Renewal, look, intent; then gateway and VPC together.
-    world.fault.set(Some((4, Fault::Refused("VpcLimitExceeded"))));
+    world.refuses.set(Some((Role::Vpc, "VpcLimitExceeded")));
     let error = world.pass(&run(1)).await.unwrap().unwrap_err();
     assert_eq!(error.failure(), Failure::Quota, "{error}");
     assert!(matches!(world.performed.borrow().as_slice(), [Action::CreateInternetGateway]));
-    let progress = world.progress.borrow()[&run(1).release].clone();
+    let progress = world.progress.borrow().clone().unwrap();
     assert!(progress.made.contains_key(&Role::InternetGateway) && progress.asked.is_empty(), "{progress:?}");
-    world.fault.set(None);
+    world.refuses.set(None);
     assert_eq!(world.converge(&run(2)).await, 1);
     world.assert_stands(2, "after the quota was raised");
 }

@@ -30,9 +30,10 @@ def main():
 
     from ministack import app
 
-    from local_cloud import control, ec2, ec2_rights, ecr, ecs, eventbridge, functions, load_balancing, objects, s3, tls
+    from local_cloud import control, ec2, ec2_rights, ecr, ecs, ecs_rights, eventbridge, functions
+    from local_cloud import load_balancing, objects, s3, tls
 
-    for module in (ec2, ec2_rights, ecr, ecs, eventbridge, functions, load_balancing, objects, s3, tls):
+    for module in (ec2, ec2_rights, ecr, ecs, ecs_rights, eventbridge, functions, load_balancing, objects, s3, tls):
         module.install()
     app.app = control.wrap(app.app)
     app.main()

@@ -1,0 +1,46 @@
+"""ECS checks a call on the resource it is about: a service, a task, a task definition. MiniStack checks the cluster.
+
+What AWS checks each call on stands in the Service Authorization Reference.
+"""
+
+import json
+
+from ministack.core import iam_actions
+
+from local_cloud.patch import replace
+
+
+def install():
+    replace(iam_actions, "extract_resource_arn", _name_resource)
+
+
+def _name_resource(extract):
+    def extract_resource_arn(service, method, path, headers, body, query_params, region, account_id):
+        if service == "ecs":
+            action = headers.get("x-amz-target", "").rpartition(".")[2]
+            if name := _resource(action, json.loads(body or b"{}")):
+                return name if name == "*" or name.startswith("arn:") else f"arn:aws:ecs:{region}:{account_id}:{name}"
+        return extract(service, method, path, headers, body, query_params, region, account_id)
+
+    return extract_resource_arn
+
+
+def _resource(action, call):
+    cluster = call.get("cluster", "default").rpartition("/")[2]
+    match action:
+        case "DescribeTaskDefinition":
+            return "*"
+        case "RegisterTaskDefinition":
+            return f"task-definition/{call.get('family')}:*"
+        case "RunTask":
+            name = call.get("taskDefinition", "")
+            return name if name.startswith("arn:") else f"task-definition/{name if ':' in name else name + ':*'}"
+        case "ListTasks":
+            return f"container-instance/{cluster}/*"
+        case "DescribeTasks" | "StopTask":
+            task = (call.get("tasks") or [call.get("task", "*")])[0]
+            return task if task.startswith("arn:") else f"task/{cluster}/{task}"
+        case "CreateService" | "UpdateService" | "DeleteService" | "DescribeServices":
+            service = call.get("serviceName") or call.get("service") or (call.get("services") or ["*"])[0]
+            return service if service.startswith("arn:") else f"service/{cluster}/{service}"
+    return None
