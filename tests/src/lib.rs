@@ -3,7 +3,10 @@
 //! [`Shipway::install`] does what a team does in its account: `sam deploy`. Everything after goes the way a user goes: an
 //! object into the intake bucket, an image into a repository, an execution started in Step Functions.
 
-#![allow(clippy::disallowed_methods, reason = "waiting for a release is what tests and the demo do; no function contains it")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "waiting for a release is what tests and the demo do; no function contains it"
+)]
 
 pub mod follow;
 pub mod site;
@@ -35,7 +38,9 @@ pub fn checkout() -> PathBuf {
 
 /// The virtual environment with MiniStack and `sam`.
 pub fn tools() -> Result<PathBuf> {
-    std::env::var_os(TOOLS).map(PathBuf::from).with_context(|| format!("{TOOLS} is not set: run `cargo xtask test` or `cargo xtask demo`"))
+    std::env::var_os(TOOLS)
+        .map(PathBuf::from)
+        .with_context(|| format!("{TOOLS} is not set: run `cargo xtask test` or `cargo xtask demo`"))
 }
 
 /// Shipway, installed.
@@ -70,12 +75,19 @@ impl Shipway {
     /// Deploys Shipway into the cloud with `sam deploy`, as its README says.
     pub async fn install(cloud: LocalCloud) -> Result<Shipway> {
         let config = cloud.sdk_config();
-        let s3 = aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build());
+        let s3 =
+            aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build());
         let checkout = checkout();
         let mut sam = tokio::process::Command::new(tools()?.join("bin/sam"));
         cloud.use_in(sam.as_std_mut());
         let output = sam
-            .args(["deploy", "--no-progressbar", "--parameter-overrides", &format!("RegistryMirror={}", cloud.registry()), "S3PathStyle=true"])
+            .args([
+                "deploy",
+                "--no-progressbar",
+                "--parameter-overrides",
+                &format!("RegistryMirror={}", cloud.registry()),
+                "S3PathStyle=true",
+            ])
             // The rest is in samconfig.toml, as for everybody else.
             .env("SAM_CLI_TELEMETRY", "0")
             .current_dir(&checkout)
@@ -90,10 +102,13 @@ impl Shipway {
                 String::from_utf8_lossy(&output.stderr)
             );
         }
-        let stacks = aws_sdk_cloudformation::Client::new(&config).describe_stacks().stack_name("shipway").send().await?;
-        let outputs = stacks.stacks().iter().flat_map(|stack| stack.outputs()).filter_map(|output| {
-            Some((output.output_key()?.to_owned(), output.output_value()?.to_owned()))
-        });
+        let stacks =
+            aws_sdk_cloudformation::Client::new(&config).describe_stacks().stack_name("shipway").send().await?;
+        let outputs = stacks
+            .stacks()
+            .iter()
+            .flat_map(|stack| stack.outputs())
+            .filter_map(|output| Some((output.output_key()?.to_owned(), output.output_value()?.to_owned())));
         let outputs: HashMap<_, _> = outputs.collect();
         let table = outputs.get("Table").context("the stack has no output Table")?.clone();
         Ok(Shipway {
@@ -163,13 +178,24 @@ impl Shipway {
     }
 
     /// The releases of this component and artifact, the oldest first.
-    pub async fn releases_of(&self, place: &Place, component: &Component, artifact: &Artifact) -> Result<Vec<ReleaseRecord>> {
+    pub async fn releases_of(
+        &self,
+        place: &Place,
+        component: &Component,
+        artifact: &Artifact,
+    ) -> Result<Vec<ReleaseRecord>> {
         let all = self.store.releases(&place.app, &place.environment).await?;
         Ok(all.into_iter().filter(|release| release.component == *component && release.artifact == *artifact).collect())
     }
 
     /// Waits until the newest release of this component and artifact has ended.
-    pub async fn ended(&self, place: &Place, component: &Component, artifact: &Artifact, within: Duration) -> Result<ReleaseRecord> {
+    pub async fn ended(
+        &self,
+        place: &Place,
+        component: &Component,
+        artifact: &Artifact,
+        within: Duration,
+    ) -> Result<ReleaseRecord> {
         let started = Instant::now();
         loop {
             let newest = self.releases_of(place, component, artifact).await?.pop();
@@ -179,7 +205,10 @@ impl Shipway {
             if started.elapsed() > within {
                 bail!(
                     "{component} of {}/{}: no release of {artifact} ended within {within:?}\n{}\n--- the cloud's log ends with\n{}",
-                    place.app, place.environment, self.story(place).await?, self.cloud.log_tail()
+                    place.app,
+                    place.environment,
+                    self.story(place).await?,
+                    self.cloud.log_tail()
                 );
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -192,11 +221,17 @@ impl Shipway {
         let name = arn.rsplit(':').next().unwrap_or(arn);
         loop {
             let all = self.store.releases(&place.app, &place.environment).await?;
-            if let Some(release) = all.into_iter().find(|release| release.execution == name && release.outcome.is_some()) {
+            if let Some(release) =
+                all.into_iter().find(|release| release.execution == name && release.outcome.is_some())
+            {
                 return Ok(release);
             }
             if started.elapsed() > within {
-                bail!("{arn} did not end within {within:?}\n{}\n{}", self.story(place).await?, self.execution_story(arn).await?);
+                bail!(
+                    "{arn} did not end within {within:?}\n{}\n{}",
+                    self.story(place).await?,
+                    self.execution_story(arn).await?
+                );
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -237,7 +272,11 @@ impl Shipway {
         for release in self.store.releases(&place.app, &place.environment).await? {
             let outcome = release.outcome.map_or("under way", |outcome| outcome.word());
             text.push_str(&format!(
-                "{} {} {}: {outcome}: {}\n", release.release, release.component, release.artifact, release.reason.unwrap_or_default()
+                "{} {} {}: {outcome}: {}\n",
+                release.release,
+                release.component,
+                release.artifact,
+                release.reason.unwrap_or_default()
             ));
             for step in release.steps {
                 text.push_str(&format!("    {} {}: {}\n", step.at, step.by, step.what));
@@ -252,7 +291,10 @@ impl Shipway {
         let described = self.sfn.describe_execution().execution_arn(arn).send().await?;
         Ok(format!(
             "{}: {:?} {} {}\n",
-            states.join(" → "), described.status(), described.error().unwrap_or_default(), described.cause().unwrap_or_default()
+            states.join(" → "),
+            described.status(),
+            described.error().unwrap_or_default(),
+            described.cause().unwrap_or_default()
         ))
     }
 

@@ -34,7 +34,8 @@ pub fn hello(version: &str, files: usize) -> Result<Vec<u8>> {
     ];
     for n in contents.len()..files {
         let name = format!("assets/image-{:08x}.svg", 0x5eed_0000 + n);
-        let content = format!("<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 9 9'><circle r='{n}'/></svg>\n").repeat(40);
+        let content =
+            format!("<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 9 9'><circle r='{n}'/></svg>\n").repeat(40);
         contents.push((name, content));
     }
     zip(contents.iter().map(|(path, content)| (path.as_str(), content.as_bytes())))

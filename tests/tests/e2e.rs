@@ -2,6 +2,9 @@
 //!
 //! One installation serves all tests; each has an app of its own. Run in one process (`cargo test --test e2e`), they share it.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
+#![allow(clippy::disallowed_methods, reason = "waiting for what must not happen is what some tests do")]
+
 use std::{
     sync::{LazyLock, OnceLock},
     time::Duration,
@@ -48,7 +51,9 @@ fn website() -> Component {
 
 /// The example's manifest for another app, each with a repository of its own.
 fn manifest(app: &str) -> String {
-    include_str!("../../examples/hello/shipway.yaml").replace("app: hello", &format!("app: {app}")).replace("hello-api", &format!("{app}-api"))
+    include_str!("../../examples/hello/shipway.yaml")
+        .replace("app: hello", &format!("app: {app}"))
+        .replace("hello-api", &format!("{app}-api"))
 }
 
 fn without_migration(manifest: &str) -> String {
@@ -71,21 +76,38 @@ async fn expect(release: &ReleaseRecord, outcome: Outcome, shipway: &Shipway, pl
     if release.outcome == Some(outcome) {
         return Ok(());
     }
-    anyhow::bail!("{outcome} was expected of {} ({})\n{}", release.component, release.artifact, shipway.story(place).await?)
+    anyhow::bail!(
+        "{outcome} was expected of {} ({})\n{}",
+        release.component,
+        release.artifact,
+        shipway.story(place).await?
+    )
 }
 
 async fn good(version: &str) -> Result<Image> {
     Ok(hello::image(version).await?)
 }
 
-async fn roll_out(shipway: &Shipway, place: &Place, tag: &str, image: &Image, outcome: Outcome) -> Result<(Artifact, ReleaseRecord)> {
+async fn roll_out(
+    shipway: &Shipway,
+    place: &Place,
+    tag: &str,
+    image: &Image,
+    outcome: Outcome,
+) -> Result<(Artifact, ReleaseRecord)> {
     let artifact = shipway.push(&format!("{}-api", place.app), tag, image).await?;
     let release = shipway.ended(place, &service(), &artifact, RELEASED).await?;
     expect(&release, outcome, shipway, place).await?;
     Ok((artifact, release))
 }
 
-async fn publish(shipway: &Shipway, place: &Place, name: &str, zip: Vec<u8>, outcome: Outcome) -> Result<ReleaseRecord> {
+async fn publish(
+    shipway: &Shipway,
+    place: &Place,
+    name: &str,
+    zip: Vec<u8>,
+    outcome: Outcome,
+) -> Result<ReleaseRecord> {
     let artifact = shipway.upload_zip(place, "web", name, zip).await?;
     let release = shipway.ended(place, &website(), &artifact, RELEASED).await?;
     expect(&release, outcome, shipway, place).await?;
@@ -136,8 +158,16 @@ fn the_same_input_again_converges_with_the_outcome_unchanged() {
         let (image, _) = roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
         let release = publish(shipway, &place, "one", site::hello("1", 8)?, Outcome::Succeeded).await?;
         let definitions = |shipway: &'static Shipway| async {
-            let described = shipway.ecs().describe_services().cluster("again-dev").services("again-dev-api").send().await?;
-            anyhow::Ok(described.services().iter().filter_map(|service| service.task_definition()).map(str::to_owned).collect::<Vec<_>>())
+            let described =
+                shipway.ecs().describe_services().cluster("again-dev").services("again-dev-api").send().await?;
+            anyhow::Ok(
+                described
+                    .services()
+                    .iter()
+                    .filter_map(|service| service.task_definition())
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>(),
+            )
         };
         let before = definitions(shipway).await?;
         for (component, artifact) in [(service(), image), (website(), release.artifact)] {
@@ -204,19 +234,27 @@ fn an_image_that_exits_at_once_fails_where_nothing_was_live_and_is_rolled_back_w
     with_shipway(async |shipway| {
         let text = without_migration(&manifest("crash"));
         let place = provisioned_with(shipway, "crash", &text).await?;
-        let (_, failed) = roll_out(shipway, &place, "v0", &good("0").await?.command(["crash"]), Outcome::Failed).await?;
+        let (_, failed) =
+            roll_out(shipway, &place, "v0", &good("0").await?.command(["crash"]), Outcome::Failed).await?;
         let reason = failed.reason.unwrap_or_default();
         assert!(reason.contains("exit code 1") || reason.contains("exited with 1"), "{reason}");
 
         roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
         roll_out(shipway, &place, "v2", &good("2").await?.command(["crash"]), Outcome::RolledBack).await?;
         shipway.version_served(&place, "1", RELEASED).await?;
-        let live = shipway.store.component(&place.app, &place.environment, &service()).await?.live.context("nothing is live")?;
+        let live = shipway
+            .store
+            .component(&place.app, &place.environment, &service())
+            .await?
+            .live
+            .context("nothing is live")?;
         let Artifact::Image { digest, .. } = live.artifact else { unreachable!() };
         let described = shipway.ecs().describe_services().cluster("crash-dev").services("crash-dev-api").send().await?;
         let definition = described.services()[0].task_definition().context("no task definition")?;
         let described = shipway.ecs().describe_task_definition().task_definition(definition).send().await?;
-        let image = described.task_definition().context("no task definition")?.container_definitions()[0].image().unwrap_or_default();
+        let image = described.task_definition().context("no task definition")?.container_definitions()[0]
+            .image()
+            .unwrap_or_default();
         assert!(image.ends_with(digest.as_str()), "{image} is not {digest}");
         Ok(())
     });
@@ -228,7 +266,8 @@ fn a_failing_migration_leaves_the_service_untouched() {
         let place = provisioned(shipway, "migration").await?;
         roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
         let definition = |shipway: &'static Shipway| async {
-            let described = shipway.ecs().describe_services().cluster("migration-dev").services("migration-dev-api").send().await?;
+            let described =
+                shipway.ecs().describe_services().cluster("migration-dev").services("migration-dev-api").send().await?;
             anyhow::Ok(described.services()[0].task_definition().map(str::to_owned))
         };
         let before = definition(shipway).await?;
@@ -246,7 +285,8 @@ fn a_failing_migration_leaves_the_service_untouched() {
 fn a_manifest_with_a_mistake_is_rejected_with_its_place_and_nothing_is_made() {
     with_shipway(async |shipway| {
         let place = Place::dev("mistake")?;
-        let artifact = shipway.upload_manifest(&place, &manifest("mistake").replace("memory: 512", "memroy: 512")).await?;
+        let artifact =
+            shipway.upload_manifest(&place, &manifest("mistake").replace("memory: 512", "memroy: 512")).await?;
         let release = shipway.ended(&place, &Component::Platform, &artifact, PROVISIONED).await?;
         expect(&release, Outcome::Rejected, shipway, &place).await?;
         let reason = release.reason.unwrap_or_default();
@@ -266,7 +306,9 @@ fn zips_that_cannot_be_published_are_rejected_and_the_site_stays_as_it_was() {
         let corrupt = corrupted(site::hello("2", 8)?);
         let no_index = site::zip([("about.html", b"about".as_slice())])?;
         let escaping = site::zip([("index.html", b"x".as_slice()), ("../outside.html", b"x".as_slice())])?;
-        for (name, zip) in [("truncated", truncated), ("corrupt", corrupt), ("no-index", no_index), ("escaping", escaping)] {
+        for (name, zip) in
+            [("truncated", truncated), ("corrupt", corrupt), ("no-index", no_index), ("escaping", escaping)]
+        {
             let release = publish(shipway, &place, name, zip, Outcome::Rejected).await?;
             let reason = release.reason.unwrap_or_default();
             assert!(reason.starts_with("Rejected.Archive: "), "{name}: {reason}");
@@ -295,7 +337,12 @@ fn deliveries_that_nobody_asked_for_are_ignored() {
         tokio::time::sleep(Duration::from_secs(3)).await;
         assert!(shipway.releases_of(&place, &service(), &other).await?.is_empty());
         assert!(shipway.releases_of(&place, &"site/blog".parse()?, &zip).await?.is_empty());
-        assert_eq!(shipway.store.releases(&place.app, &place.environment).await?.len(), 1, "{}", shipway.story(&place).await?);
+        assert_eq!(
+            shipway.store.releases(&place.app, &place.environment).await?.len(),
+            1,
+            "{}",
+            shipway.story(&place).await?
+        );
         Ok(())
     });
 }

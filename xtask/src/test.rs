@@ -16,13 +16,43 @@ pub(crate) fn test(filter: Option<&str>) -> anyhow::Result<()> {
     let tools = tools::setup()?;
     let workspace = Workspace::find()?;
     stage_functions(&workspace)?;
+
     let mut tests = cargo();
     if quietly(cargo().args(["nextest", "--version"])).is_ok() {
-        tests.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+        tests.args(["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests", "warn", "-E", "not binary(e2e)"]);
     } else {
+        // `cargo test` can leave out no single binary, so the end-to-end tests run once more often.
         tests.args(["test", "--workspace", "--no-fail-fast"]);
     }
-    openly(for_local_cloud(&mut tests, &tools, &workspace)?.args(filter))
+    openly(for_local_cloud(&mut tests, &tools, &workspace)?.args(filter))?;
+
+    println!("End to end, containers as processes of this machine:");
+    openly(for_local_cloud(end_to_end(&mut cargo(), filter), &tools, &workspace)?)?;
+    match docker_host() {
+        Some(host) => {
+            println!("End to end, containers in Docker at {host}:");
+            let mut tests = cargo();
+            let tests = for_local_cloud(end_to_end(&mut tests, filter), &tools, &workspace)?;
+            openly(tests.env("SHIPWAY_DOCKER_HOST", host))
+        }
+        None => {
+            println!("No Docker engine answers: the end-to-end tests did not run with containers in Docker.");
+            Ok(())
+        }
+    }
+}
+
+/// The end-to-end tests, in one process: they share one cloud with one installation in it.
+fn end_to_end<'a>(cargo: &'a mut Command, filter: Option<&str>) -> &'a mut Command {
+    cargo.args(["test", "--quiet", "--package", "shipway-tests", "--test", "e2e"]).args(filter)
+}
+
+/// The Docker engine that answers, if one does.
+fn docker_host() -> Option<String> {
+    let host = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
+    quietly(Command::new("docker").args(["--host", &host, "version", "--format", "{{.Server.Version}}"]))
+        .is_ok()
+        .then_some(host)
 }
 
 /// Tells tests and demo where the tools and the checkout are.

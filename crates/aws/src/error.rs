@@ -55,7 +55,9 @@ impl AwsError {
             };
             let failure = match (&error, &code) {
                 (SdkError::ServiceError(_), Some(code)) => classify(code),
-                (SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_), _) => Failure::Transient,
+                (SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_), _) => {
+                    Failure::Transient
+                }
                 // An answer without a code is a gateway's, not the service's.
                 (SdkError::ServiceError(_), None) => Failure::Transient,
                 _ => Failure::Bug,
@@ -111,16 +113,46 @@ impl PublicError for AwsError {
 pub fn classify(code: &str) -> Failure {
     let code = code.strip_suffix("Exception").unwrap_or(code);
     match code {
-        "AccessDenied" | "AccessDeniedFault" | "UnauthorizedOperation" | "AuthFailure" | "NotAuthorized"
-        | "UnrecognizedClient" | "InvalidClientTokenId" | "ExpiredToken" | "SignatureDoesNotMatch" => Failure::Denied,
-        "Throttling" | "Throttled" | "ThrottledException" | "RequestLimitExceeded" | "TooManyRequests" | "SlowDown"
-        | "ProvisionedThroughputExceeded" | "RequestThrottled" | "BandwidthLimitExceeded" | "LimitExceededOnRate"
-        | "InternalServerError" | "InternalError" | "InternalFailure" | "InternalServer" | "Server"
-        | "ServiceUnavailable" | "Unavailable" | "RequestTimeout" | "TransactionInProgress" | "Transaction"
+        "AccessDenied"
+        | "AccessDeniedFault"
+        | "UnauthorizedOperation"
+        | "AuthFailure"
+        | "NotAuthorized"
+        | "UnrecognizedClient"
+        | "InvalidClientTokenId"
+        | "ExpiredToken"
+        | "SignatureDoesNotMatch" => Failure::Denied,
+        "Throttling"
+        | "Throttled"
+        | "ThrottledException"
+        | "RequestLimitExceeded"
+        | "TooManyRequests"
+        | "SlowDown"
+        | "ProvisionedThroughputExceeded"
+        | "RequestThrottled"
+        | "BandwidthLimitExceeded"
+        | "LimitExceededOnRate"
+        | "InternalServerError"
+        | "InternalError"
+        | "InternalFailure"
+        | "InternalServer"
+        | "Server"
+        | "ServiceUnavailable"
+        | "Unavailable"
+        | "RequestTimeout"
+        | "TransactionInProgress"
+        | "Transaction"
         | "TransactionConflict" => Failure::Transient,
-        _ if code.ends_with("LimitExceeded") || code.ends_with("QuotaExceeded") || code.ends_with("LimitExceededFault")
-            || code.starts_with("TooMany") => Failure::Quota,
-        "ResourceInUse" | "ResourceExists" | "AlreadyExists" | "Conflict" | "OperationInProgress" | "InvalidState" => Failure::Conflict,
+        _ if code.ends_with("LimitExceeded")
+            || code.ends_with("QuotaExceeded")
+            || code.ends_with("LimitExceededFault")
+            || code.starts_with("TooMany") =>
+        {
+            Failure::Quota
+        }
+        "ResourceInUse" | "ResourceExists" | "AlreadyExists" | "Conflict" | "OperationInProgress" | "InvalidState" => {
+            Failure::Conflict
+        }
         _ => Failure::Bug,
     }
 }

@@ -27,8 +27,15 @@ pub fn setting(name: &'static str) -> Result<String, MissingSetting> {
 
 /// Logs as JSON lines, without the payloads: they are in the execution's history already, if at all.
 pub fn init_logs() {
-    let level = std::env::var("AWS_LAMBDA_LOG_LEVEL").ok().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
-    tracing_subscriber::fmt().json().with_max_level(level).with_target(false).without_time().with_current_span(false).init();
+    let level =
+        std::env::var("AWS_LAMBDA_LOG_LEVEL").ok().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
+    tracing_subscriber::fmt()
+        .json()
+        .with_max_level(level)
+        .with_target(false)
+        .without_time()
+        .with_current_span(false)
+        .init();
 }
 
 /// The shared configuration: one HTTP client for all service clients, credentials from the environment.

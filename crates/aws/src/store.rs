@@ -32,6 +32,9 @@ use shipway_domain::{
 
 use crate::error::{AwsError, PublicError};
 
+/// How often a transaction is sent that meets another one on the same item.
+const CONFLICTED_ATTEMPTS: u32 = 4;
+
 /// What can go wrong with the table.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -165,12 +168,20 @@ impl Store {
     }
 
     /// An environment's record, if it has one.
-    pub async fn environment(&self, app: &AppName, environment: &EnvironmentName) -> Result<Option<EnvironmentRecord>, StoreError> {
+    pub async fn environment(
+        &self,
+        app: &AppName,
+        environment: &EnvironmentName,
+    ) -> Result<Option<EnvironmentRecord>, StoreError> {
         self.get(&Key::environment(app, environment)).await
     }
 
     /// The record of an environment whose platform stands, with the manifest it stands by.
-    pub async fn applied(&self, app: &AppName, environment: &EnvironmentName) -> Result<(EnvironmentRecord, Manifest), StoreError> {
+    pub async fn applied(
+        &self,
+        app: &AppName,
+        environment: &EnvironmentName,
+    ) -> Result<(EnvironmentRecord, Manifest), StoreError> {
         let record = self.environment(app, environment).await?;
         record.and_then(|record| record.applied.clone().map(|manifest| (record, manifest))).ok_or_else(|| {
             StoreError::Missing(format!(
@@ -180,25 +191,45 @@ impl Store {
     }
 
     /// The record of an environment that is being provisioned, with the manifest to work towards.
-    pub async fn planned(&self, app: &AppName, environment: &EnvironmentName) -> Result<(EnvironmentRecord, Manifest), StoreError> {
+    pub async fn planned(
+        &self,
+        app: &AppName,
+        environment: &EnvironmentName,
+    ) -> Result<(EnvironmentRecord, Manifest), StoreError> {
         let record = self.environment(app, environment).await?;
         record.and_then(|record| record.planned.clone().map(|manifest| (record, manifest))).ok_or_else(|| {
-            StoreError::Missing(format!("{app}/{environment} has no manifest; upload it as apps/{app}/{environment}/shipway.yaml"))
+            StoreError::Missing(format!(
+                "{app}/{environment} has no manifest; upload it as apps/{app}/{environment}/shipway.yaml"
+            ))
         })
     }
 
     /// A component's state; the empty one where nothing is known of it.
-    pub async fn component(&self, app: &AppName, environment: &EnvironmentName, component: &Component) -> Result<ComponentState, StoreError> {
+    pub async fn component(
+        &self,
+        app: &AppName,
+        environment: &EnvironmentName,
+        component: &Component,
+    ) -> Result<ComponentState, StoreError> {
         Ok(self.get(&Key::component(app, environment, component)).await?.unwrap_or_default())
     }
 
     /// A release's record, if it has one.
-    pub async fn release(&self, app: &AppName, environment: &EnvironmentName, release: &ReleaseId) -> Result<Option<ReleaseRecord>, StoreError> {
+    pub async fn release(
+        &self,
+        app: &AppName,
+        environment: &EnvironmentName,
+        release: &ReleaseId,
+    ) -> Result<Option<ReleaseRecord>, StoreError> {
         self.get(&Key::release(app, environment, release)).await
     }
 
     /// The releases of an environment, the oldest first.
-    pub async fn releases(&self, app: &AppName, environment: &EnvironmentName) -> Result<Vec<ReleaseRecord>, StoreError> {
+    pub async fn releases(
+        &self,
+        app: &AppName,
+        environment: &EnvironmentName,
+    ) -> Result<Vec<ReleaseRecord>, StoreError> {
         let mut pages = self
             .client
             .query()
@@ -261,7 +292,11 @@ impl Store {
         let key = Key::release(&run.app, &run.environment, &run.release);
         if self.get::<ReleaseRecord>(&key).await?.is_none() {
             let put = Put::builder().table_name(&self.table).set_item(Some(write_item(&key, record)?));
-            writes.push(TransactWriteItem::builder().put(built(put.condition_expression("attribute_not_exists(pk)").build())?).build());
+            writes.push(
+                TransactWriteItem::builder()
+                    .put(built(put.condition_expression("attribute_not_exists(pk)").build())?)
+                    .build(),
+            );
         }
         if let Some(manifest) = planned {
             writes.push(self.set(&Key::environment(&run.app, &run.environment), "planned", manifest)?);
@@ -329,7 +364,8 @@ impl Store {
 
     /// Renews the claim and keeps newer releases from taking it: what starts now must not be stopped half way.
     pub async fn commit(&self, run: &Run, now: Timestamp) -> Result<(), StoreError> {
-        let renewal = self.renewal(run, now, ", claim.committed = :true")
+        let renewal = self
+            .renewal(run, now, ", claim.committed = :true")
             .expression_attribute_values(":true", AttributeValue::Bool(true));
         self.fenced(run, renewal, Vec::new()).await
     }
@@ -340,7 +376,8 @@ impl Store {
         if state.unfinished.contains(&run.release) {
             return self.renew(run, now).await;
         }
-        let renewal = self.renewal(run, now, ", unfinished = list_append(if_not_exists(unfinished, :none), :me)")
+        let renewal = self
+            .renewal(run, now, ", unfinished = list_append(if_not_exists(unfinished, :none), :me)")
             .expression_attribute_values(":none", AttributeValue::L(Vec::new()))
             .expression_attribute_values(":me", AttributeValue::L(vec![AttributeValue::S(run.release.to_string())]));
         self.fenced(run, renewal, Vec::new()).await
@@ -369,8 +406,15 @@ impl Store {
     }
 
     /// Writes down for a later pass how far this release is.
-    pub async fn save_progress<T: Serialize>(&self, run: &Run, name: &'static str, progress: &T, now: Timestamp) -> Result<(), StoreError> {
-        let write = self.set(&Key::release(&run.app, &run.environment, &run.release), &progress_attribute(name), progress)?;
+    pub async fn save_progress<T: Serialize>(
+        &self,
+        run: &Run,
+        name: &'static str,
+        progress: &T,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let write =
+            self.set(&Key::release(&run.app, &run.environment, &run.release), &progress_attribute(name), progress)?;
         self.run_write(run, now, vec![write]).await
     }
 
@@ -384,7 +428,13 @@ impl Store {
     }
 
     /// Writes down for this release and those after it what must not be forgotten when this one is cut off or superseded.
-    pub async fn save_memory<T: Serialize>(&self, run: &Run, name: &'static str, content: &T, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn save_memory<T: Serialize>(
+        &self,
+        run: &Run,
+        name: &'static str,
+        content: &T,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let write = self.set(&Key::memory(&run.app, &run.environment, name), "content", content)?;
         self.run_write(run, now, vec![write]).await
     }
@@ -505,21 +555,28 @@ impl Store {
     }
 
     async fn transact(&self, writes: Vec<TransactWriteItem>) -> Result<(), Refused> {
-        let sent = self.client.transact_write_items().set_transact_items(Some(writes)).send().await;
-        sent.map(|_| ()).map_err(|error| {
+        let mut attempt = 1;
+        loop {
+            let sent = self.client.transact_write_items().set_transact_items(Some(writes.clone())).send().await;
+            let Err(error) = sent else { return Ok(()) };
             if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() {
                 let reasons = cancelled.cancellation_reasons();
                 let failed = reasons.iter().position(|reason| reason.code() == Some("ConditionalCheckFailed"));
                 if let Some(index) = failed {
-                    return Refused::Condition(index);
+                    return Err(Refused::Condition(index));
                 }
-                // Another transaction held one of the items: the same write a moment later goes through.
+                // Another transaction held one of the items, like that of the run's other branch renewing the same claim. This
+                // one did nothing, and goes through once that one is over; the SDK does not send it again by itself.
                 if reasons.iter().any(|reason| reason.code() == Some("TransactionConflict")) {
-                    return Refused::Other(StoreError::Changed);
+                    if attempt < CONFLICTED_ATTEMPTS {
+                        attempt += 1;
+                        continue;
+                    }
+                    return Err(Refused::Other(StoreError::Changed));
                 }
             }
-            Refused::Other(AwsError::of("dynamodb:TransactWriteItems")(error).into())
-        })
+            return Err(Refused::Other(AwsError::of("dynamodb:TransactWriteItems")(error).into()));
+        }
     }
 }
 
@@ -567,7 +624,8 @@ fn write_item<T: Serialize>(key: &Key, content: &T) -> Result<Item, StoreError> 
 }
 
 fn value<T: Serialize>(content: &T) -> Result<AttributeValue, StoreError> {
-    serde_dynamo::to_attribute_value(content).map_err(|error| StoreError::Missing(format!("a value could not be written: {error}")))
+    serde_dynamo::to_attribute_value(content)
+        .map_err(|error| StoreError::Missing(format!("a value could not be written: {error}")))
 }
 
 fn built<T>(result: Result<T, aws_sdk_dynamodb::error::BuildError>) -> Result<T, StoreError> {

@@ -220,9 +220,16 @@ mod tests {
 
     #[test]
     fn a_push_with_a_tag_announces_its_digest() {
-        let Announced::Image { repository, digest, tag } = read(&recorded("ecr-push"), &home()).unwrap() else { panic!() };
-        assert_eq!((repository.as_str(), digest.short(), tag.as_str()), ("my-repository-name", "7f5b2640fe6f", "latest"));
-        assert!(matches!(read(&recorded("ecr-push-index"), &home()), Ok(Announced::Image { tag, .. }) if tag == "v4-soci"));
+        let Announced::Image { repository, digest, tag } = read(&recorded("ecr-push"), &home()).unwrap() else {
+            panic!()
+        };
+        assert_eq!(
+            (repository.as_str(), digest.short(), tag.as_str()),
+            ("my-repository-name", "7f5b2640fe6f", "latest")
+        );
+        assert!(
+            matches!(read(&recorded("ecr-push-index"), &home()), Ok(Announced::Image { tag, .. }) if tag == "v4-soci")
+        );
     }
 
     #[test]
@@ -239,8 +246,10 @@ mod tests {
             ("s3-object-created-multipart-versioned", "the key `uploads/shop/prod/web/3f1c2a9.zip` is refused"),
         ];
         let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/events")).unwrap();
-        let names: std::collections::BTreeSet<_> =
-            files.map(|file| file.unwrap().file_name().into_string().unwrap()).filter(|name| name.ends_with(".json")).collect();
+        let names: std::collections::BTreeSet<_> = files
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(".json"))
+            .collect();
         assert_eq!(names.len(), table.len() + 2, "every recorded event is told here: {names:?}");
         for (name, reason) in table {
             let mut event = recorded(name);
@@ -269,7 +278,8 @@ mod tests {
     #[test]
     fn uploads_are_told_apart_by_their_prefix() {
         assert!(matches!(read(&upload("apps/hello/prod/shipway.yaml"), &home()), Ok(Announced::Manifest { .. })));
-        let Announced::Zip { app, environment, site, object } = read(&upload("sites/shop/prod/web/3f1c2a9.zip"), &home()).unwrap()
+        let Announced::Zip { app, environment, site, object } =
+            read(&upload("sites/shop/prod/web/3f1c2a9.zip"), &home()).unwrap()
         else {
             panic!()
         };
@@ -280,9 +290,17 @@ mod tests {
     #[test]
     fn keys_that_are_not_ours_are_refused_by_name() {
         for key in [
-            "apps/hello/prod/other.yaml", "apps/hello/shipway.yaml", "apps/HELLO/prod/shipway.yaml", "apps/../prod/shipway.yaml",
-            "sites/shop/prod/web/a b.zip", "sites/shop/prod/web/deep/a.zip", "sites/shop/prod/web/a.tar", "sites/shop/prod//a.zip",
-            "sites/shop/prod/web/ü.zip", "", "apps",
+            "apps/hello/prod/other.yaml",
+            "apps/hello/shipway.yaml",
+            "apps/HELLO/prod/shipway.yaml",
+            "apps/../prod/shipway.yaml",
+            "sites/shop/prod/web/a b.zip",
+            "sites/shop/prod/web/deep/a.zip",
+            "sites/shop/prod/web/a.tar",
+            "sites/shop/prod//a.zip",
+            "sites/shop/prod/web/ü.zip",
+            "",
+            "apps",
         ] {
             assert!(matches!(read(&upload(key), &home()), Err(Ignored::Key { .. })), "{key}");
         }
@@ -290,7 +308,9 @@ mod tests {
 
     #[test]
     fn events_of_another_account_region_or_bucket_mean_nothing() {
-        for (pointer, value) in [("/account", "999999999999"), ("/region", "eu-west-1"), ("/detail/bucket/name", "other")] {
+        for (pointer, value) in
+            [("/account", "999999999999"), ("/region", "eu-west-1"), ("/detail/bucket/name", "other")]
+        {
             let mut event = upload("apps/hello/prod/shipway.yaml");
             *event.pointer_mut(pointer).unwrap() = json!(value);
             assert!(matches!(read(&event, &home()), Err(Ignored::Foreign(_))), "{pointer}");
@@ -304,7 +324,10 @@ mod tests {
             event.as_object_mut().unwrap().remove(pointer);
             assert!(matches!(read(&event, &home()), Err(Ignored::Malformed(_))), "{pointer}");
         }
-        assert!(matches!(read(&recorded("s3-object-created"), &home()), Err(Ignored::Key { .. } | Ignored::Malformed(_))));
+        assert!(matches!(
+            read(&recorded("s3-object-created"), &home()),
+            Err(Ignored::Key { .. } | Ignored::Malformed(_))
+        ));
     }
 
     proptest! {

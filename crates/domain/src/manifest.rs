@@ -113,8 +113,10 @@ pub fn read(text: &str, app: &AppName, environment: &EnvironmentName) -> Result<
         };
         for (name, over) in entries {
             let path = format!("environments.{}", name.text);
-            let parsed: EnvironmentName =
-                name.text.parse().map_err(|error: crate::name::InvalidName| ManifestError::new(name.place, &path, error.to_string()))?;
+            let parsed: EnvironmentName = name
+                .text
+                .parse()
+                .map_err(|error: crate::name::InvalidName| ManifestError::new(name.place, &path, error.to_string()))?;
             let merged = if over.is_null() { base.clone() } else { base.clone().merged(over) };
             let spec = spec::check(&merged)?;
             if parsed == *environment {

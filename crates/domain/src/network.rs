@@ -565,7 +565,9 @@ impl Action {
             Action::Authorize { group, direction, rules } => {
                 format!("opened {group}, {}: {}", way(direction), list(rules))
             }
-            Action::Revoke { group, direction, rules } => format!("closed {group}, {}: {}", way(direction), list(rules)),
+            Action::Revoke { group, direction, rules } => {
+                format!("closed {group}, {}: {}", way(direction), list(rules))
+            }
         }
     }
 }
@@ -625,7 +627,9 @@ pub enum Refusal {
     )]
     TagsLost { vpc: String },
     /// Something is gone that this release made.
-    #[error("{id}, which this release made ({role}), cannot be found; if somebody deleted it, start the execution again")]
+    #[error(
+        "{id}, which this release made ({role}), cannot be found; if somebody deleted it, start the execution again"
+    )]
     Gone { role: Role, id: String },
     /// A range is taken.
     #[error("{subnet} of {cidr} was not made by Shipway and lies in {wanted}, where {role} belongs; remove it")]
@@ -661,10 +665,10 @@ impl Refusal {
 
 /// Decides what to do next. Once everything it names has been done and looked at, it answers [`Step::Done`].
 pub fn next_actions(desired: &Desired, observed: &Observed) -> Result<Step, Refusal> {
+    let vpc = standing_vpc(desired, observed)?;
     if let Some(why) = doubt(desired, observed)? {
         return Ok(Step::LookAgain(why));
     }
-    let vpc = standing_vpc(desired, observed)?;
     let mut actions = Vec::new();
     let (vpc, public_subnets) = match desired.place {
         Place::Default => {
@@ -719,8 +723,13 @@ fn doubt(desired: &Desired, observed: &Observed) -> Result<Option<String>, Refus
     if progress.behind >= SETTLE_LOOKS {
         return Ok(None);
     }
-    // It was there when an earlier release ended: either EC2 is behind, or somebody deleted it since.
-    let lost = progress.inherited.iter().find(|(role, id)| !progress.made.contains_key(role) && !observed.shows(id));
+    // It was there when an earlier release ended: either EC2 is behind, or somebody deleted it since. A subnet or a group need
+    // not be waited for: EC2 makes no second one.
+    let lost = progress.inherited.iter().find(|(role, id)| {
+        matches!(role, Role::Vpc | Role::InternetGateway | Role::PublicRoutes)
+            && !progress.made.contains_key(role)
+            && !observed.shows(id)
+    });
     if let Some((role, id)) = lost {
         return Ok(Some(format!("{id} ({role}) is not shown by EC2")));
     }
@@ -735,7 +744,9 @@ fn doubt(desired: &Desired, observed: &Observed) -> Result<Option<String>, Refus
         }
     }
     match vpc {
-        Some(vpc) if desired.place != Place::Default && !observed.shows(vpc) && !progress.made.contains_key(&Role::Vpc) => {
+        Some(vpc)
+            if desired.place != Place::Default && !observed.shows(vpc) && !progress.made.contains_key(&Role::Vpc) =>
+        {
             Ok(Some(format!("{vpc}, where the environment stands, is not shown by EC2")))
         }
         _ => Ok(None),
@@ -773,8 +784,10 @@ pub fn strays(desired: &Desired, observed: &Observed) -> Vec<String> {
     let gateway = gateway(Some(vpc), observed);
     let table = table(observed);
     let vpcs = observed.vpcs.iter().filter(|other| other.ours && other.id != vpc.id).map(|other| &other.id);
-    let gateways = observed.gateways.iter().map(|other| &other.id).filter(|id| gateway.is_some_and(|used| used.id != **id));
-    let tables = observed.inside.tables.iter().filter(|other| other.role == Some(Role::PublicRoutes)).map(|other| &other.id);
+    let gateways =
+        observed.gateways.iter().map(|other| &other.id).filter(|id| gateway.is_some_and(|used| used.id != **id));
+    let tables =
+        observed.inside.tables.iter().filter(|other| other.role == Some(Role::PublicRoutes)).map(|other| &other.id);
     let tables = tables.filter(|id| table.is_some_and(|used| used.id != **id));
     vpcs.chain(gateways).chain(tables).cloned().collect()
 }
@@ -818,7 +831,11 @@ fn table(observed: &Observed) -> Option<&RouteTable> {
 fn group<'a>(role: Role, desired: &Desired, observed: &'a Observed) -> Result<Option<&'a Group>, Refusal> {
     let name = desired.group_name(role);
     let Some(group) = observed.inside.groups.iter().find(|group| group.name == name) else { return Ok(None) };
-    if group.role == Some(role) { Ok(Some(group)) } else { Err(Refusal::NameTaken { group: group.id.clone(), name, role }) }
+    if group.role == Some(role) {
+        Ok(Some(group))
+    } else {
+        Err(Refusal::NameTaken { group: group.id.clone(), name, role })
+    }
 }
 
 /// The zones that services and load balancers can be in, always in the same order.
@@ -873,11 +890,13 @@ fn public_slots(cidr: Cidr, zones: u8, observed: &Observed) -> Result<Vec<Slot<'
         let role = Role::PublicSubnet(slot);
         let range = cidr.subnet(cidr.prefix() + 4, slot.into()).ok_or(Refusal::NoRoom { cidr, role })?;
         let subnet = in_slot(slot);
-        let zone = subnet.map(|subnet| subnet.zone.as_str()).or_else(|| free.next().copied()).ok_or_else(|| {
-            Refusal::TooFewZones { wanted: zones, available: usable.len(), names: usable.join(", ") }
-        })?;
+        let zone = subnet
+            .map(|subnet| subnet.zone.as_str())
+            .or_else(|| free.next().copied())
+            .ok_or_else(|| Refusal::TooFewZones { wanted: zones, available: usable.len(), names: usable.join(", ") })?;
         if subnet.is_none()
-            && let Some(other) = subnets.iter().find(|other| other.cidr.parse().is_ok_and(|other: Cidr| other.overlaps(range)))
+            && let Some(other) =
+                subnets.iter().find(|other| other.cidr.parse().is_ok_and(|other: Cidr| other.overlaps(range)))
         {
             let (subnet, cidr) = (other.id.clone(), other.cidr.clone());
             return Err(Refusal::RangeTaken { subnet, cidr, wanted: range, role });
@@ -957,7 +976,9 @@ fn plan_groups(
     let anywhere = || [Peer::Ipv4(ANYWHERE.to_owned()), Peer::Ipv6(ANYWHERE_V6.to_owned())];
     // A rule that names the other group waits for it.
     let through = |peer: Option<&Group>| {
-        peer.map(|peer| desired.ports.iter().map(|port| Rule::tcp(*port, Peer::group(&peer.id))).collect::<BTreeSet<_>>())
+        peer.map(|peer| {
+            desired.ports.iter().map(|port| Rule::tcp(*port, Peer::group(&peer.id))).collect::<BTreeSet<_>>()
+        })
     };
     if let Some(group) = load_balancers {
         let requests = [80, 443].into_iter().flat_map(|port| anywhere().map(|peer| Rule::tcp(port, peer))).collect();

@@ -68,17 +68,23 @@ impl Order {
     /// Whether `artifact`, ordered by `self`, is newer than `other`'s.
     ///
     /// Two versions of one key are told apart by their sequencers, compared as S3 says: the shorter one padded on the right
-    /// with zeros, then as text. Anything else by its time.
+    /// with zeros, then as text. Anything else by its time; events of one second, which is all that their time tells, by
+    /// their sequencers too, so that every order of arrival comes to the same end.
     /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html>
     pub fn is_newer_than(&self, other: &Order, same_key: bool) -> bool {
         match (same_key, &self.sequencer, &other.sequencer) {
-            (true, Some(mine), Some(theirs)) => {
+            (_, Some(mine), Some(theirs)) if same_key || self.at == other.at => {
                 let width = mine.len().max(theirs.len());
                 let pad = |text: &str| format!("{:0<width$}", text.to_ascii_uppercase());
                 pad(mine) > pad(theirs)
             }
             _ => self.at > other.at,
         }
+    }
+
+    /// Whether nothing tells which of the two is newer. Then the one that comes last is taken for it.
+    fn ties_with(&self, other: &Order) -> bool {
+        self.at == other.at && (self.sequencer.is_none() || other.sequencer.is_none())
     }
 }
 
@@ -106,6 +112,15 @@ impl Outcome {
         matches!(self, Outcome::Succeeded | Outcome::Unchanged)
     }
 
+    /// What a success is by the release's story: every function writes a step when it changes something, so a success without
+    /// one changed nothing.
+    pub fn told_by(self, steps: &[Step]) -> Outcome {
+        match self {
+            Outcome::Succeeded if steps.is_empty() => Outcome::Unchanged,
+            outcome => outcome,
+        }
+    }
+
     /// The word, as records and machines write it.
     pub const fn word(self) -> &'static str {
         match self {
@@ -121,10 +136,9 @@ impl Outcome {
     /// The outcome of a release that ended with this error.
     pub const fn of_failure(failure: Failure) -> Outcome {
         match failure {
-            Failure::RejectedInput
-            | Failure::RejectedManifest
-            | Failure::RejectedImage
-            | Failure::RejectedArchive => Outcome::Rejected,
+            Failure::RejectedInput | Failure::RejectedManifest | Failure::RejectedImage | Failure::RejectedArchive => {
+                Outcome::Rejected
+            }
             Failure::Superseded => Outcome::Superseded,
             Failure::Denied
             | Failure::Quota
@@ -155,6 +169,10 @@ pub struct Wanted {
     pub execution: String,
     /// When it was written down, on Shipway's own clock.
     pub since: Timestamp,
+    /// What it took the place of although it is not older by its order: ECR tells the second of a push and no more. An event
+    /// for one of these that comes again is late.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outranked: Vec<Artifact>,
 }
 
 /// What serves.
@@ -267,21 +285,16 @@ pub enum Intake {
 
 /// Decides what an announced artifact means for a component, by the component's state alone: the same event any number of
 /// times, in any order with others, comes to one execution of the newest artifact.
-pub fn take_in(
-    state: &ComponentState,
-    artifact: &Artifact,
-    order: &Order,
-    execution: &str,
-    now: Timestamp,
-) -> Intake {
-    let wanted = || Wanted {
+pub fn take_in(state: &ComponentState, artifact: &Artifact, order: &Order, execution: &str, now: Timestamp) -> Intake {
+    let wanted = |outranked| Wanted {
         artifact: artifact.clone(),
         order: order.clone(),
         execution: execution.to_owned(),
         since: now,
+        outranked,
     };
     let Some(desired) = &state.desired else {
-        return Intake::Want(wanted());
+        return Intake::Want(wanted(Vec::new()));
     };
     if desired.artifact == *artifact {
         return Intake::StartAgain(desired.clone());
@@ -289,9 +302,17 @@ pub fn take_in(
     let same_key = matches!((&desired.artifact, artifact),
         (Artifact::Object { key: a, .. }, Artifact::Object { key: b, .. }) if a == b);
     if order.is_newer_than(&desired.order, same_key) {
-        Intake::Want(wanted())
+        Intake::Want(wanted(Vec::new()))
+    } else if order.ties_with(&desired.order) && !desired.outranked.contains(artifact) {
+        let mut outranked = desired.outranked.clone();
+        outranked.insert(0, desired.artifact.clone());
+        outranked.truncate(HISTORY);
+        Intake::Want(wanted(outranked))
     } else {
-        Intake::Ignore(format!("{artifact} is older than {}, which is wanted since {}", desired.artifact, desired.since))
+        Intake::Ignore(format!(
+            "{artifact} is older than {}, which is wanted since {}",
+            desired.artifact, desired.since
+        ))
     }
 }
 
@@ -312,7 +333,7 @@ pub struct Contender {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Begin {
     /// Go: the component's new state, with the claim in it.
-    Claim(ComponentState),
+    Claim(Box<ComponentState>),
     /// Another release is past the point where it may be stopped: ask again later.
     Queue {
         /// The release that holds the claim.
@@ -329,7 +350,7 @@ pub enum Begin {
 /// artifact; one that a person started is as new as its start, and becomes what is desired.
 pub fn begin(state: &ComponentState, contender: &Contender, now: Timestamp) -> Begin {
     let mut next = state.clone();
-    if !state.desired.as_ref().is_some_and(|desired| desired.execution == contender.execution) {
+    if state.desired.as_ref().is_none_or(|desired| desired.execution != contender.execution) {
         if let Some(desired) = &state.desired
             && desired.artifact != contender.artifact
             && (contender.execution.starts_with(EVENT_PREFIX) || desired.since > contender.started_at)
@@ -338,15 +359,17 @@ pub fn begin(state: &ComponentState, contender: &Contender, now: Timestamp) -> B
         }
         next.desired = Some(Wanted {
             artifact: contender.artifact.clone(),
-            order: Order { at: contender.started_at, sequencer: None },
+            // To the second, as pushes are told: a push in the same second comes after what a person asked before it.
+            order: Order { at: whole_second(contender.started_at), sequencer: None },
             execution: contender.execution.clone(),
             since: contender.started_at,
+            outranked: Vec::new(),
         });
     }
     match &state.claim {
         Some(claim) if claim.release == contender.release && claim.until > now => {
             next.claim = Some(Claim { until: until(now), ..claim.clone() });
-            Begin::Claim(next)
+            Begin::Claim(Box::new(next))
         }
         Some(claim) if claim.committed && claim.until > now => Begin::Queue { behind: claim.release.clone() },
         _ => {
@@ -357,14 +380,21 @@ pub fn begin(state: &ComponentState, contender: &Contender, now: Timestamp) -> B
                 until: until(now),
                 committed: false,
             });
-            Begin::Claim(next)
+            Begin::Claim(Box::new(next))
         }
     }
 }
 
 /// The component's state after its release ended. `None` when the release no longer holds the claim: then it may write
 /// nothing, and its outcome is [`Outcome::Superseded`].
-pub fn end(state: &ComponentState, release: &ReleaseId, fence: u64, artifact: &Artifact, outcome: Outcome, now: Timestamp) -> Option<ComponentState> {
+pub fn end(
+    state: &ComponentState,
+    release: &ReleaseId,
+    fence: u64,
+    artifact: &Artifact,
+    outcome: Outcome,
+    now: Timestamp,
+) -> Option<ComponentState> {
     state.claim.as_ref().filter(|claim| claim.release == *release && claim.fence == fence)?;
     let mut next = state.clone();
     next.claim = None;
@@ -400,6 +430,7 @@ impl ComponentState {
             order: desired.order.clone(),
             execution: execution.to_owned(),
             since: now,
+            outranked: Vec::new(),
         })
     }
 }
@@ -419,6 +450,10 @@ pub fn execution_name(component: &Component, artifact: &Artifact, since: &str) -
         }
     };
     format!("{EVENT_PREFIX}{name}-{what}-{since}")
+}
+
+fn whole_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// When a claim made or renewed now runs out.
@@ -463,9 +498,17 @@ mod tests {
 
     fn claimed(begin: Begin) -> ComponentState {
         match begin {
-            Begin::Claim(state) => state,
+            Begin::Claim(state) => *state,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_success_without_a_step_changed_nothing() {
+        let step = Step { at: at(0), by: "sync-frontend".into(), what: "uploaded 3 objects".into() };
+        assert_eq!(Outcome::Succeeded.told_by(&[]), Outcome::Unchanged);
+        assert_eq!(Outcome::Succeeded.told_by(&[step]), Outcome::Succeeded);
+        assert_eq!(Outcome::Failed.told_by(&[]), Outcome::Failed);
     }
 
     #[test]
@@ -480,6 +523,23 @@ mod tests {
     #[test]
     fn an_older_artifact_that_comes_late_is_ignored() {
         assert!(matches!(take_in(&wanting(2, 10), &image(1), &order(5), "event-1", at(11)), Intake::Ignore(_)));
+    }
+
+    #[test]
+    fn of_two_images_pushed_in_one_second_the_later_event_wins_and_the_earlier_one_again_is_late() {
+        let state = wanting(1, 0);
+        let Intake::Want(wanted) = take_in(&state, &image(2), &order(0), "event-2", at(1)) else { panic!() };
+        let state = ComponentState { desired: Some(wanted), ..state };
+        assert!(matches!(take_in(&state, &image(1), &order(0), "event-1b", at(2)), Intake::Ignore(_)));
+        assert!(matches!(take_in(&state, &image(2), &order(0), "event-2b", at(2)), Intake::StartAgain(_)));
+    }
+
+    #[test]
+    fn a_push_in_the_second_of_a_rollback_comes_after_it() {
+        let started = at(20).checked_add(SignedDuration::from_millis(500)).unwrap();
+        let by_hand = Contender { started_at: started, ..contender(1, "by-hand", 20) };
+        let state = claimed(begin(&wanting(2, 10), &by_hand, started));
+        assert!(matches!(take_in(&state, &image(3), &order(20), "event-3", at(21)), Intake::Want(_)));
     }
 
     #[test]

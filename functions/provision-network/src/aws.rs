@@ -7,8 +7,9 @@ use aws_sdk_ec2::{
     Client,
     config::{Builder, retry::RetryConfig},
     types::{
-        AttributeBooleanValue, AvailabilityZoneState, Filter, IpPermission, IpRange, Ipv6Range, PrefixListId, ResourceType,
-        RouteTableAssociation, RouteTableAssociationStateCode, SecurityGroup, Tag, TagSpecification, UserIdGroupPair, VpcAttributeName,
+        AttributeBooleanValue, AvailabilityZoneState, Filter, IpPermission, IpRange, Ipv6Range, PrefixListId,
+        ResourceType, RouteTableAssociation, RouteTableAssociationStateCode, SecurityGroup, Tag, TagSpecification,
+        UserIdGroupPair, VpcAttributeName,
     },
 };
 use futures_util::try_join;
@@ -17,8 +18,8 @@ use shipway_domain::{
     failure::Failure,
     message::Run,
     network::{
-        Action, Association, Desired, Direction, Gateway, Group, Inside, Observed, Peer, Place, Remembered, Role, RouteTable,
-        Rule, Subnet, Vpc, Zone, standing_vpc,
+        Action, Association, Desired, Direction, Gateway, Group, Inside, Observed, Peer, Place, Remembered, Role,
+        RouteTable, Rule, Subnet, Vpc, Zone, standing_vpc,
     },
 };
 
@@ -50,7 +51,7 @@ impl PublicError for Ec2Error {
 /// The codes of EC2 that say that a look and the call after it did not see the same. What it just made is not known
 /// everywhere at once, and what another pass did may not have been shown.
 /// <https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html>
-const BEHIND: [&str; 15] = [
+const BEHIND: [&str; 17] = [
     "InvalidVpcID.NotFound",
     "InvalidSubnetID.NotFound",
     "InvalidInternetGatewayID.NotFound",
@@ -60,16 +61,22 @@ const BEHIND: [&str; 15] = [
     "InvalidRouteTableId.NotFound",
     "InvalidAssociationID.NotFound",
     "InvalidGroup.NotFound",
+    "InvalidSecurityGroupID.NotFound",
     "InvalidPermission.NotFound",
     "InvalidPermission.Duplicate",
     "InvalidGroup.Duplicate",
     "InvalidSubnet.Conflict",
     "RouteAlreadyExists",
     "Resource.AlreadyAssociated",
+    "IncorrectState",
 ];
 
 fn sorted_out(error: AwsError) -> Ec2Error {
-    if error.code().is_some_and(|code| BEHIND.contains(&code)) { Ec2Error::Behind(error) } else { Ec2Error::Refused(error) }
+    if error.code().is_some_and(|code| BEHIND.contains(&code)) {
+        Ec2Error::Behind(error)
+    } else {
+        Ec2Error::Refused(error)
+    }
 }
 
 /// What the function asks of EC2.
@@ -101,7 +108,9 @@ impl Ec2Client {
             .await
             .map_err(AwsError::of("ec2:DescribeAvailabilityZones"))?;
         let zones = output.availability_zones.unwrap_or_default().into_iter();
-        Ok(zones.filter_map(|zone| Some(Zone { name: zone.zone_name?, id: zone.zone_id.unwrap_or_default() })).collect())
+        Ok(zones
+            .filter_map(|zone| Some(Zone { name: zone.zone_name?, id: zone.zone_id.unwrap_or_default() }))
+            .collect())
     }
 
     async fn vpcs(&self, run: &Run, filters: Vec<Filter>) -> Result<Vec<Vpc>, Ec2Error> {
@@ -144,7 +153,8 @@ impl Ec2Client {
             return Ok(gateways);
         }
         let filters = our_tags(run, Role::InternetGateway);
-        let mut pages = self.client.describe_internet_gateways().set_filters(Some(filters)).into_paginator().items().send();
+        let mut pages =
+            self.client.describe_internet_gateways().set_filters(Some(filters)).into_paginator().items().send();
         while let Some(gateway) = pages.next().await {
             let gateway = gateway.map_err(AwsError::of("ec2:DescribeInternetGateways"))?;
             gateways.push(Gateway {
@@ -210,7 +220,12 @@ impl Ec2Client {
             let everywhere = table.routes().iter().find(|route| route.destination_cidr_block() == Some("0.0.0.0/0"));
             // Whatever the route leads to, it has one of these.
             let target = everywhere.map(|route| {
-                let targets = [route.gateway_id(), route.nat_gateway_id(), route.transit_gateway_id(), route.network_interface_id()];
+                let targets = [
+                    route.gateway_id(),
+                    route.nat_gateway_id(),
+                    route.transit_gateway_id(),
+                    route.network_interface_id(),
+                ];
                 targets.into_iter().flatten().next().unwrap_or("elsewhere").to_owned()
             });
             tables.push(RouteTable {
@@ -437,7 +452,8 @@ fn rules_of(group: &SecurityGroup, permissions: &[IpPermission]) -> BTreeSet<Rul
         let ports = permission.from_port().zip(permission.to_port()).filter(|_| protocol != "-1");
         let ipv4 = permission.ip_ranges().iter().filter_map(|range| range.cidr_ip.clone().map(Peer::Ipv4));
         let ipv6 = permission.ipv6_ranges().iter().filter_map(|range| range.cidr_ipv6.clone().map(Peer::Ipv6));
-        let lists = permission.prefix_list_ids().iter().filter_map(|list| list.prefix_list_id.clone().map(Peer::PrefixList));
+        let lists =
+            permission.prefix_list_ids().iter().filter_map(|list| list.prefix_list_id.clone().map(Peer::PrefixList));
         let groups = permission.user_id_group_pairs().iter().filter_map(|pair| {
             let account = pair.user_id.clone().filter(|account| group.owner_id() != Some(account));
             Some(Peer::Group { id: pair.group_id.clone()?, account })
@@ -457,8 +473,93 @@ fn permission(rule: &Rule) -> IpPermission {
         Peer::Ipv4(range) => permission.ip_ranges(IpRange::builder().cidr_ip(range).build()),
         Peer::Ipv6(range) => permission.ipv6_ranges(Ipv6Range::builder().cidr_ipv6(range).build()),
         Peer::PrefixList(id) => permission.prefix_list_ids(PrefixListId::builder().prefix_list_id(id).build()),
-        Peer::Group { id, account } => permission
-            .user_id_group_pairs(UserIdGroupPair::builder().group_id(id).set_user_id(account.clone()).build()),
+        Peer::Group { id, account } => {
+            permission.user_id_group_pairs(UserIdGroupPair::builder().group_id(id).set_user_id(account.clone()).build())
+        }
     }
     .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run() -> Run {
+        serde_json::from_value(serde_json::json!({
+            "app": "hello", "environment": "prod", "component": "platform", "release": "20261121T031542123-000001", "fence": 1,
+            "artifact": {"object": {"key": "apps/hello/prod/shipway.yaml", "version": "1"}},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_resource_is_ours_only_with_all_three_tags() {
+        let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
+        let (app, environment, role) =
+            (tag("shipway:app", "hello"), tag("shipway:environment", "prod"), tag("shipway:role", "vpc"));
+        assert_eq!(role_of(&run(), &[app.clone(), environment.clone(), role.clone()]), Some(Role::Vpc));
+        for tags in [
+            vec![app.clone(), environment.clone()],
+            vec![app.clone(), role.clone()],
+            vec![app.clone(), tag("shipway:environment", "dev"), role.clone()],
+            vec![tag("shipway:app", "other"), environment.clone(), role.clone()],
+            vec![app.clone(), environment.clone(), tag("shipway:role", "database")],
+        ] {
+            assert_eq!(role_of(&run(), &tags), None, "{tags:?}");
+        }
+    }
+
+    #[test]
+    fn a_permission_is_as_many_rules_as_it_has_peers_and_each_is_sent_alone() {
+        let pair = |id: &str, account: &str| UserIdGroupPair::builder().group_id(id).user_id(account).build();
+        let web = IpPermission::builder()
+            .ip_protocol("tcp")
+            .from_port(80)
+            .to_port(80)
+            .ip_ranges(IpRange::builder().cidr_ip("0.0.0.0/0").description("anyone").build())
+            .ipv6_ranges(Ipv6Range::builder().cidr_ipv6("::/0").build())
+            .user_id_group_pairs(pair("sg-1", "111111111111"))
+            .user_id_group_pairs(pair("sg-2", "222222222222"))
+            .prefix_list_ids(PrefixListId::builder().prefix_list_id("pl-1").build())
+            .build();
+        let all = IpPermission::builder()
+            .ip_protocol("-1")
+            .ip_ranges(IpRange::builder().cidr_ip("0.0.0.0/0").build())
+            .build();
+        let group = SecurityGroup::builder().owner_id("111111111111").build();
+        let rules = rules_of(&group, &[web, all]);
+        assert_eq!(rules.len(), 6);
+        let accounts: Vec<_> = rules
+            .iter()
+            .filter_map(|rule| match &rule.peer {
+                Peer::Group { id, account } => Some((id.as_str(), account.as_deref())),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(accounts, [("sg-1", None), ("sg-2", Some("222222222222"))]);
+        for rule in &rules {
+            let group = SecurityGroup::builder().owner_id("111111111111").build();
+            assert_eq!(rules_of(&group, &[permission(rule)]), BTreeSet::from([rule.clone()]));
+        }
+    }
+
+    #[test]
+    fn what_another_look_can_mend_is_told_from_what_it_cannot() {
+        use aws_sdk_ec2::error::{ErrorMetadata, SdkError};
+        let table = [
+            ("InvalidVpcID.NotFound", true, Failure::Transient),
+            ("InvalidPermission.Duplicate", true, Failure::Transient),
+            ("InvalidSubnet.Conflict", true, Failure::Transient),
+            ("RequestLimitExceeded", false, Failure::Transient),
+            ("VpcLimitExceeded", false, Failure::Quota),
+            ("RulesPerSecurityGroupLimitExceeded", false, Failure::Quota),
+            ("UnauthorizedOperation", false, Failure::Denied),
+            ("InvalidParameterValue", false, Failure::Bug),
+        ];
+        for (code, is_behind, failure) in table {
+            let error = SdkError::service_error(ErrorMetadata::builder().code(code).build(), ());
+            let error = sorted_out(AwsError::of("ec2:Call")(error));
+            assert_eq!((matches!(error, Ec2Error::Behind(_)), error.failure()), (is_behind, failure), "{code}");
+        }
+    }
 }

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, pin::Pin};
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, stream::FuturesUnordered, try_join};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_aws::{
@@ -18,8 +18,8 @@ use shipway_domain::{
     failure::Failure,
     message::{Pass, PassInput, Run, Summary},
     network::{
-        Action, Desired, NetworkOutputs, Observed, PATIENCE_LOOKS, Progress, Refusal, Remembered, Role, Step, next_actions,
-        standing_parts, strays,
+        Action, Desired, NetworkOutputs, Observed, PATIENCE_LOOKS, Progress, Refusal, Remembered, Role, Step,
+        next_actions, standing_parts, strays,
     },
     release,
 };
@@ -111,16 +111,23 @@ pub(crate) async fn pass(
     now: Timestamp,
 ) -> Result<Pass<Summary>, ProvisionError> {
     let PassInput { run, action: Task::Apply } = &input;
-    let ((), (environment, manifest), progress) =
-        futures_util::try_join!(records.renew(run, now), records.planned(run), records.progress(run))?;
+    let opened = async { try_join!(records.renew(run, now), records.planned(run), records.progress(run)) };
+    let ((), (environment, manifest), progress) = Box::pin(opened).await?;
     let applied = environment.applied.as_ref().map(|manifest| &manifest.spec);
     let desired = Desired::of(&run.app, &run.environment, &manifest.spec, applied);
     let progress = progress.unwrap_or_default().taken_over_by(&run.release);
     let remembered = Remembered { vpc: environment.network.map(|network| network.vpc), progress: progress.clone() };
 
-    let mut work = Work { records, ec2, run, now, desired: &desired, saved: progress.clone(), progress, told: Vec::new() };
-    let ended = match ec2.look(run, &desired, remembered).await {
-        Ok(observed) => work.perform(observed).await?,
+    let mut work =
+        Work { records, ec2, run, now, desired: &desired, saved: progress.clone(), progress, told: Vec::new() };
+    let ended = match Box::pin(ec2.look(run, &desired, remembered)).await {
+        Ok(observed) => match work.perform(observed).await {
+            Ok(ended) => ended,
+            Err(error) => {
+                work.tell_before(&error).await;
+                return Err(error);
+            }
+        },
         Err(Ec2Error::Behind(error)) => Ended::Behind(Ec2Error::Behind(error)),
         Err(error) => return Err(error.into()),
     };
@@ -221,7 +228,8 @@ impl<'a, R: Records, E: Ec2> Work<'a, R, E> {
                         (Some(error), _, _) => Err(error),
                         (None, Err(refusal), _) => Err(refusal.into()),
                         (None, Ok(Step::Done(outputs)), _) => {
-                            let (parts, strays) = (standing_parts(self.desired, &observed), strays(self.desired, &observed));
+                            let (parts, strays) =
+                                (standing_parts(self.desired, &observed), strays(self.desired, &observed));
                             Ok(Ended::Done { outputs, parts, strays })
                         }
                         (None, Ok(Step::LookAgain(why)), _) => Ok(Ended::LookAgain(why)),
@@ -249,6 +257,14 @@ impl<'a, R: Records, E: Ec2> Work<'a, R, E> {
         })
     }
 
+    /// Tells what was done before an error. That the story cannot be written is no reason to hide the error.
+    async fn tell_before(&mut self, error: &ProvisionError) {
+        if !self.told.is_empty() && !matches!(error, ProvisionError::Store(_)) {
+            let told = self.records.tell(self.run, self.told.join("; "), self.now).await;
+            drop(told.inspect_err(|error| tracing::warn!(%error, "the story is not written")));
+        }
+    }
+
     /// Writes down how the pass ended, and answers.
     async fn answer(&mut self, ended: Ended) -> Result<Pass<Summary>, ProvisionError> {
         let story = self.told.join("; ");
@@ -272,7 +288,9 @@ impl<'a, R: Records, E: Ec2> Work<'a, R, E> {
                 self.records.set_network(self.run, &outputs, self.now).await?;
                 let NetworkOutputs { vpc, cidr, public_subnets, .. } = outputs;
                 let zones = public_subnets.len();
-                Ok(Pass::Done(Summary { note: format!("the network stands: {vpc} ({cidr}) with {zones} public subnets") }))
+                Ok(Pass::Done(Summary {
+                    note: format!("the network stands: {vpc} ({cidr}) with {zones} public subnets"),
+                }))
             }
             Ended::LookAgain(note) => self.again(story, note).await,
             Ended::Behind(error) if self.progress.behind >= PATIENCE_LOOKS => Err(ProvisionError::Stuck(error)),

@@ -17,8 +17,8 @@ use shipway_domain::{
     message::{Pass, PassInput, Run, Summary},
     name::{Component, ReleaseId},
     network::{
-        Action, Desired, Direction, Inside, NetworkOutputs, Observed, Place, Progress, Remembered, Role, Subnet, Vpc, Zone,
-        standing_vpc,
+        Action, Desired, Direction, Inside, NetworkOutputs, Observed, Place, Progress, Remembered, Role, Subnet, Vpc,
+        Zone, standing_vpc,
     },
     release::Artifact,
 };
@@ -61,6 +61,7 @@ struct World {
     tokens: RefCell<BTreeMap<(ReleaseId, String), String>>,
     ids: Cell<usize>,
     calls: Cell<usize>,
+    /// What was done, without what was refused.
     performed: RefCell<Vec<Action>>,
     fault: Cell<Option<(usize, Fault)>>,
     dead: Cell<bool>,
@@ -217,7 +218,9 @@ impl World {
             | Action::CreateSubnet { vpc, .. }
             | Action::CreateRouteTable { vpc }
             | Action::CreateGroup { vpc, .. } => Some(vpc.clone()),
-            Action::GivePublicAddresses { subnet } => holds(&|inside| inside.subnets.iter().any(|known| known.id == *subnet)),
+            Action::GivePublicAddresses { subnet } => {
+                holds(&|inside| inside.subnets.iter().any(|known| known.id == *subnet))
+            }
             Action::CreateDefaultRoute { table, .. }
             | Action::ReplaceDefaultRoute { table, .. }
             | Action::AssociateRouteTable { table, .. }
@@ -242,9 +245,11 @@ impl World {
             let group = inside.groups.iter().find(|known| known.id == *group).unwrap();
             if *direction == Direction::Incoming { &group.incoming } else { &group.outgoing }
         };
-        let attached = |id: &String| self.truth.borrow().gateways.iter().any(|known| known.id == *id && known.vpc.is_some());
+        let attached =
+            |id: &String| self.truth.borrow().gateways.iter().any(|known| known.id == *id && known.vpc.is_some());
         let routed = |id: &String| inside.tables.iter().any(|known| known.id == *id && known.default_route.is_some());
-        let overlaps = |cidr: &Cidr| inside.subnets.iter().any(|known| known.cidr.parse::<Cidr>().unwrap().overlaps(*cidr));
+        let overlaps =
+            |cidr: &Cidr| inside.subnets.iter().any(|known| known.cidr.parse::<Cidr>().unwrap().overlaps(*cidr));
         match action {
             Action::AttachInternetGateway { gateway, .. } if attached(gateway) => Some("Resource.AlreadyAssociated"),
             Action::CreateSubnet { cidr, .. } if overlaps(cidr) => Some("InvalidSubnet.Conflict"),
@@ -252,14 +257,20 @@ impl World {
                 Some("InvalidGroup.Duplicate")
             }
             Action::CreateDefaultRoute { table, .. } if routed(table) => Some("RouteAlreadyExists"),
-            Action::CreateDefaultRoute { gateway, .. } | Action::ReplaceDefaultRoute { gateway, .. } if !attached(gateway) => {
+            Action::CreateDefaultRoute { gateway, .. } | Action::ReplaceDefaultRoute { gateway, .. }
+                if !attached(gateway) =>
+            {
                 Some("InvalidGatewayID.NotFound")
             }
             Action::AssociateRouteTable { subnet, .. } if associated(subnet) => Some("Resource.AlreadyAssociated"),
-            Action::Authorize { group, direction, rules: new } if new.iter().any(|rule| rules(group, direction).contains(rule)) => {
+            Action::Authorize { group, direction, rules: new }
+                if new.iter().any(|rule| rules(group, direction).contains(rule)) =>
+            {
                 Some("InvalidPermission.Duplicate")
             }
-            Action::Revoke { group, direction, rules: old } if !old.iter().all(|rule| rules(group, direction).contains(rule)) => {
+            Action::Revoke { group, direction, rules: old }
+                if !old.iter().all(|rule| rules(group, direction).contains(rule)) =>
+            {
                 Some("InvalidPermission.NotFound")
             }
             _ => None,
@@ -267,7 +278,6 @@ impl World {
     }
 
     fn act(&self, run: &Run, action: &Action) -> Result<String, Ec2Error> {
-        self.performed.borrow_mut().push(action.clone());
         let vpc = self.vpc_of(action);
         let inside = vpc.as_ref().and_then(|vpc| self.truth.borrow().insides.get(vpc).cloned()).unwrap_or_default();
         if let Some(code) = self.refuse(action, &inside) {
@@ -294,6 +304,7 @@ impl World {
         if let Some(vpc) = changed {
             truth.insides.insert(vpc, after.inside);
         }
+        self.performed.borrow_mut().push(action.clone());
         Ok(id)
     }
 }
@@ -310,8 +321,10 @@ impl Ec2 for World {
         let own = desired.place != Place::Default;
         let remember = remembered.vpc.clone();
         let vpcs = seen.vpcs.into_iter();
-        let vpcs = vpcs.filter(|vpc| if own { vpc.ours } else { vpc.default } || Some(&vpc.id) == remember.as_ref()).collect();
-        let zones = ["eu-west-1b", "eu-west-1a", "eu-west-1c"].map(|name| Zone { name: name.to_owned(), id: name.to_owned() });
+        let vpcs =
+            vpcs.filter(|vpc| if own { vpc.ours } else { vpc.default } || Some(&vpc.id) == remember.as_ref()).collect();
+        let zones =
+            ["eu-west-1b", "eu-west-1a", "eu-west-1c"].map(|name| Zone { name: name.to_owned(), id: name.to_owned() });
         let gateways = if own { seen.gateways } else { Vec::new() };
         let mut observed = Observed { zones: zones.into(), vpcs, gateways, inside: Inside::default(), remembered };
         let standing = standing_vpc(desired, &observed).ok().flatten().map(|vpc| vpc.id.clone());
@@ -457,6 +470,7 @@ async fn a_quota_ends_the_pass_by_name_and_keeps_what_was_made() {
     assert!(matches!(world.performed.borrow().as_slice(), [Action::CreateInternetGateway]));
     let progress = world.progress.borrow().clone().unwrap();
     assert!(progress.made.contains_key(&Role::InternetGateway) && progress.asked.is_empty(), "{progress:?}");
+    assert_eq!(world.story.borrow().len(), 1, "what was made is told");
     world.refuses.set(None);
     assert_eq!(world.converge(&run(2)).await, 1);
     world.assert_stands(2, "after the quota was raised");
@@ -494,7 +508,8 @@ async fn a_new_port_is_opened_before_the_rollout_and_the_old_one_closed_after_it
     let ports = || {
         let outputs = world.environment.borrow().network.clone().unwrap();
         let truth = world.truth.borrow();
-        let group = truth.insides[&outputs.vpc].groups.iter().find(|group| group.id == outputs.service_group).cloned().unwrap();
+        let group =
+            truth.insides[&outputs.vpc].groups.iter().find(|group| group.id == outputs.service_group).cloned().unwrap();
         group.incoming.iter().filter_map(|rule| rule.ports).map(|ports| ports.0).collect::<Vec<_>>()
     };
     world.converge(&run(2)).await;

@@ -118,7 +118,9 @@ impl Recorder<'_> {
                 }
                 Begin::Superseded { by } => {
                     let live = state.live.map(|live| live.artifact);
-                    return self.refuse(record, Outcome::Superseded, format!("{by} is newer and takes its place"), live).await;
+                    return self
+                        .refuse(record, Outcome::Superseded, format!("{by} is newer and takes its place"), live)
+                        .await;
                 }
             };
             record.previous = state.live.clone();
@@ -167,9 +169,15 @@ impl Recorder<'_> {
             (Component::Site(site), Artifact::Object { key, .. }) => {
                 let prefix = format!("sites/{app}/{environment}/{site}/");
                 if !key.starts_with(&prefix) {
-                    return Ok(Err(format!("a zip for {component} of {app}/{environment} is under {prefix}, not {key}")));
+                    return Ok(Err(format!(
+                        "a zip for {component} of {app}/{environment} is under {prefix}, not {key}"
+                    )));
                 }
-                let known = self.store.applied(app, environment).await.map(|(_, manifest)| manifest.spec.sites.contains_key(site));
+                let known = self
+                    .store
+                    .applied(app, environment)
+                    .await
+                    .map(|(_, manifest)| manifest.spec.sites.contains_key(site));
                 self.known(known, component).map(|known| known.map(|()| Plan::Publish))
             }
             (Component::Service(service), Artifact::Image { repository, .. }) => {
@@ -186,7 +194,8 @@ impl Recorder<'_> {
                     Some(spec) => Ok(Plan::Roll { migrate: spec.migrate.is_some() }),
                 })
             }
-            (Component::Platform | Component::Site(_), Artifact::Image { .. }) | (Component::Service(_), Artifact::Object { .. }) => {
+            (Component::Platform | Component::Site(_), Artifact::Image { .. })
+            | (Component::Service(_), Artifact::Object { .. }) => {
                 Ok(Err(format!("{artifact} is not what {component} is made of")))
             }
         }
@@ -202,8 +211,15 @@ impl Recorder<'_> {
     }
 
     /// Ends a release that never began.
-    async fn refuse(&self, record: ReleaseRecord, outcome: Outcome, reason: String, live: Option<Artifact>) -> Result<Begun, Error> {
-        let record = ReleaseRecord { outcome: Some(outcome), reason: Some(reason.clone()), ended_at: Some(self.now), ..record };
+    async fn refuse(
+        &self,
+        record: ReleaseRecord,
+        outcome: Outcome,
+        reason: String,
+        live: Option<Artifact>,
+    ) -> Result<Begun, Error> {
+        let record =
+            ReleaseRecord { outcome: Some(outcome), reason: Some(reason.clone()), ended_at: Some(self.now), ..record };
         self.store.record_ended(&record).await?;
         tracing::info!(release = %record.release, %outcome, reason);
         Ok(Begun::End(Ended { release: record.release, outcome, reason, live }))
@@ -215,6 +231,7 @@ impl Recorder<'_> {
             let Some(record) = self.store.release(&run.app, &run.environment, &run.release).await? else {
                 return Err(Error::Input(format!("there is no release {}", run.release)));
             };
+            let outcome = outcome.told_by(&record.steps);
             let state = self.store.component(&run.app, &run.environment, &run.component).await?;
             let ended = |record: ReleaseRecord, live: &ComponentState| Ended {
                 release: record.release,
@@ -252,7 +269,13 @@ impl Recorder<'_> {
         Err(Error::Busy(run.component))
     }
 
-    async fn write_end(&self, run: &Run, old: &ComponentState, new: &ComponentState, record: &ReleaseRecord) -> Result<(), StoreError> {
+    async fn write_end(
+        &self,
+        run: &Run,
+        old: &ComponentState,
+        new: &ComponentState,
+        record: &ReleaseRecord,
+    ) -> Result<(), StoreError> {
         if run.component != Component::Platform || !record.outcome.is_some_and(Outcome::is_live) {
             return self.store.end(run, old, new, record, None).await;
         }
@@ -322,7 +345,10 @@ mod tests {
     #[test]
     fn an_error_is_recorded_by_its_name_and_its_own_message() {
         let cause = r#"{"errorType":"Rejected.Archive","errorMessage":"there is no index.html"}"#;
-        assert_eq!(error("Rejected.Archive", cause), (Outcome::Rejected, "Rejected.Archive: there is no index.html".into()));
+        assert_eq!(
+            error("Rejected.Archive", cause),
+            (Outcome::Rejected, "Rejected.Archive: there is no index.html".into())
+        );
         assert_eq!(error("Superseded", "{}").0, Outcome::Superseded);
         assert_eq!(error("States.Timeout", "late"), (Outcome::Failed, "States.Timeout: late".into()));
         assert_eq!(error("Lambda.Unknown", "").0, Outcome::Failed);

@@ -48,7 +48,11 @@ impl Aws {
     }
 
     /// The image that was pushed last under a tag that one of `patterns` matches.
-    pub async fn newest_image(&self, repository: &RepositoryName, patterns: &[TagPattern]) -> Result<Option<PushedImage>, AwsError> {
+    pub async fn newest_image(
+        &self,
+        repository: &RepositoryName,
+        patterns: &[TagPattern],
+    ) -> Result<Option<PushedImage>, AwsError> {
         let mut images = self
             .ecr
             .describe_images()

@@ -162,7 +162,9 @@ impl Starter<'_> {
             }
             Announced::Zip { app, environment, site, object } => {
                 let record = self.store.environment(&app, &environment).await?;
-                let known = record.and_then(|record| record.applied).is_some_and(|applied| applied.spec.sites.contains_key(&site));
+                let known = record
+                    .and_then(|record| record.applied)
+                    .is_some_and(|applied| applied.spec.sites.contains_key(&site));
                 let target = Target { app: &app, environment: &environment, component: Component::Site(site) };
                 if known {
                     return Ok(vec![self.deliver(&target, object).await?]);
@@ -263,7 +265,11 @@ impl Starter<'_> {
                 Intake::StartAgain(wanted) => wanted,
                 Intake::Want(wanted) => {
                     let new = ComponentState { desired: Some(wanted.clone()), ..state.clone() };
-                    match self.store.put_component(target.app, target.environment, &target.component, &state, &new).await {
+                    match self
+                        .store
+                        .put_component(target.app, target.environment, &target.component, &state, &new)
+                        .await
+                    {
                         Ok(()) => wanted,
                         Err(StoreError::Changed) => continue,
                         Err(error) => return Err(error.into()),
@@ -286,7 +292,9 @@ impl Starter<'_> {
         let started = self.aws.start(machine, &wanted.execution, &serde_json::to_string(&input)?).await?;
         let note = match started {
             Started::Running => format!("{} goes on its way", wanted.artifact),
-            Started::Before => format!("{} had its release already; start its execution again to repeat it", wanted.artifact),
+            Started::Before => {
+                format!("{} had its release already; start its execution again to repeat it", wanted.artifact)
+            }
         };
         Ok(Answer { component: Some(target.full_name()), execution: Some(wanted.execution.clone()), note })
     }

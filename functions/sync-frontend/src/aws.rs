@@ -17,7 +17,7 @@ use shipway_aws::{
 };
 use shipway_domain::{
     message::Run,
-    release::ComponentState,
+    release::{ComponentState, Step},
     site::{Refusal, SiteManifest, SiteObject},
 };
 
@@ -110,7 +110,9 @@ impl Calls for Aws {
         Ok(self.store.commit(run, Timestamp::now()).await?)
     }
 
-    async fn mark_unfinished(&self, run: &Run) -> Result<(), Error> {
+    async fn mark_unfinished(&self, run: &Run, what: String) -> Result<(), Error> {
+        // The step first: cut off between the two, the story says it twice rather than not at all.
+        self.store.step(run, Step { at: Timestamp::now(), by: "sync-frontend".to_owned(), what }).await?;
         Ok(self.store.mark_unfinished(run, Timestamp::now()).await?)
     }
 

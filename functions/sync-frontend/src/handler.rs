@@ -105,8 +105,8 @@ pub(crate) trait Calls {
     async fn save_progress(&self, run: &Run, progress: Progress) -> Result<(), Error>;
     /// Renews the claim so that newer releases queue.
     async fn commit(&self, run: &Run) -> Result<(), Error>;
-    /// Writes down that the bucket is about to change.
-    async fn mark_unfinished(&self, run: &Run) -> Result<(), Error>;
+    /// Writes down that the bucket is about to change, and tells it in the release's story.
+    async fn mark_unfinished(&self, run: &Run, what: String) -> Result<(), Error>;
     /// The last bytes of the zip.
     async fn tail(&self, zip: &Zip, length: u64) -> Result<Tail, Error>;
     /// Some bytes of the zip.
@@ -259,7 +259,7 @@ pub(crate) async fn handle<C: Calls>(
         calls.commit(&run).await?;
     }
     if !marked {
-        calls.mark_unfinished(&run).await?;
+        calls.mark_unfinished(&run, format!("uploads {}", counted(uploads.len(), "changed file"))).await?;
     }
     let was = progress.uploaded;
     publication.upload(&uploads, held, &mut progress, &is_spent).await?;

@@ -188,7 +188,7 @@ impl Calls for Fake {
         })
     }
 
-    async fn mark_unfinished(&self, run: &Run) -> Result<(), Error> {
+    async fn mark_unfinished(&self, run: &Run, _: String) -> Result<(), Error> {
         self.call("mark_unfinished".to_owned(), |world| {
             if !world.state.unfinished.contains(&run.release) {
                 world.state.unfinished.push(run.release.clone());

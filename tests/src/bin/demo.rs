@@ -99,7 +99,13 @@ impl Demo {
 
         let manifest = include_str!("../../../examples/hello/shipway.yaml");
         let artifact = self.shipway.upload_manifest(&self.place, manifest).await?;
-        self.follow("the platform, by apps/hello/dev/shipway.yaml", &Component::Platform, &artifact, Outcome::Succeeded).await?;
+        self.follow(
+            "the platform, by apps/hello/dev/shipway.yaml",
+            &Component::Platform,
+            &artifact,
+            Outcome::Succeeded,
+        )
+        .await?;
 
         let pushed = Instant::now();
         let first = self.shipway.push("hello-api", "v1", &hello::image("1").await?).await?;
@@ -123,13 +129,27 @@ impl Demo {
         self.service_says("2").await?;
 
         let arn = self.shipway.start(&self.place, &service, &first).await?;
-        self.follow_execution("back to v1: a new execution of `rollout` with the first one's input", &arn, Outcome::Succeeded).await?;
+        self.follow_execution(
+            "back to v1: a new execution of `rollout` with the first one's input",
+            &arn,
+            Outcome::Succeeded,
+        )
+        .await?;
         self.service_says("1").await?;
 
         println!();
-        println!("push → serving                     {:>6.1} s   (measure: at most 20 s)", push_to_serving.as_secs_f64());
-        println!("upload of {SITE_FILES} files → live          {:>6.1} s   (measure: at most 5 s)", upload_to_live.as_secs_f64());
-        println!("the demo, from the cloud's start   {:>6.1} s   (measure: at most 120 s, warm)", self.screen.started.elapsed().as_secs_f64());
+        println!(
+            "push → serving                     {:>6.1} s   (measure: at most 20 s)",
+            push_to_serving.as_secs_f64()
+        );
+        println!(
+            "upload of {SITE_FILES} files → live          {:>6.1} s   (measure: at most 5 s)",
+            upload_to_live.as_secs_f64()
+        );
+        println!(
+            "the demo, from the cloud's start   {:>6.1} s   (measure: at most 120 s, warm)",
+            self.screen.started.elapsed().as_secs_f64()
+        );
         Ok(())
     }
 
@@ -142,12 +162,20 @@ impl Demo {
                 break desired.execution;
             }
             if waiting.elapsed() > PATIENCE {
-                bail!("{what}, but no release of it began\n--- the cloud's log ends with\n{}", self.shipway.cloud.log_tail());
+                bail!(
+                    "{what}, but no release of it began\n--- the cloud's log ends with\n{}",
+                    self.shipway.cloud.log_tail()
+                );
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
         let machine = self.shipway.machine(component)?;
-        self.follow_execution(what, &format!("{}:{execution}", machine.replace(":stateMachine:", ":execution:")), outcome).await
+        self.follow_execution(
+            what,
+            &format!("{}:{execution}", machine.replace(":stateMachine:", ":execution:")),
+            outcome,
+        )
+        .await
     }
 
     async fn follow_execution(&self, what: &str, arn: &str, outcome: Outcome) -> Result<()> {
@@ -189,7 +217,13 @@ impl Demo {
     async fn page_says(&self, path: &str, text: &str) -> Result<()> {
         let site = self.shipway.platform(&self.place).await?.sites.into_values().next().context("no site")?;
         let answer = self.shipway.cloud.http_through_cloudfront(&site.domain, path).await?;
-        let title = answer.text().split("<h1>").nth(1).and_then(|rest| rest.split("</p>").next()).unwrap_or_default().replace("</h1><p>", ": ");
+        let title = answer
+            .text()
+            .split("<h1>")
+            .nth(1)
+            .and_then(|rest| rest.split("</p>").next())
+            .unwrap_or_default()
+            .replace("</h1><p>", ": ");
         println!("    GET https://{}{path} → {} {title}", site.domain, answer.status.as_u16());
         ensure!(answer.status == 200 && answer.text().contains(text), "{text} was expected, not {}", answer.text());
         Ok(())
@@ -222,7 +256,10 @@ impl Demo {
         let aws = aws.display();
         let (key, secret) = cloud.credentials();
         println!("\nThe cloud runs at {endpoint} until Ctrl-C. To try, in another terminal:\n");
-        println!("  export AWS_ENDPOINT_URL={endpoint} AWS_REGION={} AWS_ACCESS_KEY_ID={key} AWS_SECRET_ACCESS_KEY={secret}", cloud.region());
+        println!(
+            "  export AWS_ENDPOINT_URL={endpoint} AWS_REGION={} AWS_ACCESS_KEY_ID={key} AWS_SECRET_ACCESS_KEY={secret}",
+            cloud.region()
+        );
         if let Some(balancer) = &platform.load_balancer {
             println!("  curl -H 'Host: {balancer}' {endpoint}/greet");
         }
@@ -232,7 +269,10 @@ impl Demo {
         let rollout = self.shipway.machine(&"service/api".parse()?)?;
         println!("  {aws} stepfunctions list-executions --state-machine-arn {rollout}");
         println!("  {aws} stepfunctions get-execution-history --execution-arn <one of them>");
-        println!("  {aws} s3 cp examples/hello/shipway.yaml s3://{}/apps/hello/prod/shipway.yaml", self.shipway.output("IntakeBucket")?);
+        println!(
+            "  {aws} s3 cp examples/hello/shipway.yaml s3://{}/apps/hello/prod/shipway.yaml",
+            self.shipway.output("IntakeBucket")?
+        );
         println!("  {aws} dynamodb scan --table-name {}", self.shipway.output("Table")?);
         println!("  {aws} ecs describe-services --cluster hello-dev --services hello-dev-api");
         println!("  less {}", cloud.log().display());

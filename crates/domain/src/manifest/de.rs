@@ -64,7 +64,11 @@ impl<'de> NodeDeserializer<'de> {
     }
 
     fn wrong(&self, expected: &str) -> ManifestError {
-        ManifestError::new(self.node.place, &self.path, format!("{expected} is expected here, not {}", self.node.kind()))
+        ManifestError::new(
+            self.node.place,
+            &self.path,
+            format!("{expected} is expected here, not {}", self.node.kind()),
+        )
     }
 
     fn scalar(&self, expected: &str) -> Result<&'de str, ManifestError> {
@@ -131,7 +135,11 @@ impl<'de> de::Deserializer<'de> for NodeDeserializer<'de> {
         if self.node.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, ManifestError> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, ManifestError> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -218,9 +226,9 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
         let Some((key, node)) = self.entries.next() else { return Ok(None) };
         self.value = Some((&key.text, node));
         let text: StrDeserializer<'_, ManifestError> = key.text.as_str().into_deserializer();
-        seed.deserialize(text)
-            .map(Some)
-            .map_err(|error| if error.unknown_key.is_some() { error } else { error.at(key.place, &join(&self.path, &key.text)) })
+        seed.deserialize(text).map(Some).map_err(|error| {
+            if error.unknown_key.is_some() { error } else { error.at(key.place, &join(&self.path, &key.text)) }
+        })
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, ManifestError> {
@@ -244,7 +252,9 @@ impl<'de> de::EnumAccess<'de> for OneEntry<'_, 'de> {
     type Variant = Content<'de>;
 
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Content<'de>), ManifestError> {
-        let Value::Map(entries) = &self.deserializer.node.value else { return Err(self.deserializer.wrong("a mapping")) };
+        let Value::Map(entries) = &self.deserializer.node.value else {
+            return Err(self.deserializer.wrong("a mapping"));
+        };
         let Some((key, node)) = entries.first() else { return Err(self.deserializer.wrong("a mapping with one key")) };
         let path = join(&self.deserializer.path, &key.text);
         let text: StrDeserializer<'_, ManifestError> = key.text.as_str().into_deserializer();
@@ -270,7 +280,11 @@ impl<'de> de::VariantAccess<'de> for Content<'de> {
         de::Deserializer::deserialize_seq(self.0, visitor)
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, ManifestError> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, ManifestError> {
         de::Deserializer::deserialize_map(self.0, visitor)
     }
 }

@@ -35,7 +35,11 @@ impl TryFrom<u8> for Version {
     type Error = String;
 
     fn try_from(version: u8) -> Result<Self, String> {
-        if version == 1 { Ok(Version) } else { Err(format!("version {version} is not known; this Shipway reads version 1")) }
+        if version == 1 {
+            Ok(Version)
+        } else {
+            Err(format!("version {version} is not known; this Shipway reads version 1"))
+        }
     }
 }
 
@@ -404,9 +408,11 @@ pub(super) fn check(node: &Node) -> Result<Spec, ManifestError> {
     check_network(&spec.network).map_err(|(key, message)| wrong(format!("network.{key}"), message))?;
     for (name, service) in &spec.services {
         check_service(service).map_err(|(key, message)| wrong(format!("services.{name}.{key}"), message))?;
-        let rival = spec.services.iter().take_while(|(other, _)| *other != name).find(|(_, other)| {
-            matches!((&service.http, &other.http), (Some(a), Some(b)) if a.path == b.path)
-        });
+        let rival = spec
+            .services
+            .iter()
+            .take_while(|(other, _)| *other != name)
+            .find(|(_, other)| matches!((&service.http, &other.http), (Some(a), Some(b)) if a.path == b.path));
         if let Some((other, _)) = rival {
             return Err(wrong(format!("services.{name}.http.path"), format!("`{other}` has the same path already")));
         }
@@ -414,7 +420,10 @@ pub(super) fn check(node: &Node) -> Result<Spec, ManifestError> {
     for (name, site) in &spec.sites {
         for (index, rule) in site.cache.iter().enumerate() {
             if rule.control.is_empty() || !rule.control.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
-                return Err(wrong(format!("sites.{name}.cache[{index}].control"), "a Cache-Control header is expected here".to_owned()));
+                return Err(wrong(
+                    format!("sites.{name}.cache[{index}].control"),
+                    "a Cache-Control header is expected here".to_owned(),
+                ));
             }
         }
     }
@@ -425,12 +434,18 @@ type Wrong = (String, String);
 
 fn check_network(network: &Network) -> Result<(), Wrong> {
     if network.vpc.is_some() && (network.cidr.is_some() || network.azs.is_some()) {
-        return Err(("vpc".to_owned(), "a VPC that is there has its own range and zones: leave out `cidr` and `azs`".to_owned()));
+        return Err((
+            "vpc".to_owned(),
+            "a VPC that is there has its own range and zones: leave out `cidr` and `azs`".to_owned(),
+        ));
     }
     if let Some(cidr) = network.cidr
         && !(16..=24).contains(&cidr.prefix())
     {
-        return Err(("cidr".to_owned(), format!("{cidr} is outside /16 to /24: EC2 takes no larger VPC, and subnets need room")));
+        return Err((
+            "cidr".to_owned(),
+            format!("{cidr} is outside /16 to /24: EC2 takes no larger VPC, and subnets need room"),
+        ));
     }
     if let Some(azs) = network.azs
         && !(2..=3).contains(&azs)
@@ -459,19 +474,26 @@ fn check_service(service: &Service) -> Result<(), Wrong> {
     };
     // With 256 units Fargate takes 512, 1024 and 2048 MiB, and nothing between.
     let fits = (*least..=*most).contains(&service.memory)
-        && service.memory % step == 0
+        && service.memory.is_multiple_of(*step)
         && !(service.cpu == 256 && service.memory == 1536);
     if !fits {
-        return Err(("memory".to_owned(), format!(
-            "Fargate has no {} MiB with {} CPU units; it has {least} to {most} in steps of {step}", service.memory, service.cpu
-        )));
+        return Err((
+            "memory".to_owned(),
+            format!(
+                "Fargate has no {} MiB with {} CPU units; it has {least} to {most} in steps of {step}",
+                service.memory, service.cpu
+            ),
+        ));
     }
     if service.port == Some(0) {
         return Err(("port".to_owned(), "0 is not a port".to_owned()));
     }
     if let Some(http) = &service.http {
         if service.port.is_none() {
-            return Err(("http".to_owned(), "`port` is missing: the load balancer must know where to send requests".to_owned()));
+            return Err((
+                "http".to_owned(),
+                "`port` is missing: the load balancer must know where to send requests".to_owned(),
+            ));
         }
         // ALB path patterns: at most 128 characters of this set.
         // https://docs.aws.amazon.com/elasticloadbalancing/latest/application/rule-condition-types.html
@@ -484,7 +506,8 @@ fn check_service(service: &Service) -> Result<(), Wrong> {
         }
     }
     for name in service.env.keys().chain(service.secrets.keys()) {
-        let valid = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.starts_with(|c: char| c.is_ascii_digit());
+        let valid = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && !name.starts_with(|c: char| c.is_ascii_digit());
         if name.is_empty() || !valid {
             return Err(("env".to_owned(), format!("`{name}` is not the name of an environment variable")));
         }
@@ -505,7 +528,9 @@ fn check_service(service: &Service) -> Result<(), Wrong> {
         }
     }
     match &service.migrate {
-        Some(migrate) if migrate.command.is_empty() => Err(("migrate.command".to_owned(), "a command is expected here".to_owned())),
+        Some(migrate) if migrate.command.is_empty() => {
+            Err(("migrate.command".to_owned(), "a command is expected here".to_owned()))
+        }
         _ => Ok(()),
     }
 }
@@ -520,7 +545,9 @@ fn place_of(node: &Node, path: &str) -> super::Place {
     for key in path.split('.').flat_map(|part| part.split('[')).filter(|key| !key.is_empty()) {
         let next = match &current.value {
             super::yaml::Value::Map(entries) => entries.iter().find(|(k, _)| k.text == key).map(|(_, node)| node),
-            super::yaml::Value::List(items) => key.trim_end_matches(']').parse::<usize>().ok().and_then(|index| items.get(index)),
+            super::yaml::Value::List(items) => {
+                key.trim_end_matches(']').parse::<usize>().ok().and_then(|index| items.get(index))
+            }
             super::yaml::Value::Scalar { .. } => None,
         };
         match next {

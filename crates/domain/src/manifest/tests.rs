@@ -7,7 +7,9 @@ fn read_for(text: &str, environment: &str) -> Result<Spec, ManifestError> {
 }
 
 fn minimal(more: &str) -> String {
-    format!("version: 1\napp: hello\nenvironments: {{prod: {{}}}}\nservices:\n  api:\n    image: {{repository: hello-api}}\n{more}")
+    format!(
+        "version: 1\napp: hello\nenvironments: {{prod: {{}}}}\nservices:\n  api:\n    image: {{repository: hello-api}}\n{more}"
+    )
 }
 
 fn mistake(text: &str) -> String {
@@ -46,19 +48,33 @@ fn every_mistake_is_told_with_line_column_and_path() {
         ("    secrets: {A: {vault: a}}\n", "`vault` is not one of `secretsmanager`, `ssm`"),
         ("    secrets: {A: geheim}\n", "services.api.secrets.A"),
         ("    migrate: {}\n", "services.api.migrate: `command` is missing"),
-        ("    migrate: {command: [a], timeout: 10}\n", "services.api.migrate.timeout: `10` is not a duration with its unit"),
+        (
+            "    migrate: {command: [a], timeout: 10}\n",
+            "services.api.migrate.timeout: `10` is not a duration with its unit",
+        ),
         ("    image: {repository: twice}\n", "line 7, column 5: image: `image` is here for the second time"),
-        ("  web:\n    image: {repository: UPPER}\n", "services.web.image.repository: `UPPER` is not a repository's name"),
+        (
+            "  web:\n    image: {repository: UPPER}\n",
+            "services.web.image.repository: `UPPER` is not a repository's name",
+        ),
         ("  Web:\n    image: {repository: web}\n", "services.Web: `Web` is not a component's name"),
-        ("  a:\n    image: {repository: web}\n    port: 80\n    http: {}\n  b:\n    image: {repository: web}\n    port: 80\n    http: {}\n",
-         "services.b.http.path: `a` has the same path already"),
-        ("network: {cidr: 10.0.0.1/16}\n", "network.cidr: 10.0.0.1/16 does not start on its own boundary; 10.0.0.0/16 does"),
+        (
+            "  a:\n    image: {repository: web}\n    port: 80\n    http: {}\n  b:\n    image: {repository: web}\n    port: 80\n    http: {}\n",
+            "services.b.http.path: `a` has the same path already",
+        ),
+        (
+            "network: {cidr: 10.0.0.1/16}\n",
+            "network.cidr: 10.0.0.1/16 does not start on its own boundary; 10.0.0.0/16 does",
+        ),
         ("network: {cidr: 10.0.0.0/8}\n", "network.cidr: 10.0.0.0/8 is outside /16 to /24"),
         ("network: {vpc: default, azs: 2}\n", "network.vpc: a VPC that is there has its own range"),
         ("network: {azs: 1}\n", "network.azs: 2 or 3 zones"),
         ("sites: {web: {routing: hash}}\n", "sites.web.routing: `hash` is not one of `clean`, `spa`"),
         ("sites: {web: {cache: [{files: \"[\", control: no-cache}]}}\n", "sites.web.cache[0].files: `[` is not a glob"),
-        ("sites: {web: {cache: [{files: \"*\", control: \"a\\nb\"}]}}\n", "sites.web.cache[0].control: a Cache-Control header"),
+        (
+            "sites: {web: {cache: [{files: \"*\", control: \"a\\nb\"}]}}\n",
+            "sites.web.cache[0].control: a Cache-Control header",
+        ),
         ("? [a]\n: b\n", "a key is a plain text"),
         ("--- \n", "a second one"),
         ("bad: [\n", "this is not YAML"),
@@ -77,14 +93,18 @@ fn what_is_missing_at_the_top_is_told() {
     assert!(mistake("version: 1\napp: hello\n").contains("add `environments: {prod: {}}`"));
     assert!(mistake("version: 1\napp: hello\nenvironments: {prod: {}}\n").contains("there is nothing to deploy"));
     assert!(mistake("version: 2\napp: hello\nenvironments: {prod: {}}\n").contains("version 2 is not known"));
-    assert!(mistake(&minimal("").replace("app: hello", "app: other")).contains("upload it as apps/other/prod/shipway.yaml"));
+    assert!(
+        mistake(&minimal("").replace("app: hello", "app: other")).contains("upload it as apps/other/prod/shipway.yaml")
+    );
     assert!(read_for(&minimal(""), "dev").unwrap_err().to_string().contains("named: prod"));
 }
 
 #[test]
 fn an_environment_is_laid_over_the_base_key_by_key() {
-    let text = minimal("    cpu: 512\n    memory: 1024\n    env: {A: base, B: base}\n")
-        .replace("environments: {prod: {}}", "environments:\n  dev:\n  prod: {services: {api: {memory: 2048, env: {B: prod}}}}");
+    let text = minimal("    cpu: 512\n    memory: 1024\n    env: {A: base, B: base}\n").replace(
+        "environments: {prod: {}}",
+        "environments:\n  dev:\n  prod: {services: {api: {memory: 2048, env: {B: prod}}}}",
+    );
     let service = |environment| read_for(&text, environment).unwrap().services.into_values().next().unwrap();
     assert_eq!((service("dev").memory, service("prod").memory, service("prod").cpu), (1024, 2048, 512));
     assert_eq!(service("prod").env["A"], "base");
@@ -93,7 +113,8 @@ fn an_environment_is_laid_over_the_base_key_by_key() {
 
 #[test]
 fn a_mistake_in_an_environment_is_pointed_at_there_even_when_another_is_asked_for() {
-    let text = minimal("").replace("environments: {prod: {}}", "environments:\n  prod: {}\n  dev: {services: {api: {cpu: 7}}}");
+    let text = minimal("")
+        .replace("environments: {prod: {}}", "environments:\n  prod: {}\n  dev: {services: {api: {cpu: 7}}}");
     assert!(mistake(&text).starts_with("line 5, column 31: services.api.cpu"), "{}", mistake(&text));
 }
 
@@ -104,7 +125,10 @@ fn anchors_merge_keys_and_x_keys_may_be_used() {
     let spec = read_for(&text, "prod").unwrap();
     let api = spec.services.values().next().unwrap();
     assert_eq!(api.cpu, 512);
-    assert_eq!((api.env["PORT"].as_str(), api.env["DEBUG"].as_str(), api.env["VERSION"].as_str()), ("3000", "true", "1.10"));
+    assert_eq!(
+        (api.env["PORT"].as_str(), api.env["DEBUG"].as_str(), api.env["VERSION"].as_str()),
+        ("3000", "true", "1.10")
+    );
 }
 
 #[test]
@@ -130,7 +154,12 @@ fn a_spec_is_stored_and_read_back_unchanged() {
 #[test]
 fn tag_patterns_match_as_globs() {
     let matches = |pattern: &str, tag: &str| TagPattern::try_from(pattern.to_owned()).unwrap().matches(tag);
-    assert!(matches("*", "anything") && matches("sha-*", "sha-1a2b") && matches("v?.*", "v1.2") && matches("a*b*c", "aXbYc"));
+    assert!(
+        matches("*", "anything")
+            && matches("sha-*", "sha-1a2b")
+            && matches("v?.*", "v1.2")
+            && matches("a*b*c", "aXbYc")
+    );
     assert!(!matches("sha-*", "latest") && !matches("v?", "v10") && !matches("latest", "latest2"));
 }
 

@@ -23,7 +23,10 @@ pub(super) struct Node {
 #[derive(Clone, Debug)]
 pub(super) enum Value {
     /// A scalar's own text, as written: `"3000"` and `3000` differ by `plain` alone.
-    Scalar { text: String, plain: bool },
+    Scalar {
+        text: String,
+        plain: bool,
+    },
     List(Vec<Node>),
     /// In the order of the file. Each key with the place it stands.
     Map(Vec<(Key, Node)>),
@@ -115,7 +118,9 @@ pub(super) fn read(text: &str) -> Result<Node, ManifestError> {
         match event {
             Event::StreamEnd => break,
             Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
-            _ if root.is_some() => return Err(ManifestError::new(place, "", "a manifest is one YAML document; this is a second one")),
+            _ if root.is_some() => {
+                return Err(ManifestError::new(place, "", "a manifest is one YAML document; this is a second one"));
+            }
             event => root = Some(reader.node(event, place, 0)?),
         }
     }
@@ -149,11 +154,9 @@ impl<'t> Reader<'t> {
         }
         let (anchor, value) = match event {
             Event::Alias(anchor) => {
-                let node = self
-                    .anchors
-                    .get(&anchor)
-                    .cloned()
-                    .ok_or_else(|| ManifestError::new(place, "", "an alias must follow its anchor, and cannot stand inside it"))?;
+                let node = self.anchors.get(&anchor).cloned().ok_or_else(|| {
+                    ManifestError::new(place, "", "an alias must follow its anchor, and cannot stand inside it")
+                })?;
                 self.nodes += node.size();
                 return Ok(Node { place, ..node });
             }
@@ -197,7 +200,11 @@ impl<'t> Reader<'t> {
             if key.text == "<<" {
                 merges.push(value);
             } else if entries.iter().any(|(k, _)| k.text == key.text) {
-                return Err(ManifestError::new(key.place, &key.text, format!("`{}` is here for the second time", key.text)));
+                return Err(ManifestError::new(
+                    key.place,
+                    &key.text,
+                    format!("`{}` is here for the second time", key.text),
+                ));
             } else {
                 entries.push((key, value));
             }

@@ -45,7 +45,8 @@ fn region_with_default_vpc() -> Observed {
 fn act(world: Observed, action: &Action, count: &mut usize) -> Observed {
     let inside = &world.inside;
     let vpc = |id: &String| assert!(world.vpcs.iter().any(|vpc| vpc.id == *id), "{action:?}: {id} is not there");
-    let subnet = |id: &String| assert!(inside.subnets.iter().any(|subnet| subnet.id == *id), "{action:?}: {id} is not there");
+    let subnet =
+        |id: &String| assert!(inside.subnets.iter().any(|subnet| subnet.id == *id), "{action:?}: {id} is not there");
     let table = |id: &String| inside.tables.iter().find(|table| table.id == *id).expect("no such table");
     let rules = |id: &String, direction: Direction| {
         let group = inside.groups.iter().find(|group| group.id == *id).expect("no such group");
@@ -158,28 +159,44 @@ fn what_does_not_wait_for_each_other_comes_out_together() {
             world = act(world, action, &mut count);
         }
     }
-    assert_eq!(rounds, [
-        vec!["CreateInternetGateway", "CreateVpc"],
-        vec![
-            "EnableDnsHostnames", "AttachInternetGateway", "CreateSubnet", "CreateSubnet", "CreateRouteTable", "CreateGroup",
-            "CreateGroup",
-        ],
-        vec![
-            "GivePublicAddresses", "GivePublicAddresses", "CreateDefaultRoute", "AssociateRouteTable", "AssociateRouteTable",
-            "Authorize", "Authorize", "Revoke", "Authorize", "Authorize",
-        ],
-    ]);
+    assert_eq!(
+        rounds,
+        [
+            vec!["CreateInternetGateway", "CreateVpc"],
+            vec![
+                "EnableDnsHostnames",
+                "AttachInternetGateway",
+                "CreateSubnet",
+                "CreateSubnet",
+                "CreateRouteTable",
+                "CreateGroup",
+                "CreateGroup",
+            ],
+            vec![
+                "GivePublicAddresses",
+                "GivePublicAddresses",
+                "CreateDefaultRoute",
+                "AssociateRouteTable",
+                "AssociateRouteTable",
+                "Authorize",
+                "Authorize",
+                "Revoke",
+                "Authorize",
+                "Authorize",
+            ],
+        ]
+    );
 }
 
 #[test]
 fn a_network_of_its_own_is_cut_into_ranges_by_tier_and_zone() {
     let (world, outputs) = made(&own(3), region(3));
-    let subnets: Vec<_> = world.inside.subnets.iter().map(|subnet| (subnet.cidr.as_str(), subnet.zone.as_str())).collect();
-    assert_eq!(subnets, [
-        ("10.0.0.0/20", "eu-west-1a"),
-        ("10.0.16.0/20", "eu-west-1b"),
-        ("10.0.32.0/20", "eu-west-1c"),
-    ]);
+    let subnets: Vec<_> =
+        world.inside.subnets.iter().map(|subnet| (subnet.cidr.as_str(), subnet.zone.as_str())).collect();
+    assert_eq!(
+        subnets,
+        [("10.0.0.0/20", "eu-west-1a"), ("10.0.16.0/20", "eu-west-1b"), ("10.0.32.0/20", "eu-west-1c"),]
+    );
     assert_eq!(outputs.public_subnets.len(), 3);
     assert_eq!(outputs.cidr, "10.0.0.0/16");
     let small = Desired { place: Place::Own { cidr: "10.9.8.0/24".parse().unwrap(), zones: 2 }, ..own(2) };
@@ -264,7 +281,12 @@ fn what_cannot_be_is_refused_by_name() {
     both.vpcs.extend(default.vpcs.clone());
     let table: [(Desired, Observed, Failure, &str); 10] = [
         (elsewhere, stands(), Failure::Conflict, "network.cidr is 10.1.0.0/16, but"),
-        (own(3), region(2), Failure::RejectedManifest, "only 2 zones of this region can be used: eu-west-1a, eu-west-1b"),
+        (
+            own(3),
+            region(2),
+            Failure::RejectedManifest,
+            "only 2 zones of this region can be used: eu-west-1a, eu-west-1b",
+        ),
         (own(2), made(&own(3), region(3)).0, Failure::Conflict, "write `azs: 3` again"),
         (in_default_vpc(), region(3), Failure::Conflict, "no default VPC in this region"),
         (in_default_vpc(), one_zone, Failure::Conflict, "default subnets in 1 zones"),
@@ -359,7 +381,8 @@ fn a_rule_goes_only_when_what_takes_its_place_is_there() {
 
 #[test]
 fn roles_read_back_as_they_are_written() {
-    let roles = ["vpc", "internet-gateway", "public-subnet-a", "public-subnet-c", "public-routes", "load-balancer-group"];
+    let roles =
+        ["vpc", "internet-gateway", "public-subnet-a", "public-subnet-c", "public-routes", "load-balancer-group"];
     for text in roles.into_iter().chain(["service-group"]) {
         assert_eq!(text.parse::<Role>().unwrap().to_string(), text);
     }
@@ -420,13 +443,21 @@ fn apply(drift: Drift, world: &mut Observed) {
         Drift::NoPublicAddresses => inside.subnets.iter_mut().for_each(|subnet| subnet.public_addresses = false),
         Drift::Dissociated => inside.tables.iter_mut().for_each(|table| table.associations.clear()),
         Drift::OtherTable => {
-            let moved = inside.tables.iter_mut().filter(|table| table.role.is_some()).find_map(|table| table.associations.pop());
+            let moved = inside
+                .tables
+                .iter_mut()
+                .filter(|table| table.role.is_some())
+                .find_map(|table| table.associations.pop());
             let id = format!("rtb-other-{}", inside.tables.len());
             let associations = moved.into_iter().collect();
             inside.tables.insert(0, RouteTable { id, role: None, default_route: None, associations });
         }
         Drift::RuleAdded(group, way) => rules(inside, group, way, &|rules| {
-            rules.insert(Rule { protocol: "icmp".to_owned(), ports: Some((-1, -1)), peer: Peer::PrefixList("pl-1".to_owned()) });
+            rules.insert(Rule {
+                protocol: "icmp".to_owned(),
+                ports: Some((-1, -1)),
+                peer: Peer::PrefixList("pl-1".to_owned()),
+            });
         }),
         Drift::RulesGone(group, way) => rules(inside, group, way, &BTreeSet::clear),
         Drift::GroupGone => drop(inside.groups.pop()),

@@ -19,6 +19,9 @@ _engine = None
 _tokens = {}
 _tokens_lock = threading.Lock()
 
+# The deregistration delay, which on AWS is 300 seconds unless the target group says less.
+DRAIN_SECONDS = 0.5
+
 # Tasks that the service scheduler stops, not a person: MiniStack's reasons → AWS's.
 _SCHEDULER_REASONS = {
     "Service scaling down": "Scaling activity initiated by (deployment {deployment})",
@@ -45,6 +48,7 @@ def install():
     replace(ecs, "_mark_task_stopped", _say_why)
     replace(ecs, "_record_service_task_failure", _count_failure)
     replace(ecs, "_complete_service_deployment", _complete_when_healthy)
+    replace(ecs, "_cleanup_task_resources", _drain)
 
 
 def containers(_body):
@@ -126,6 +130,17 @@ def _say_why(mark):
         return mark(task_arn, task, reason, stop_code, exit_code)
 
     return mark_stopped
+
+
+def _drain(clean_up):
+    """A task's targets are deregistered by now; as on AWS, requests under way get their answer before it is stopped."""
+
+    def drain_and_clean_up(task, docker_client, extra_container=None):
+        if task.get("group", "").startswith("service:") and task.get("_docker_ids"):
+            time.sleep(DRAIN_SECONDS)
+        return clean_up(task, docker_client, extra_container)
+
+    return drain_and_clean_up
 
 
 def _service_of(task):
