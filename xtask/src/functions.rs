@@ -40,10 +40,6 @@ pub(crate) fn staged(workspace: &Workspace, function: &str) -> PathBuf {
 }
 
 fn stage(built: &Path, staged: &Path) -> anyhow::Result<()> {
-    let age = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
-    if age(staged).is_some_and(|staged| age(built).is_some_and(|built| staged >= built)) {
-        return Ok(());
-    }
     let directory = staged.parent().context("a staged function has a directory")?;
     std::fs::create_dir_all(directory)?;
     // Debug information is nine tenths of a dev binary, and SAM zips and uploads all of it. No `strip`: only slower.
@@ -56,13 +52,23 @@ fn stage(built: &Path, staged: &Path) -> anyhow::Result<()> {
 
 /// Builds the functions for AWS in the release profile, in the same place.
 pub(crate) fn build_for_aws(workspace: &Workspace, tools: &Tools, architecture: Architecture) -> anyhow::Result<()> {
+    build_released(workspace, tools, architecture, &workspace.functions)
+}
+
+/// Builds binaries as they go to AWS into `target/lambda`.
+pub(crate) fn build_released(
+    workspace: &Workspace,
+    tools: &Tools,
+    architecture: Architecture,
+    packages: &[String],
+) -> anyhow::Result<()> {
     let (major, minor) = GLIBC;
     let target = match architecture {
         Architecture::X86_64 => format!("x86_64-unknown-linux-gnu.{major}.{minor}"),
         Architecture::Arm64 => format!("aarch64-unknown-linux-gnu.{major}.{minor}"),
     };
     installed(target.split('.').next().unwrap_or(&target))?;
-    let packages = workspace.functions.iter().flat_map(|function| ["--package", function.as_str()]);
+    let packages = packages.iter().flat_map(|function| ["--package", function.as_str()]);
     let mut command = cargo();
     command
         .current_dir(&workspace.root)

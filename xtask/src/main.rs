@@ -43,11 +43,10 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
-    /// Runs the benchmarks
+    /// Measures
     Bench {
-        /// Options of the benchmarks themselves
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        options: Vec<String>,
+        #[command(subcommand)]
+        what: Bench,
     },
     /// Builds the functions for AWS, release profile, and checks that they run on its Linux
     Package {
@@ -55,6 +54,12 @@ enum Command {
         #[arg(long)]
         arm64: bool,
     },
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Process start to first `GET /next` of each function, against a function that does nothing
+    ColdStart,
 }
 
 fn main() -> ExitCode {
@@ -77,7 +82,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Check => check::check(),
         Command::Test { filter } => test::test(filter.as_deref()),
         Command::Demo { options } => demo::demo(&options),
-        Command::Bench { options } => bench::bench(&options),
+        Command::Bench { what: Bench::ColdStart } => bench::cold_start(),
         Command::Package { arm64 } => package::package(if arm64 { Architecture::Arm64 } else { Architecture::X86_64 }),
     }
 }

@@ -100,8 +100,10 @@ fn install(tools: &Tools) -> anyhow::Result<()> {
     })?;
     step("tools: from npm", || {
         let npm = tools.node()?.join("../lib/node_modules/npm/bin/npm-cli.js");
-        let options = ["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"];
+        let options = ["install", "--loglevel", "error", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"];
         let mut command = Command::new(tools.node()?.join("node"));
+        // The system's certificates, as pip has them, for networks with an authority of their own.
+        command.arg("--use-system-ca");
         quietly(command.env("PATH", tools.path()?).arg(npm).args(options).arg(&tools.directory).args(NPM_TOOLS))
     })?;
     Ok(())

@@ -113,6 +113,9 @@ pub struct Progress {
     /// The deployment that brings the live version back, once its id is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub back: Option<String>,
+    /// What the load balancer last said against a task of ours: once the task is gone, nobody can ask any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complaint: Option<String>,
     /// Why the release does not go live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
@@ -133,6 +136,7 @@ impl Progress {
             begun: false,
             deployment: None,
             back: None,
+            complaint: None,
             cause: None,
             verdict: None,
         }
@@ -141,7 +145,7 @@ impl Progress {
     /// The same rollout on its way back, or down where there is nothing to go back to.
     pub fn give_up(self, cause: String, now: Timestamp) -> Progress {
         let phase = if self.live.is_some() { Phase::RollingBack } else { Phase::Stopping };
-        Progress { phase, since: now, cause: Some(cause), ..self }
+        Progress { phase, since: now, cause: Some(cause), complaint: None, ..self }
     }
 
     /// The same rollout after an error of ours ended it: on its way back, or the verdict where there is nothing to undo.
@@ -424,15 +428,14 @@ fn watch(progress: &Progress, observed: &Observed, service: &Service, primary: &
         Err(missing) => missing,
     };
     let elapsed = observed.now.duration_since(progress.since);
-    let Some((cause, task)) = hopeless(progress, service, primary, &failed, &missing, elapsed) else {
+    let Some((cause, task)) = hopeless(progress, observed, service, primary, &failed, &missing) else {
         return wait(pace(elapsed), missing);
     };
     if progress.is_live_already() {
+        let rest = if progress.begun { "" } else { ", and nothing was changed" };
         return end(
             Outcome::Failed,
-            format!(
-                "{cause}; this is the live revision already, so there is nothing to go back to, and nothing was changed"
-            ),
+            format!("{cause}; this is the live revision already, so there is nothing to go back to{rest}"),
         );
     }
     Action::GiveUp { cause, task }
@@ -476,7 +479,7 @@ fn roll_back(progress: &Progress, observed: &Observed) -> Action {
                 short(&revision.task_definition)
             ),
         ),
-        Err(missing) => match hopeless(progress, service, primary, &failed, &missing, elapsed) {
+        Err(missing) => match hopeless(progress, observed, service, primary, &failed, &missing) {
             Some((why, _)) => end(
                 Outcome::Failed,
                 format!(
@@ -632,11 +635,11 @@ fn failure_of(task: &Task, container: &str) -> Option<TaskFailure> {
 /// Why a deployment will not serve any more, and the task that shows it.
 fn hopeless(
     progress: &Progress,
+    observed: &Observed,
     service: &Service,
     primary: &Deployment,
     failed: &[&Task],
     missing: &str,
-    elapsed: SignedDuration,
 ) -> Option<(String, Option<String>)> {
     let last = failed.last();
     let why = last.map(|task| task.why_stopped(&progress.container));
@@ -650,13 +653,13 @@ fn hopeless(
         TaskFailure::Exited(_) => *count >= SAME_EXITS,
         TaskFailure::NeverStarted(_) | TaskFailure::Unhealthy => *count >= SAME_REFUSALS,
     });
-    let cause = if repeated || failed.len() >= ANY_FAILURES {
+    let mut cause = if repeated || failed.len() >= ANY_FAILURES {
         format!("{} tasks failed, the last one: {}", failed.len(), why?)
     } else if primary.failed {
         let reason = primary.reason.as_deref().unwrap_or("no reason given");
         let why = why.map(|why| format!("; the last task: {why}")).unwrap_or_default();
         format!("ECS gave the deployment up: {reason}{why}")
-    } else if elapsed >= DEADLINE {
+    } else if observed.now.duration_since(progress.since) >= DEADLINE {
         let why = why.map(|why| format!("; the last task that failed: {why}")).unwrap_or_default();
         let remark =
             service.remark.as_deref().map(|remark| format!("; ECS says: {}", clipped(remark, 300))).unwrap_or_default();
@@ -664,9 +667,24 @@ fn hopeless(
     } else {
         return None;
     };
-    // Where none failed, the logs of one that runs may say why it is not well.
-    let task = last.copied().map(|task| task.arn.clone());
-    Some((cause, task))
+    if let Some(complaint) = progress.complaint.as_deref().filter(|complaint| !cause.contains(*complaint)) {
+        cause.push_str(&format!("; the load balancer said: {complaint}"));
+    }
+    // Where none failed, the log of one that runs may say why it is not well.
+    let runs = |task: &&Task| task.running() && task.task_definition == primary.task_definition;
+    let task = last.copied().or_else(|| observed.tasks.iter().find(runs));
+    Some((cause, task.map(|task| task.arn.clone())))
+}
+
+/// What the load balancer says against a task of the revision that is waited for.
+pub fn complaint(progress: &Progress, observed: &Observed) -> Option<String> {
+    let revision = watched(progress, observed.service.as_ref())?;
+    let is_its = |target: &&Target| {
+        let runs =
+            |task: &Task| task.task_definition == revision.task_definition && task.addresses.contains(&target.address);
+        target.state == "unhealthy" && observed.tasks.iter().any(runs)
+    };
+    observed.targets.iter().find(is_its)?.reason.as_deref().map(|reason| clipped(reason, 300))
 }
 
 /// Quick while tasks start, slower when it takes long: at most 5 seconds pass between healthy targets and the verdict.

@@ -103,10 +103,12 @@ impl Calls for Aws {
         Ok(answer.services().iter().find(|service| service.status() != Some("INACTIVE")).map(observed))
     }
 
-    async fn tasks(&self, place: &Place) -> Result<Vec<Task>, AwsError> {
+    async fn tasks(&self, place: &Place, running: bool) -> Result<Vec<Task>, AwsError> {
         let of = tasks::Of::Service(&place.name);
-        let mut arns = tasks::list(&self.ecs, &place.cluster, of, false).await?;
-        arns.extend(tasks::list(&self.ecs, &place.cluster, of, true).await?);
+        let mut arns = tasks::list(&self.ecs, &place.cluster, of, true).await?;
+        if running {
+            arns.extend(tasks::list(&self.ecs, &place.cluster, of, false).await?);
+        }
         tasks::describe(&self.ecs, &place.cluster, &arns).await
     }
 

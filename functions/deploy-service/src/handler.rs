@@ -116,7 +116,8 @@ pub(crate) trait Calls {
     async fn task_definition(&self, name: &str) -> Result<Option<DescribedTaskDefinition>, AwsError>;
     async fn register(&self, wanted: &TaskDefinition) -> Result<String, AwsError>;
     async fn service(&self, place: &Place) -> Result<Option<Service>, AwsError>;
-    async fn tasks(&self, place: &Place) -> Result<Vec<Task>, AwsError>;
+    /// The tasks that stopped lately, and those that run or are about to where they are asked for.
+    async fn tasks(&self, place: &Place, running: bool) -> Result<Vec<Task>, AwsError>;
     async fn targets(&self, group: &TargetGroup) -> Result<Vec<Target>, AwsError>;
     async fn create(&self, new: NewService<'_>) -> Result<Started, AwsError>;
     async fn update(&self, change: Change<'_>) -> Result<Started, AwsError>;
@@ -156,8 +157,7 @@ pub(crate) async fn handle<C: Calls>(
 
     let (record, manifest) = calls.applied(run).await?;
     let missing = |what| Error::NotProvisioned { service: name.clone(), what };
-    let spec = manifest.spec.services.get(name).ok_or_else(|| Error::UnknownService(name.clone()))?;
-    let outputs = record.platform.services.get(name).ok_or_else(|| missing("the repository"))?;
+    let outputs = record.platform.services.get(name);
     let place = Place {
         cluster: record.platform.cluster.clone().ok_or_else(|| missing("the cluster"))?,
         name: task::service_name(&run.app, &run.environment, name),
@@ -165,14 +165,18 @@ pub(crate) async fn handle<C: Calls>(
     let service = calls.service(&place).await?;
     let progress = match progress {
         Some(progress) => progress,
+        // Only the beginning goes by the manifest: another one that is applied meanwhile changes nothing about this release.
         None => {
+            let spec = manifest.spec.services.get(name).ok_or_else(|| Error::UnknownService(name.clone()))?;
+            let outputs = outputs.ok_or_else(|| missing("the repository"))?;
             let network = record.network.as_ref().ok_or_else(|| missing("the network"))?;
             let release = Release { run, name, spec, outputs, network, repository, digest };
             prepare(calls, surroundings, &release, service.as_ref(), now).await?
         }
     };
     let observed = observe(calls, &place, &progress, service, now).await?;
-    let rollout = Rollout { calls, run, name, place: &place, log_group: &outputs.log_group, now };
+    let rollout =
+        Rollout { calls, run, name, place: &place, log_group: outputs.map(|outputs| outputs.log_group.as_str()), now };
     rollout.go_on(progress, observed).await
 }
 
@@ -207,6 +211,13 @@ async fn prepare<C: Calls>(
         Wanted { app: &run.app, environment: &run.environment, name, service: spec, outputs, repository, digest }
             .service_task(surroundings)?;
     let primary = service.filter(|service| !service.draining).and_then(Service::primary);
+    let target_group = match (&spec.http, spec.port) {
+        (Some(_), Some(port)) => {
+            let missing = Error::NotProvisioned { service: (*name).clone(), what: "the target group" };
+            Some(TargetGroup { arn: outputs.target_group.clone().ok_or(missing)?, container: name.to_string(), port })
+        }
+        _ => None,
+    };
     let ours = Version {
         revision: Revision {
             task_definition: revision(calls, &wanted, primary.map(|primary| primary.task_definition.as_str())).await?,
@@ -215,11 +226,7 @@ async fn prepare<C: Calls>(
         settings: Settings {
             subnets: network.public_subnets.iter().cloned().collect(),
             security_groups: [network.service_group.clone()].into(),
-            target_group: outputs.target_group.clone().zip(spec.port).map(|(arn, port)| TargetGroup {
-                arn,
-                container: name.to_string(),
-                port,
-            }),
+            target_group,
         },
     };
     let shown = service.zip(primary).filter(|(_, primary)| primary.task_definition != ours.revision.task_definition);
@@ -266,8 +273,8 @@ async fn observe<C: Calls>(
 ) -> Result<Observed, Error> {
     let mut observed = Observed { now, service, tasks: Vec::new(), targets: Vec::new() };
     if let (Some(service), Some(_)) = (&observed.service, rollout::watched(progress, observed.service.as_ref())) {
-        observed.tasks = calls.tasks(place).await?;
         let enough = service.desired > 0 && service.primary().is_some_and(|primary| primary.running >= service.desired);
+        observed.tasks = calls.tasks(place, enough).await?;
         if let Some(group) = service.settings.target_group.as_ref().filter(|_| enough) {
             observed.targets = calls.targets(group).await?;
         }
@@ -281,7 +288,7 @@ struct Rollout<'a, C> {
     run: &'a Run,
     name: &'a ComponentName,
     place: &'a Place,
-    log_group: &'a str,
+    log_group: Option<&'a str>,
     now: Timestamp,
 }
 
@@ -291,8 +298,11 @@ impl<C: Calls> Rollout<'_, C> {
         for _ in 0..DECISIONS {
             match rollout::next_action(&progress, &observed) {
                 Action::Wait { seconds, note } => {
-                    if progress.deployment.is_none() && !progress.begun {
-                        // The deadline counts from the first pass.
+                    let complaint = rollout::complaint(&progress, &observed);
+                    let is_new = complaint.is_some() && complaint != progress.complaint;
+                    // The deadline counts from the first pass.
+                    if is_new || (progress.deployment.is_none() && !progress.begun) {
+                        progress.complaint = complaint.or(progress.complaint);
                         self.save(&progress).await?;
                     }
                     return Ok(Pass::Again { seconds, note });
@@ -404,9 +414,9 @@ impl<C: Calls> Rollout<'_, C> {
 
     /// The last log lines of a task that failed. Without them the cause stands all the same.
     async fn last_lines(&self, progress: &Progress, task: Option<&str>) -> String {
-        let Some(task) = task else { return String::new() };
+        let (Some(task), Some(log_group)) = (task, self.log_group) else { return String::new() };
         let stream = task::log_stream(task::SERVICE_STREAM, &progress.container, task);
-        match self.calls.log_tail(self.log_group, &stream).await {
+        match self.calls.log_tail(log_group, &stream).await {
             Ok(lines) => task::last_lines(&lines),
             Err(error) => {
                 tracing::warn!(%error, stream, "the log cannot be read");

@@ -1,6 +1,6 @@
 //! One pass over a migration: load what is known of it, look at its task, ask the domain, act, record.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Deserialize;
 use shipway_aws::{
     AwsError, PublicError,
@@ -136,28 +136,21 @@ pub(crate) async fn handle<C: Calls>(
 
     let (record, manifest) = calls.applied(run).await?;
     let missing = |what| Error::NotProvisioned { service: name.clone(), what };
-    let spec = manifest.spec.services.get(name).ok_or_else(|| Error::UnknownService(name.clone()))?;
     let outputs = record.platform.services.get(name).ok_or_else(|| missing("the repository"))?;
     let cluster = record.platform.cluster.as_deref().ok_or_else(|| missing("the cluster"))?;
-    let Some(migrate) = &spec.migrate else {
-        return Ok(Pass::Done(Summary { note: format!("`{name}` has no migration") }));
-    };
     let pass = Migration { calls, run, name, cluster, now };
-
     let progress = match progress {
         Some(progress) => progress,
+        // Only the beginning goes by the manifest: another one that is applied meanwhile changes nothing about this release.
         None => {
-            let wanted = Wanted {
-                app: &run.app,
-                environment: &run.environment,
-                name,
-                service: spec,
-                outputs,
-                repository,
-                digest,
-            }
-            .migration_task(surroundings, &migrate.command)?;
-            let progress = Progress::new(pass.revision(&wanted).await?, now);
+            let service = manifest.spec.services.get(name).ok_or_else(|| Error::UnknownService(name.clone()))?;
+            let Some(migrate) = &service.migrate else {
+                return Ok(Pass::Done(Summary { note: format!("`{name}` has no migration") }));
+            };
+            let (app, environment) = (&run.app, &run.environment);
+            let wanted = Wanted { app, environment, name, service, outputs, repository, digest }
+                .migration_task(surroundings, &migrate.command)?;
+            let progress = Progress::new(pass.revision(&wanted).await?, migrate.timeout.seconds(), now);
             pass.save(&progress).await?;
             progress
         }
@@ -167,8 +160,7 @@ pub(crate) async fn handle<C: Calls>(
         return pass.start(progress, network).await;
     };
     let task = calls.task(cluster, &arn).await?;
-    let timeout = SignedDuration::from_secs(i64::from(migrate.timeout.seconds()));
-    match migration::next_action(&progress, task.as_ref(), name.as_str(), timeout, now) {
+    match migration::next_action(&progress, task.as_ref(), name.as_str(), now) {
         Action::Wait { seconds, note } => Ok(Pass::Again { seconds, note }),
         Action::Stop => pass.stop(progress, &arn).await,
         Action::End(ending) => pass.end(progress, ending, &outputs.log_group, &arn).await,

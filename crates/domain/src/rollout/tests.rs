@@ -293,6 +293,26 @@ fn the_deadline_tells_what_was_missing() {
 }
 
 #[test]
+fn what_the_load_balancer_said_is_kept_until_the_task_is_gone() {
+    let mut sick = good();
+    sick.targets[0] = Target { reason: Some("codes: [500]".to_owned()), ..target(7, "unhealthy") };
+    assert_eq!(complaint(&begun(), &sick).as_deref(), Some("codes: [500]"));
+    assert_eq!(complaint(&begun(), &good()), None);
+    let kept = Progress { complaint: Some("codes: [500]".to_owned()), ..begun() };
+    let told = cause(next_action(&kept, &failing(vec![exited(1, 143), exited(2, 143), exited(3, 143)])));
+    assert!(told.ends_with("; the load balancer said: codes: [500]"), "{told}");
+}
+
+#[test]
+fn a_deadline_without_a_failed_task_looks_at_the_log_of_one_that_runs() {
+    let mut sick = good();
+    sick.targets[0].state = "unhealthy".to_owned();
+    sick.now = at(600);
+    let Action::GiveUp { task, .. } = next_action(&begun(), &sick) else { panic!() };
+    assert_eq!(task.as_deref(), Some("arn:aws:ecs:r:1:task/c/7"));
+}
+
+#[test]
 fn a_revision_that_was_live_already_is_not_rolled_back_to_itself() {
     let same = Progress { begun: false, live: Some(version(OURS, "sha256:07")), ..begun() };
     let action = next_action(&same, &failing(vec![exited(1, 1), exited(2, 1), exited(3, 1)]));

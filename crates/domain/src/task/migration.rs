@@ -16,6 +16,8 @@ pub const SETTLE: SignedDuration = SignedDuration::from_secs(60);
 pub struct Progress {
     /// The revision it runs. Written before the task is asked for, so that asking again asks for the same.
     pub task_definition: String,
+    /// How long it may take.
+    pub timeout_seconds: u32,
     /// How often a task was asked for and refused: part of the token that makes asking again harmless.
     #[serde(default)]
     pub refused: u32,
@@ -37,9 +39,10 @@ pub struct Progress {
 
 impl Progress {
     /// A migration that has not started its task yet.
-    pub fn new(task_definition: String, now: Timestamp) -> Progress {
+    pub fn new(task_definition: String, timeout_seconds: u32, now: Timestamp) -> Progress {
         Progress {
             task_definition,
+            timeout_seconds,
             refused: 0,
             since: now,
             task: None,
@@ -77,13 +80,7 @@ pub enum Action {
 }
 
 /// Decides what to do next about a migration. `task` is none when ECS does not know it, any more or yet.
-pub fn next_action(
-    progress: &Progress,
-    task: Option<&Task>,
-    container: &str,
-    timeout: SignedDuration,
-    now: Timestamp,
-) -> Action {
+pub fn next_action(progress: &Progress, task: Option<&Task>, container: &str, now: Timestamp) -> Action {
     let elapsed = now.duration_since(progress.since);
     let Some(task) = task else {
         return if elapsed < SETTLE {
@@ -95,19 +92,19 @@ pub fn next_action(
         };
     };
     if task.stopped() {
-        return Action::End(ending(progress, task, container, timeout));
+        return Action::End(ending(progress, task, container));
     }
     if progress.timed_out && task.stopping {
         return Action::Wait { seconds: 3, note: format!("task {} is stopping: its time was up", task.id()) };
     }
-    if progress.timed_out || elapsed >= timeout {
+    if progress.timed_out || elapsed >= SignedDuration::from_secs(i64::from(progress.timeout_seconds)) {
         return Action::Stop;
     }
     let seconds = if elapsed < SignedDuration::from_secs(30) { 2 } else { 5 };
     Action::Wait { seconds, note: format!("task {} is {}", task.id(), task.status) }
 }
 
-fn ending(progress: &Progress, task: &Task, container: &str, timeout: SignedDuration) -> Ending {
+fn ending(progress: &Progress, task: &Task, container: &str) -> Ending {
     let code = task.container(container).and_then(|container| container.exit_code);
     // Whoever stops a task may find its process polite enough to end with 0, half way.
     let by_itself = match task.stop_code.as_deref() {
@@ -119,7 +116,7 @@ fn ending(progress: &Progress, task: &Task, container: &str, timeout: SignedDura
     }
     let why = task.why_stopped(container);
     Ending::Failed(if progress.timed_out && !by_itself {
-        format!("it was stopped because it did not end within {} seconds: {why}", timeout.as_secs())
+        format!("it was stopped because it did not end within {} seconds: {why}", progress.timeout_seconds)
     } else {
         why
     })
@@ -128,8 +125,6 @@ fn ending(progress: &Progress, task: &Task, container: &str, timeout: SignedDura
 #[cfg(test)]
 mod tests {
     use super::{super::TaskContainer, *};
-
-    const TIMEOUT: SignedDuration = SignedDuration::from_mins(10);
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
@@ -152,8 +147,8 @@ mod tests {
 
     fn decide(timed_out: bool, task: Option<&Task>, seconds: i64) -> Action {
         let progress =
-            Progress { task: Some("77".to_owned()), timed_out, ..Progress::new("family:1".to_owned(), at(0)) };
-        next_action(&progress, task, "api", TIMEOUT, at(seconds))
+            Progress { task: Some("77".to_owned()), timed_out, ..Progress::new("family:1".to_owned(), 600, at(0)) };
+        next_action(&progress, task, "api", at(seconds))
     }
 
     fn failed(action: &Action) -> &str {

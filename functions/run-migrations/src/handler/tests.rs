@@ -378,3 +378,12 @@ async fn cut_off_before_or_after_any_call_it_runs_once_and_ends_the_same() {
         }
     }
 }
+
+#[tokio::test]
+async fn another_manifest_half_way_changes_nothing() {
+    let mut fake = cloud(12, Some(0));
+    pass(&fake).await.unwrap();
+    fake.spec.services.clear();
+    assert!(finish(&fake).await.is_ok());
+    assert_eq!(writes(&fake), ["register", "run"]);
+}
