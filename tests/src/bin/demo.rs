@@ -257,14 +257,14 @@ impl Demo {
         let (key, secret) = cloud.credentials();
         println!("\nThe cloud runs at {endpoint} until Ctrl-C. To try, in another terminal:\n");
         println!(
-            "  export AWS_ENDPOINT_URL={endpoint} AWS_REGION={} AWS_ACCESS_KEY_ID={key} AWS_SECRET_ACCESS_KEY={secret}",
+            "  export AWS_ENDPOINT_URL={endpoint} AWS_DEFAULT_REGION={} AWS_ACCESS_KEY_ID={key} AWS_SECRET_ACCESS_KEY={secret}",
             cloud.region()
         );
         if let Some(balancer) = &platform.load_balancer {
             println!("  curl -H 'Host: {balancer}' {endpoint}/greet");
         }
         for site in platform.sites.values() {
-            println!("  curl -H 'Host: {}' {endpoint}/about", site.domain);
+            println!("  curl -H 'Host: {}' -H 'X-Forwarded-Proto: https' {endpoint}/about", site.domain);
         }
         let rollout = self.shipway.machine(&"service/api".parse()?)?;
         println!("  {aws} stepfunctions list-executions --state-machine-arn {rollout}");

@@ -398,12 +398,19 @@ impl From<Glob> for String {
     }
 }
 
+/// A platform's end writes one route for each service in one transaction, which has at most 100 writes.
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html>
+const MOST_SERVICES: usize = 50;
+
 /// Reads one environment's spec and checks what the types cannot say.
 pub(super) fn check(node: &Node) -> Result<Spec, ManifestError> {
     let spec: Spec = from_node(node, "")?;
     let wrong = |path: String, message: String| ManifestError::new(place_of(node, &path), &path, message);
     if spec.services.is_empty() && spec.sites.is_empty() {
         return Err(wrong(String::new(), "there is nothing to deploy: name at least one service or site".to_owned()));
+    }
+    if spec.services.len() > MOST_SERVICES {
+        return Err(wrong("services".to_owned(), format!("an app has at most {MOST_SERVICES} services")));
     }
     check_network(&spec.network).map_err(|(key, message)| wrong(format!("network.{key}"), message))?;
     for (name, service) in &spec.services {

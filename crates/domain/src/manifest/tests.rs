@@ -100,6 +100,13 @@ fn what_is_missing_at_the_top_is_told() {
 }
 
 #[test]
+fn an_app_has_no_more_services_than_one_transaction_can_route() {
+    let services: String = (0..51).map(|n| format!("  s{n}:\n    image: {{repository: r{n}}}\n")).collect();
+    let text = format!("version: 1\napp: hello\nenvironments: {{prod: {{}}}}\nservices:\n{services}");
+    assert!(mistake(&text).contains("services: an app has at most 50 services"), "{}", mistake(&text));
+}
+
+#[test]
 fn an_environment_is_laid_over_the_base_key_by_key() {
     let text = minimal("    cpu: 512\n    memory: 1024\n    env: {A: base, B: base}\n").replace(
         "environments: {prod: {}}",
