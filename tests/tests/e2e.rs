@@ -183,6 +183,16 @@ fn the_same_input_again_converges_with_the_outcome_unchanged() {
     });
 }
 
+/// What ECR sends when an image was pushed.
+fn push_event(shipway: &Shipway, repository: &str, digest: &str, tag: &str) -> serde_json::Value {
+    json!({
+        "version": "0", "id": "13cde686-328b-6117-af20-0e5566167482", "detail-type": "ECR Image Action", "source": "aws.ecr",
+        "account": shipway.cloud.account(), "region": shipway.cloud.region(), "time": "2026-11-16T01:54:34Z", "resources": [],
+        "detail": {"result": "SUCCESS", "repository-name": repository, "image-digest": digest, "action-type": "PUSH",
+                   "image-tag": tag}
+    })
+}
+
 #[test]
 fn the_same_event_three_times_is_one_release() {
     with_shipway(async |shipway| {
@@ -192,12 +202,7 @@ fn the_same_event_three_times_is_one_release() {
         shipway.cloud.announce_pushes(true).await?;
         let artifact = pushed?;
         let Artifact::Image { digest, .. } = &artifact else { unreachable!() };
-        let event = json!({
-            "version": "0", "id": "13cde686-328b-6117-af20-0e5566167482", "detail-type": "ECR Image Action", "source": "aws.ecr",
-            "account": shipway.cloud.account(), "region": shipway.cloud.region(), "time": "2026-11-16T01:54:34Z", "resources": [],
-            "detail": {"result": "SUCCESS", "repository-name": "thrice-api", "image-digest": digest.as_str(),
-                       "action-type": "PUSH", "image-tag": "v1"}
-        });
+        let event = push_event(shipway, "thrice-api", digest.as_str(), "v1");
         for _ in 0..3 {
             let rules = shipway.cloud.deliver(&event).await?;
             ensure!(rules.len() == 1, "the event went through {rules:?}");
@@ -330,7 +335,10 @@ fn corrupted(mut zip: Vec<u8>) -> Vec<u8> {
 fn deliveries_that_nobody_asked_for_are_ignored() {
     with_shipway(async |shipway| {
         let place = provisioned(shipway, "unasked").await?;
-        // A tag that no service takes, a part of an image, a site that is not there.
+        // A repository that no service has, a tag that none takes, a part of an image, a site that is not there.
+        let unknown = push_event(shipway, "nobodys", "sha256:7f5b2640fe6fb4f46592dfd3410c4a79", "v1");
+        let rules = shipway.cloud.deliver(&unknown).await?;
+        ensure!(rules.len() == 1, "the event went through {rules:?}");
         let other = shipway.push("unasked-api", "latest", &good("1").await?).await?;
         shipway.cloud.push_untagged("unasked-api", &good("2").await?).await?;
         let zip = shipway.upload_zip(&place, "blog", "one", site::hello("1", 8)?).await?;
