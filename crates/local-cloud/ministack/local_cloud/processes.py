@@ -94,8 +94,20 @@ class Images:
                 raise ImageNotFound(f"blob {part['digest']} of {repository}@{digest} not found")
         for layer in manifest["layers"]:
             with tarfile.open(fileobj=io.BytesIO(blobs[layer["digest"]])) as archive:
-                archive.extractall(root, filter="tar")
+                _extract(archive, root)
         return Image(digest, root, json.loads(blobs[manifest["config"]["digest"]]).get("config", {}))
+
+
+def _extract(archive, root):
+    if hasattr(tarfile, "tar_filter"):
+        archive.extractall(root, filter="tar")
+        return
+    # Python 3.11 before its fourth release, which Debian 12 has, knows no filters.
+    for member in archive.getmembers():
+        path = os.path.normpath(os.path.join(root, member.name))
+        if os.path.isabs(member.name) or os.path.commonpath([root, path]) != root or member.issym() or member.islnk():
+            raise APIError(f"the layer's entry {member.name} is not taken")
+    archive.extractall(root)
 
 
 class Containers:
