@@ -24,7 +24,7 @@ const SHARED: [(&str, &[&str]); 3] = [
 ];
 
 /// What is never shipped, and may use anything.
-const TOOLS: [&str; 3] = ["local-cloud", "shipway-tests", "xtask"];
+const TOOLS: [&str; 4] = ["hello-function", "local-cloud", "shipway-tests", "xtask"];
 
 /// Which of what is shipped may use an SDK. One that is new here has to be thought about: each takes minutes to build.
 const SDKS: [(&str, &[&str]); 10] = [
