@@ -115,10 +115,14 @@ fn start(program: &Path) -> anyhow::Result<(Duration, u64)> {
     let function = Running(command.spawn().with_context(|| program.display().to_string())?);
     let (connection, _) = runtime.accept()?;
     let mut request = String::new();
-    BufReader::new(connection).read_line(&mut request)?;
+    // Kept open: a function whose runtime hangs up ends.
+    let mut connection = BufReader::new(connection);
+    connection.read_line(&mut request)?;
     let elapsed = started.elapsed();
     ensure!(request.starts_with("GET /2018-06-01/runtime/invocation/next"), "{} asked {request}", program.display());
-    Ok((elapsed, resident_kib(&function.0)?))
+    let resident = resident_kib(&function.0)?;
+    drop(connection);
+    Ok((elapsed, resident))
 }
 
 struct Running(Child);
