@@ -1,8 +1,13 @@
 //! How a function is served: logs, configuration and clients once, then one answer per invocation.
 
-use std::{fmt, future::Future};
+use std::{fmt, future::Future, sync::OnceLock};
 
 use aws_config::SdkConfig;
+use aws_smithy_http_client::{Builder, tls};
+use aws_smithy_runtime_api::client::{
+    http::{HttpClient, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector},
+    runtime_components::RuntimeComponents,
+};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::{Serialize, de::DeserializeOwned};
 use shipway_domain::failure::Failure;
@@ -40,9 +45,22 @@ pub fn init_logs() {
 
 /// The shared configuration: one HTTP client for all service clients, credentials from the environment.
 pub async fn sdk_config() -> SdkConfig {
-    use aws_smithy_http_client::{Builder, tls};
-    let http = Builder::new().tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring)).build_https();
-    aws_config::defaults(aws_config::BehaviorVersion::latest()).http_client(http).load().await
+    aws_config::defaults(aws_config::BehaviorVersion::latest()).http_client(LazyHttp::default()).load().await
+}
+
+/// The HTTP client, made when the first request needs it: reading the system's certificates takes three times as long as
+/// everything else that a function does before it asks for its first invocation.
+#[derive(Debug, Default)]
+struct LazyHttp(OnceLock<SharedHttpClient>);
+
+impl HttpClient for LazyHttp {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        let client = self.0.get_or_init(|| {
+            let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
+            Builder::new().tls_provider(tls).build_https()
+        });
+        client.http_connector(settings, components)
+    }
 }
 
 /// Serves a function until Lambda ends the process. An input that is not what the function takes is `Rejected.Input`; an error
