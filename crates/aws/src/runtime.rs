@@ -63,6 +63,26 @@ impl HttpClient for LazyHttp {
     }
 }
 
+/// A service's client that not every pass needs: made with its first call, and kept.
+#[derive(Debug)]
+pub struct Later<C> {
+    config: SdkConfig,
+    make: fn(&SdkConfig) -> C,
+    client: OnceLock<C>,
+}
+
+impl<C> Later<C> {
+    /// The client that `make` makes, when it is asked for.
+    pub fn new(config: &SdkConfig, make: fn(&SdkConfig) -> C) -> Later<C> {
+        Later { config: config.clone(), make, client: OnceLock::new() }
+    }
+
+    /// The client.
+    pub fn get(&self) -> &C {
+        self.client.get_or_init(|| (self.make)(&self.config))
+    }
+}
+
 /// Serves a function until Lambda ends the process. An input that is not what the function takes is `Rejected.Input`; an error
 /// reaches the machine under its public name.
 pub async fn serve<I, O, E, F, Fut>(handler: F) -> Result<(), lambda_runtime::Error>

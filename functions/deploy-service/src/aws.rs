@@ -8,7 +8,7 @@ use aws_sdk_ecs::types::{
 use jiff::Timestamp;
 use shipway_aws::{
     AwsError, Store,
-    runtime::{MissingSetting, setting},
+    runtime::{Later, MissingSetting, setting},
     store::{EnvironmentRecord, Manifest, StoreError},
 };
 use shipway_domain::{
@@ -33,8 +33,8 @@ const GRACE_SECONDS: i32 = 60;
 pub(crate) struct Aws {
     store: Store,
     ecs: aws_sdk_ecs::Client,
-    load_balancing: aws_sdk_elasticloadbalancingv2::Client,
-    logs: aws_sdk_cloudwatchlogs::Client,
+    load_balancing: Later<aws_sdk_elasticloadbalancingv2::Client>,
+    logs: Later<aws_sdk_cloudwatchlogs::Client>,
 }
 
 /// Where this function's tasks run.
@@ -50,8 +50,8 @@ impl Aws {
         Ok(Aws {
             store: Store::new(config, setting("TABLE")?),
             ecs: aws_sdk_ecs::Client::new(config),
-            load_balancing: aws_sdk_elasticloadbalancingv2::Client::new(config),
-            logs: aws_sdk_cloudwatchlogs::Client::new(config),
+            load_balancing: Later::new(config, aws_sdk_elasticloadbalancingv2::Client::new),
+            logs: Later::new(config, aws_sdk_cloudwatchlogs::Client::new),
         })
     }
 }
@@ -115,6 +115,7 @@ impl Calls for Aws {
     async fn targets(&self, group: &TargetGroup) -> Result<Vec<Target>, AwsError> {
         let answer = self
             .load_balancing
+            .get()
             .describe_target_health()
             .target_group_arn(&group.arn)
             .send()
@@ -208,7 +209,7 @@ impl Calls for Aws {
     }
 
     async fn log_tail(&self, group: &str, stream: &str) -> Result<Vec<String>, AwsError> {
-        logs::tail(&self.logs, group, stream).await
+        logs::tail(self.logs.get(), group, stream).await
     }
 }
 

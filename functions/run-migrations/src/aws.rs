@@ -5,7 +5,7 @@ use aws_sdk_ecs::types::LaunchType;
 use jiff::Timestamp;
 use shipway_aws::{
     AwsError, Store,
-    runtime::{MissingSetting, setting},
+    runtime::{Later, MissingSetting, setting},
     store::{EnvironmentRecord, Manifest, StoreError},
 };
 use shipway_domain::{
@@ -24,7 +24,7 @@ const PROGRESS: &str = "migrate";
 pub(crate) struct Aws {
     store: Store,
     ecs: aws_sdk_ecs::Client,
-    logs: aws_sdk_cloudwatchlogs::Client,
+    logs: Later<aws_sdk_cloudwatchlogs::Client>,
 }
 
 /// Where this function's tasks run.
@@ -40,7 +40,7 @@ impl Aws {
         Ok(Aws {
             store: Store::new(config, setting("TABLE")?),
             ecs: aws_sdk_ecs::Client::new(config),
-            logs: aws_sdk_cloudwatchlogs::Client::new(config),
+            logs: Later::new(config, aws_sdk_cloudwatchlogs::Client::new),
         })
     }
 }
@@ -122,6 +122,6 @@ impl Calls for Aws {
     }
 
     async fn log_tail(&self, group: &str, stream: &str) -> Result<Vec<String>, AwsError> {
-        logs::tail(&self.logs, group, stream).await
+        logs::tail(self.logs.get(), group, stream).await
     }
 }
