@@ -1,7 +1,8 @@
 //! The smallest backend: what the examples and the tests of Shipway deploy. Only the standard library, so that
 //! `rustc -O -C target-feature=+crt-static server.rs` gives a program that runs `FROM scratch`.
 //!
-//! `server`          answers `GET /health` with `ok` and every other GET with JSON: service, version, path
+//! `server`          answers `GET /health` with `ok` and every other GET with JSON: service, version, path; what ends with
+//!                   `/status/404` with that status
 //! `server migrate`  prints a line and exits 0; 1 with `MIGRATE_FAIL=1`
 //! `server migrate-fail`, `server crash`  print a line and exit 1
 //!
@@ -63,7 +64,7 @@ fn answer(mut stream: &TcpStream) -> std::io::Result<()> {
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or("/"));
     let (status, kind, body) = match (method, path) {
         ("GET" | "HEAD", "/health") => health(),
-        ("GET" | "HEAD", path) => ("200 OK".to_owned(), "application/json", describe(path)),
+        ("GET" | "HEAD", path) => (asked_status(path), "application/json", describe(path)),
         _ => ("405 Method Not Allowed".to_owned(), "text/plain", "only GET\n".to_owned()),
     };
     let length = body.len();
@@ -78,6 +79,14 @@ fn health() -> (String, &'static str, String) {
     match variable("HEALTH_STATUS", "200").as_str() {
         "200" => ("200 OK".to_owned(), "text/plain", "ok".to_owned()),
         other => (format!("{other} Unhealthy"), "text/plain", "not ok".to_owned()),
+    }
+}
+
+/// `/status/404` at the end of a path asks for that status.
+fn asked_status(path: &str) -> String {
+    match path.rsplit_once("/status/") {
+        Some((_, status)) if matches!(status.parse(), Ok(200..600)) => format!("{status} As Asked"),
+        _ => "200 OK".to_owned(),
     }
 }
 

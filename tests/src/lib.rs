@@ -87,6 +87,7 @@ impl Shipway {
                 "--parameter-overrides",
                 &format!("RegistryMirror={}", cloud.registry()),
                 "S3PathStyle=true",
+                "AccountInHost=false",
             ])
             // The rest is in samconfig.toml, as for everybody else.
             .env("SAM_CLI_TELEMETRY", "0")
@@ -131,7 +132,7 @@ impl Shipway {
         self.output(match component {
             Component::Platform => "ProvisionMachine",
             Component::Service(_) => "RolloutMachine",
-            Component::Site(_) => "PublishMachine",
+            Component::Site(_) | Component::Preview(..) => "PublishMachine",
         })
     }
 
@@ -167,6 +168,7 @@ impl Shipway {
             environment: place.environment.clone(),
             component: component.clone(),
             artifact: artifact.clone(),
+            repair: false,
         };
         self.start_with(self.machine(component)?, &serde_json::to_string(&input)?).await
     }

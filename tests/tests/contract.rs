@@ -23,21 +23,26 @@ const SHARED: [(&str, &[&str]); 3] = [
     ("shipway-ecs", &["shipway-aws", "shipway-domain"]),
 ];
 
+/// The command that people and CI run, and what it may use of this workspace.
+const COMMAND: (&str, &[&str]) = ("shipway", &["shipway-aws", "shipway-domain"]);
+
 /// What is never shipped, and may use anything.
-const TOOLS: [&str; 4] = ["hello-function", "local-cloud", "shipway-tests", "xtask"];
+const TOOLS: [&str; 6] =
+    ["hello-function", "local-cloud", "publish-bench", "put-function", "shipway-tests", "xtask"];
 
 /// Which of what is shipped may use an SDK. One that is new here has to be thought about: each takes minutes to build.
-const SDKS: [(&str, &[&str]); 10] = [
-    ("aws-sdk-cloudformation", &["provision-platform"]),
+const SDKS: [(&str, &[&str]); 11] = [
+    ("aws-sdk-cloudformation", &["provision-platform", "shipway"]),
     ("aws-sdk-cloudfront", &["invalidate-cache"]),
+    ("aws-sdk-cloudfrontkeyvaluestore", &["invalidate-cache"]),
     ("aws-sdk-cloudwatchlogs", &["shipway-ecs", "deploy-service", "run-migrations"]),
     ("aws-sdk-dynamodb", &["shipway-aws"]),
     ("aws-sdk-ec2", &["provision-network"]),
     ("aws-sdk-ecr", &["start-release"]),
     ("aws-sdk-ecs", &["shipway-ecs", "deploy-service", "run-migrations"]),
     ("aws-sdk-elasticloadbalancingv2", &["deploy-service"]),
-    ("aws-sdk-s3", &["shipway-aws", "record-release", "sync-frontend", "invalidate-cache"]),
-    ("aws-sdk-sfn", &["start-release"]),
+    ("aws-sdk-s3", &["shipway-aws", "record-release", "sync-frontend", "invalidate-cache", "shipway"]),
+    ("aws-sdk-sfn", &["start-release", "shipway"]),
 ];
 
 #[test]
@@ -49,10 +54,10 @@ fn dependencies_point_one_way() -> Result<()> {
         let name = package.name.as_str();
         let allowed: Vec<&str> = if functions.contains(name) {
             SHARED.iter().map(|(shared, _)| *shared).collect()
-        } else if let Some((_, allowed)) = SHARED.iter().find(|(shared, _)| *shared == name) {
+        } else if let Some((_, allowed)) = SHARED.iter().chain([&COMMAND]).find(|(known, _)| *known == name) {
             allowed.to_vec()
         } else {
-            ensure!(TOOLS.contains(&name), "{name} has no place among the crates: put it into SHARED or TOOLS");
+            ensure!(TOOLS.contains(&name), "{name} has no place among the crates: put it into SHARED, COMMAND or TOOLS");
             continue;
         };
         for used in normal(package).filter(|used| ours.contains(used)) {
@@ -72,6 +77,41 @@ fn each_sdk_is_used_only_where_it_is_needed() -> Result<()> {
         for sdk in normal(package).filter(|used| used.starts_with("aws-sdk-")) {
             let allowed = SDKS.iter().find(|(known, _)| *known == sdk).map_or(&[][..], |(_, allowed)| allowed);
             ensure!(allowed.contains(&name), "{name} uses {sdk}; if it must, say so in SDKS");
+        }
+    }
+    Ok(())
+}
+
+/// It reads, uploads and starts executions. `docs/command.md` lists the rights for those who write its policies.
+#[test]
+fn the_command_calls_what_its_page_says_and_nothing_else() -> Result<()> {
+    let page = fs::read_to_string(root().join("docs/command.md"))?;
+    let (_, rights) = page.split_once("\n## Rights\n").context("the page has no section Rights")?;
+    let (rights, _) = rights.split_once("\n## ").context("nothing comes after the section Rights")?;
+    // The table's own are the store's, named where they are made.
+    let table = ["dynamodb:GetItem", "dynamodb:Query"].map(str::to_owned);
+    let called: BTreeSet<String> = calls(&sources(&root().join("crates/cli"))?).into_iter().chain(table).collect();
+    let column: String = rights.lines().filter_map(|line| line.split('|').nth(2)).collect();
+    let told = calls(&column.replace('`', "\""));
+    ensure!(called == told, "called and told differ: {:?}", &called ^ &told);
+    for call in &called {
+        let harmless = ["Get", "List", "Query", "Describe"].iter().any(|verb| call.contains(&format!(":{verb}")));
+        ensure!(harmless || call == "s3:PutObject" || call == "states:StartExecution", "the command calls {call}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_for_tests_is_never_shipped() -> Result<()> {
+    for package in metadata()?.workspace_packages() {
+        let shipped = package.dependencies.iter().filter(|used| used.kind == DependencyKind::Normal);
+        for used in shipped {
+            ensure!(
+                !used.features.iter().any(|feature| feature == "testing"),
+                "{} ships the test support of {}",
+                package.name,
+                used.name
+            );
         }
     }
     Ok(())
@@ -247,7 +287,7 @@ fn every_task_ends_in_time_is_tried_again_and_is_caught() -> Result<()> {
                 .and_then(Value::as_u64)
                 .context("a function has no Timeout")?;
             ensure!(seconds > own, "{here} gives up after {seconds} s, and {function} only after {own} s");
-            for failure in Failure::ALL {
+            for failure in Failure::all() {
                 ensure!(
                     failure.retryable() == retried.contains(failure.name()),
                     "{here}: whether {failure} is tried again is not what Failure::retryable says"
@@ -454,12 +494,16 @@ fn every_setting_that_is_read_is_given_and_the_other_way_round() -> Result<()> {
         // Lambda itself gives those that begin with AWS_.
         Ok(settings(&sources(&root().join(crate_))?).into_iter().filter(|name| !name.starts_with("AWS_")).collect())
     };
+    let read_by_ecs = read(Path::new("crates/ecs"))?;
     let mut read_somewhere = read(Path::new("crates/aws"))?;
     ensure!(read_somewhere.is_subset(&global), "every function reads {:?}", &read_somewhere - &global);
     for folder in functions()? {
         let own = keys(&template["Resources"][&function_id(&folder)]["Properties"]["Environment"]["Variables"]);
         let given = &own | &global;
-        let read = read(&Path::new("functions").join(&folder))?;
+        let mut read = read(&Path::new("functions").join(&folder))?;
+        if folder_uses_ecs(&folder)? {
+            read.extend(read_by_ecs.iter().cloned());
+        }
         ensure!(read.is_subset(&given), "{folder} reads {:?}, which the template does not give", &read - &given);
         ensure!(own.is_subset(&read), "{folder} is given {:?}, which it never reads", &own - &read);
         read_somewhere.extend(read);
@@ -574,7 +618,7 @@ fn calls(source: &str) -> BTreeSet<String> {
     let is_call = |text: &str| {
         text.split_once(':').is_some_and(|(service, verb)| {
             !service.is_empty()
-                && service.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+                && service.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
                 && verb.starts_with(|c: char| c.is_ascii_uppercase())
                 && verb.bytes().all(|b| b.is_ascii_alphanumeric())
         })
@@ -587,11 +631,12 @@ fn sources(package: &Path) -> Result<String> {
     fn collect(folder: &Path, text: &mut String) -> Result<()> {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
+            if path.file_stem().is_some_and(|stem| stem == "tests") {
+                continue;
+            }
             if path.is_dir() {
                 collect(&path, text)?;
-            } else if path.extension().is_some_and(|ext| ext == "rs")
-                && path.file_stem().is_some_and(|stem| stem != "tests")
-            {
+            } else if path.extension().is_some_and(|ext| ext == "rs") {
                 let source = fs::read_to_string(&path)?;
                 text.push_str(source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default());
             }

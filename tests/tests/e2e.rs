@@ -311,12 +311,15 @@ fn zips_that_cannot_be_published_are_rejected_and_the_site_stays_as_it_was() {
         let corrupt = corrupted(site::hello("2", 8)?);
         let no_index = site::zip([("about.html", b"about".as_slice())])?;
         let escaping = site::zip([("index.html", b"x".as_slice()), ("../outside.html", b"x".as_slice())])?;
-        for (name, zip) in
-            [("truncated", truncated), ("corrupt", corrupt), ("no-index", no_index), ("escaping", escaping)]
-        {
+        for (name, zip, why) in [
+            ("truncated", truncated, "Rejected.Truncated: "),
+            ("corrupt", corrupt, "Rejected."),
+            ("no-index", no_index, "Rejected.NoIndex: "),
+            ("escaping", escaping, "Rejected.Traversal: "),
+        ] {
             let release = publish(shipway, &place, name, zip, Outcome::Rejected).await?;
             let reason = release.reason.unwrap_or_default();
-            assert!(reason.starts_with("Rejected.Archive: "), "{name}: {reason}");
+            assert!(reason.starts_with(why), "{name}: {reason}");
             assert!(page(shipway, &place, "/").await?.1.contains("Version 1."), "{name} changed the site");
         }
         Ok(())

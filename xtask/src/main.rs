@@ -6,13 +6,16 @@ mod bench;
 mod check;
 mod demo;
 mod functions;
+mod fuzz;
 mod glibc;
 mod package;
 mod run;
+mod sites;
 mod test;
 mod tools;
 mod workspace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -43,6 +46,19 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Feeds the readers of zips, events and manifests what nobody would send
+    Fuzz {
+        /// One of them: archive, event or manifest
+        target: Option<String>,
+        /// How long for each, in seconds
+        #[arg(default_value_t = 20)]
+        seconds: u64,
+    },
+    /// Reads every zip below a directory, and compares what is found with what Python's zipfile finds
+    Corpus {
+        /// The directory
+        directory: PathBuf,
+    },
     /// Measures
     Bench {
         #[command(subcommand)]
@@ -60,6 +76,12 @@ enum Command {
 enum Bench {
     /// Process start to first `GET /next` of each function, against a function that does nothing
     ColdStart,
+    /// Publications, against what else publishes a zip
+    Publish {
+        /// `--runs 5`, `--delay 20` (milliseconds for each request), `--json`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -82,7 +104,10 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Check => check::check(),
         Command::Test { filter } => test::test(filter.as_deref()),
         Command::Demo { options } => demo::demo(&options),
+        Command::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
+        Command::Corpus { directory } => fuzz::corpus(&directory),
         Command::Bench { what: Bench::ColdStart } => bench::cold_start(),
+        Command::Bench { what: Bench::Publish { options } } => bench::publish(&options),
         Command::Package { arm64 } => package::package(if arm64 { Architecture::Arm64 } else { Architecture::X86_64 }),
     }
 }

@@ -1,12 +1,18 @@
 //! `cargo xtask test`: everything CI runs.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::check;
 use crate::functions::stage_functions;
+use crate::fuzz;
 use crate::run::{openly, quietly};
+use crate::sites;
 use crate::tools::{self, Tools};
 use crate::workspace::{Workspace, cargo};
+
+/// How long each of the fuzz targets runs: a minute together.
+const FUZZ_SECONDS: u64 = 20;
 
 pub(crate) fn test(filter: Option<&str>) -> anyhow::Result<()> {
     // A filter is for working on one thing; the whole run starts with the checks.
@@ -25,6 +31,9 @@ pub(crate) fn test(filter: Option<&str>) -> anyhow::Result<()> {
         tests.args(["test", "--workspace", "--no-fail-fast"]);
     }
     openly(for_local_cloud(&mut tests, &tools, &workspace)?.args(filter))?;
+    if filter.is_none() {
+        fuzz::fuzz(None, FUZZ_SECONDS)?;
+    }
 
     println!("End to end, containers as processes of this machine:");
     openly(for_local_cloud(end_to_end(&mut cargo(), filter), &tools, &workspace)?)?;
@@ -33,13 +42,39 @@ pub(crate) fn test(filter: Option<&str>) -> anyhow::Result<()> {
             println!("End to end, containers in Docker at {host}:");
             let mut tests = cargo();
             let tests = for_local_cloud(end_to_end(&mut tests, filter), &tools, &workspace)?;
-            openly(tests.env("SHIPWAY_DOCKER_HOST", host))
+            openly(tests.env("SHIPWAY_DOCKER_HOST", host))?;
+        }
+        None => println!("No Docker engine answers: the end-to-end tests did not run with containers in Docker."),
+    }
+
+    match chromium() {
+        Some(program) => {
+            println!("Sites in a browser, {}:", program.display());
+            let sites = sites::build(&workspace, &tools)?;
+            let mut tests = cargo();
+            tests.args(["test", "--quiet", "--package", "shipway-tests", "--test", "browser"]).args(filter);
+            let tests = for_local_cloud(tests.args(["--", "--ignored"]), &tools, &workspace)?;
+            openly(tests.env("SHIPWAY_CHROMIUM", program).env("SHIPWAY_SITES", sites))
         }
         None => {
-            println!("No Docker engine answers: the end-to-end tests did not run with containers in Docker.");
+            println!(
+                "No Chromium is on the PATH: the browser tests did not run. `apt-get install chromium` brings one on Debian; \
+                 SHIPWAY_CHROMIUM names any other."
+            );
             Ok(())
         }
     }
+}
+
+/// The browser: the one that is named, or the first that is found.
+fn chromium() -> Option<PathBuf> {
+    let named = std::env::var_os("SHIPWAY_CHROMIUM").filter(|path| !path.is_empty()).map(PathBuf::from);
+    named.or_else(|| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let places: Vec<_> = std::env::split_paths(&path).collect();
+        let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+        names.iter().find_map(|name| places.iter().map(|place| place.join(name)).find(|program| program.is_file()))
+    })
 }
 
 /// The end-to-end tests, in one process: they share one cloud with one installation in it.

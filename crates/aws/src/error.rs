@@ -71,6 +71,11 @@ impl AwsError {
         AwsError { call, code: None, message: with_sources(error), failure: Failure::Transient }
     }
 
+    /// The call, named as the right that it needs: `ecs:UpdateService`.
+    pub fn call(&self) -> &'static str {
+        self.call
+    }
+
     /// AWS's own code, like `ServiceNotActiveException`.
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()

@@ -7,6 +7,8 @@ pub mod runtime;
 #[cfg(feature = "s3")]
 pub mod s3;
 pub mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use error::{AwsError, PublicError};
 pub use runtime::serve;

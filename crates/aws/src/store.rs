@@ -11,18 +11,18 @@
 //! Every write of a run goes through [`Store::run_write`]: one transaction that renews the run's claim, refused when another
 //! release has taken it, and does the write. So a run that lost its claim changes nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::{
     Client,
     operation::transact_write_items::TransactWriteItemsError,
-    types::{AttributeValue, Put, TransactWriteItem, Update},
+    types::{AttributeValue, CancellationReason, Delete, Put, TransactWriteItem, Update, builders::UpdateBuilder},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use shipway_domain::{
     failure::Failure,
-    manifest::{Spec, TagPattern},
+    manifest::{Service, Spec, TagPattern},
     message::Run,
     name::{AppName, Component, ComponentName, EnvironmentName, ReleaseId, RepositoryName},
     network::NetworkOutputs,
@@ -34,6 +34,13 @@ use crate::error::{AwsError, PublicError};
 
 /// How often a transaction is sent that meets another one on the same item.
 const CONFLICTED_ATTEMPTS: u32 = 4;
+
+/// How many releases one request for the newest of them reads: a few hundred KB at most, as DynamoDB bills what it reads.
+const NEWEST_PAGE: i32 = 25;
+
+/// Why DynamoDB cancels a transaction that can go through a little later.
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
+const BUSY: [&str; 2] = ["ThrottlingError", "ProvisionedThroughputExceeded"];
 
 /// What can go wrong with the table.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +71,17 @@ pub enum StoreError {
         /// Why not.
         message: String,
     },
+    /// What cannot be written as an item.
+    #[error("{what} cannot be written: {message}")]
+    Unwritable {
+        /// What.
+        what: String,
+        /// Why not.
+        message: String,
+    },
+    /// DynamoDB cancelled a transaction because it has no capacity for it now.
+    #[error("DynamoDB is busy with the table's items and did nothing: {0}")]
+    Busy(String),
     /// DynamoDB refused or could not answer.
     #[error(transparent)]
     Aws(#[from] AwsError),
@@ -73,9 +91,9 @@ impl PublicError for StoreError {
     fn failure(&self) -> Failure {
         match self {
             StoreError::Superseded { .. } => Failure::Superseded,
-            StoreError::Changed => Failure::Transient,
+            StoreError::Changed | StoreError::Busy(_) => Failure::Transient,
             StoreError::Missing(_) => Failure::RejectedInput,
-            StoreError::Unreadable { .. } => Failure::Bug,
+            StoreError::Unreadable { .. } | StoreError::Unwritable { .. } => Failure::Bug,
             StoreError::Aws(error) => error.failure(),
         }
     }
@@ -123,13 +141,38 @@ pub struct Route {
 /// The table.
 #[derive(Clone, Debug)]
 pub struct Store {
-    client: Client,
+    items: Items,
     table: String,
 }
 
-struct Key {
-    pk: String,
-    sk: String,
+/// Who keeps the items.
+#[derive(Clone, Debug)]
+enum Items {
+    DynamoDb(Client),
+    #[cfg(any(test, feature = "testing"))]
+    Memory(crate::testing::Connection),
+}
+
+/// Items of one partition.
+pub(crate) struct Query {
+    pub(crate) pk: String,
+    /// How their sort keys begin.
+    pub(crate) start: Option<&'static str>,
+    /// Only so many, from the end and backwards.
+    pub(crate) last: Option<usize>,
+}
+
+impl Query {
+    fn all(pk: String, start: Option<&'static str>) -> Query {
+        Query { pk, start, last: None }
+    }
+}
+
+/// An item's key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) pk: String,
+    pub(crate) sk: String,
 }
 
 impl Key {
@@ -149,8 +192,13 @@ impl Key {
         Key { pk: format!("{app}/{environment}"), sk: format!("memory#{name}") }
     }
 
-    fn route(repository: &RepositoryName, sk: &str) -> Key {
-        Key { pk: format!("repository#{repository}"), sk: sk.to_owned() }
+    fn route(repository: &RepositoryName, route: &Route) -> Key {
+        Key { pk: repository_key(repository), sk: format!("{}/{}/{}", route.app, route.environment, route.service) }
+    }
+
+    pub(crate) fn of(item: &Item) -> Key {
+        let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).cloned().unwrap_or_default();
+        Key { pk: text("pk"), sk: text("sk") }
     }
 
     fn attributes(&self) -> HashMap<String, AttributeValue> {
@@ -164,7 +212,12 @@ impl Key {
 impl Store {
     /// The table of this name.
     pub fn new(config: &aws_config::SdkConfig, table: String) -> Store {
-        Store { client: Client::new(config), table }
+        Store { items: Items::DynamoDb(Client::new(config)), table }
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn in_memory(connection: crate::testing::Connection) -> Store {
+        Store { items: Items::Memory(connection), table: "table".to_owned() }
     }
 
     /// An environment's record, if it has one.
@@ -182,12 +235,7 @@ impl Store {
         app: &AppName,
         environment: &EnvironmentName,
     ) -> Result<(EnvironmentRecord, Manifest), StoreError> {
-        let record = self.environment(app, environment).await?;
-        record.and_then(|record| record.applied.clone().map(|manifest| (record, manifest))).ok_or_else(|| {
-            StoreError::Missing(format!(
-                "{app}/{environment} is not provisioned; upload its manifest as apps/{app}/{environment}/shipway.yaml first"
-            ))
-        })
+        self.with_manifest(app, environment, |record| &record.applied).await
     }
 
     /// The record of an environment that is being provisioned, with the manifest to work towards.
@@ -196,10 +244,19 @@ impl Store {
         app: &AppName,
         environment: &EnvironmentName,
     ) -> Result<(EnvironmentRecord, Manifest), StoreError> {
+        self.with_manifest(app, environment, |record| &record.planned).await
+    }
+
+    async fn with_manifest(
+        &self,
+        app: &AppName,
+        environment: &EnvironmentName,
+        manifest: impl Fn(&EnvironmentRecord) -> &Option<Manifest>,
+    ) -> Result<(EnvironmentRecord, Manifest), StoreError> {
         let record = self.environment(app, environment).await?;
-        record.and_then(|record| record.planned.clone().map(|manifest| (record, manifest))).ok_or_else(|| {
+        record.and_then(|record| manifest(&record).clone().map(|manifest| (record, manifest))).ok_or_else(|| {
             StoreError::Missing(format!(
-                "{app}/{environment} has no manifest; upload it as apps/{app}/{environment}/shipway.yaml"
+                "{app}/{environment} is not provisioned; upload its manifest as apps/{app}/{environment}/shipway.yaml first"
             ))
         })
     }
@@ -230,40 +287,26 @@ impl Store {
         app: &AppName,
         environment: &EnvironmentName,
     ) -> Result<Vec<ReleaseRecord>, StoreError> {
-        let mut pages = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .consistent_read(true)
-            .key_condition_expression("pk = :pk AND begins_with(sk, :release)")
-            .expression_attribute_values(":pk", AttributeValue::S(format!("{app}/{environment}")))
-            .expression_attribute_values(":release", AttributeValue::S("release#".to_owned()))
-            .into_paginator()
-            .items()
-            .send();
-        let mut releases = Vec::new();
-        while let Some(item) = pages.next().await {
-            releases.push(read_item(item.map_err(AwsError::of("dynamodb:Query"))?)?);
-        }
-        Ok(releases)
+        self.query(Query::all(format!("{app}/{environment}"), Some("release#")), |_| true).await
+    }
+
+    /// The newest releases of an environment, the newest first, at most `most`; those of one component where one is named.
+    /// The `shipway` command shows and follows them.
+    pub async fn newest_releases(
+        &self,
+        app: &AppName,
+        environment: &EnvironmentName,
+        component: Option<&Component>,
+        most: usize,
+    ) -> Result<Vec<ReleaseRecord>, StoreError> {
+        let query = Query { last: Some(most), ..Query::all(format!("{app}/{environment}"), Some("release#")) };
+        self.query(query, |release: &ReleaseRecord| component.is_none_or(|component| release.component == *component))
+            .await
     }
 
     /// The services that pushes to a repository are for.
     pub async fn routes(&self, repository: &RepositoryName) -> Result<Vec<Route>, StoreError> {
-        let mut pages = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", AttributeValue::S(Key::route(repository, "").pk))
-            .into_paginator()
-            .items()
-            .send();
-        let mut routes = Vec::new();
-        while let Some(item) = pages.next().await {
-            routes.push(read_item(item.map_err(AwsError::of("dynamodb:Query"))?)?);
-        }
-        Ok(routes)
+        self.query(Query::all(repository_key(repository), None), |_| true).await
     }
 
     /// Writes a component's new state, refused as [`StoreError::Changed`] when it is no longer `old`.
@@ -279,24 +322,19 @@ impl Store {
         self.transact(vec![put]).await.map_err(|refused| refused.or(|_| StoreError::Changed))
     }
 
-    /// Gives a run its claim and opens its record, in one step. A manifest to provision by is written down with it.
+    /// Gives a run its claim and opens its record, where it is not open yet, in one step. A manifest to provision by is written
+    /// down with it.
     pub async fn begin(
         &self,
         run: &Run,
         old: &ComponentState,
         new: &ComponentState,
-        record: &ReleaseRecord,
+        opened: Option<&ReleaseRecord>,
         planned: Option<&Manifest>,
     ) -> Result<(), StoreError> {
         let mut writes = vec![self.component_put(&run.app, &run.environment, &run.component, old, new)?];
-        let key = Key::release(&run.app, &run.environment, &run.release);
-        if self.get::<ReleaseRecord>(&key).await?.is_none() {
-            let put = Put::builder().table_name(&self.table).set_item(Some(write_item(&key, record)?));
-            writes.push(
-                TransactWriteItem::builder()
-                    .put(built(put.condition_expression("attribute_not_exists(pk)").build())?)
-                    .build(),
-            );
+        if let Some(record) = opened {
+            writes.push(self.opening(record)?);
         }
         if let Some(manifest) = planned {
             writes.push(self.set(&Key::environment(&run.app, &run.environment), "planned", manifest)?);
@@ -306,55 +344,44 @@ impl Store {
 
     /// Opens and closes in one step the record of a release that never held a claim: refused, or superseded before it began.
     pub async fn record_ended(&self, record: &ReleaseRecord) -> Result<(), StoreError> {
-        let key = Key::release(&record.app, &record.environment, &record.release);
-        let put = Put::builder().table_name(&self.table).set_item(Some(write_item(&key, record)?)).build();
-        self.transact(vec![TransactWriteItem::builder().put(built(put)?).build()])
-            .await
-            .map_err(|refused| refused.or(|_| StoreError::Changed))
+        let opening = self.opening(record)?;
+        self.transact(vec![opening]).await.map_err(|refused| refused.or(|_| StoreError::Changed))
     }
 
     /// Ends a run: the component's new state and the record, in one step. When a platform went live, its manifest becomes the
-    /// one that rollouts and publications go by, and its repositories' pushes find their way.
+    /// one that rollouts and publications go by in place of the one before, and pushes find their way as it says.
     pub async fn end(
         &self,
         run: &Run,
         old: &ComponentState,
         new: &ComponentState,
         record: &ReleaseRecord,
-        applied: Option<(&Manifest, &[(RepositoryName, Route)])>,
+        stands: Option<(&Manifest, Option<&Manifest>)>,
     ) -> Result<(), StoreError> {
         let mut writes = vec![self.component_put(&run.app, &run.environment, &run.component, old, new)?];
-        writes.push(self.ending(record)?);
-        if let Some((manifest, routes)) = applied {
+        writes.push(TransactWriteItem::builder().update(built(self.ending(record)?.build())?).build());
+        if let Some((manifest, before)) = stands {
             writes.push(self.set(&Key::environment(&run.app, &run.environment), "applied", manifest)?);
-            for (repository, route) in routes {
-                let key = Key::route(repository, &format!("{}/{}/{}", route.app, route.environment, route.service));
-                let put = Put::builder().table_name(&self.table).set_item(Some(write_item(&key, route)?)).build();
+            let routes = routes(run, manifest);
+            let gone = before.map(|before| self::routes(run, before)).unwrap_or_default();
+            for key in gone.keys().filter(|key| !routes.contains_key(*key)) {
+                let delete = Delete::builder().table_name(&self.table).set_key(Some(key.attributes())).build();
+                writes.push(TransactWriteItem::builder().delete(built(delete)?).build());
+            }
+            for (key, route) in &routes {
+                let put = Put::builder().table_name(&self.table).set_item(Some(write_item(key, route)?)).build();
                 writes.push(TransactWriteItem::builder().put(built(put)?).build());
             }
         }
         self.transact(writes).await.map_err(|refused| refused.or(|_| StoreError::Changed))
     }
 
-    /// Closes the record of a run that lost its claim: its own record is all it may still write.
+    /// Closes the record of a release that holds no claim: its own record is all it may still write. Refused as
+    /// [`StoreError::Changed`] when it is closed already: an outcome stays what it was first.
     pub async fn end_superseded(&self, record: &ReleaseRecord) -> Result<(), StoreError> {
-        let ending = self.ending(record)?;
+        let ending = self.ending(record)?.condition_expression("attribute_not_exists(outcome)");
+        let ending = TransactWriteItem::builder().update(built(ending.build())?).build();
         self.transact(vec![ending]).await.map_err(|refused| refused.or(|_| StoreError::Changed))
-    }
-
-    /// Removes the routes of services that are no longer in the manifest.
-    pub async fn remove_routes(&self, routes: &[(RepositoryName, Route)]) -> Result<(), StoreError> {
-        for (repository, route) in routes {
-            let key = Key::route(repository, &format!("{}/{}/{}", route.app, route.environment, route.service));
-            self.client
-                .delete_item()
-                .table_name(&self.table)
-                .set_key(Some(key.attributes()))
-                .send()
-                .await
-                .map_err(AwsError::of("dynamodb:DeleteItem"))?;
-        }
-        Ok(())
     }
 
     /// Renews a run's claim. Called at the start of each pass: a run that lost its claim ends there.
@@ -385,15 +412,8 @@ impl Store {
 
     /// Appends a step to the release's story.
     pub async fn step(&self, run: &Run, step: Step) -> Result<(), StoreError> {
-        let at = step.at;
-        let write = Update::builder()
-            .table_name(&self.table)
-            .set_key(Some(Key::release(&run.app, &run.environment, &run.release).attributes()))
-            .update_expression("SET steps = list_append(if_not_exists(steps, :none), :step)")
-            .expression_attribute_values(":none", AttributeValue::L(Vec::new()))
-            .expression_attribute_values(":step", AttributeValue::L(vec![value(&step)?]))
-            .build();
-        self.run_write(run, at, vec![TransactWriteItem::builder().update(built(write)?).build()]).await
+        let write = self.appending(run, &step, "")?.build();
+        self.run_write(run, step.at, vec![TransactWriteItem::builder().update(built(write)?).build()]).await
     }
 
     /// What this release's function wrote down on an earlier pass under this name.
@@ -416,6 +436,22 @@ impl Store {
         let write =
             self.set(&Key::release(&run.app, &run.environment, &run.release), &progress_attribute(name), progress)?;
         self.run_write(run, now, vec![write]).await
+    }
+
+    /// Writes down for a later pass how far this release is, and appends that to its story, in one step: neither is there without
+    /// the other, wherever the pass is cut off.
+    pub async fn save_progress_and_step<T: Serialize>(
+        &self,
+        run: &Run,
+        name: &'static str,
+        progress: &T,
+        step: Step,
+    ) -> Result<(), StoreError> {
+        let write = self
+            .appending(run, &step, ", #progress = :progress")?
+            .expression_attribute_names("#progress", progress_attribute(name))
+            .expression_attribute_values(":progress", value(progress)?);
+        self.run_write(run, step.at, vec![TransactWriteItem::builder().update(built(write.build())?).build()]).await
     }
 
     /// What a function wrote down of this environment under this name, in whichever release.
@@ -457,7 +493,7 @@ impl Store {
         self.fenced(run, renewal, writes).await
     }
 
-    fn renewal(&self, run: &Run, now: Timestamp, also: &str) -> aws_sdk_dynamodb::types::builders::UpdateBuilder {
+    fn renewal(&self, run: &Run, now: Timestamp, also: &str) -> UpdateBuilder {
         Update::builder()
             .table_name(&self.table)
             .set_key(Some(Key::component(&run.app, &run.environment, &run.component).attributes()))
@@ -474,7 +510,7 @@ impl Store {
     async fn fenced(
         &self,
         run: &Run,
-        renewal: aws_sdk_dynamodb::types::builders::UpdateBuilder,
+        renewal: UpdateBuilder,
         writes: Vec<TransactWriteItem>,
     ) -> Result<(), StoreError> {
         let renewal = TransactWriteItem::builder().update(built(renewal.build())?).build();
@@ -512,18 +548,33 @@ impl Store {
         Ok(TransactWriteItem::builder().put(built(put.build())?).build())
     }
 
+    fn opening(&self, record: &ReleaseRecord) -> Result<TransactWriteItem, StoreError> {
+        let key = Key::release(&record.app, &record.environment, &record.release);
+        let put = Put::builder().table_name(&self.table).set_item(Some(write_item(&key, record)?));
+        Ok(TransactWriteItem::builder()
+            .put(built(put.condition_expression("attribute_not_exists(pk)").build())?)
+            .build())
+    }
+
     /// The end of a release's record: outcome, reason, time. Its steps and progress stay as the run wrote them.
-    fn ending(&self, record: &ReleaseRecord) -> Result<TransactWriteItem, StoreError> {
-        let write = Update::builder()
+    fn ending(&self, record: &ReleaseRecord) -> Result<UpdateBuilder, StoreError> {
+        Ok(Update::builder()
             .table_name(&self.table)
             .set_key(Some(Key::release(&record.app, &record.environment, &record.release).attributes()))
             .update_expression("SET outcome = :outcome, #reason = :reason, ended_at = :at")
             .expression_attribute_names("#reason", "reason")
             .expression_attribute_values(":outcome", value(&record.outcome)?)
             .expression_attribute_values(":reason", value(&record.reason)?)
-            .expression_attribute_values(":at", value(&record.ended_at)?)
-            .build();
-        Ok(TransactWriteItem::builder().update(built(write)?).build())
+            .expression_attribute_values(":at", value(&record.ended_at)?))
+    }
+
+    fn appending(&self, run: &Run, step: &Step, also: &str) -> Result<UpdateBuilder, StoreError> {
+        Ok(Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(Key::release(&run.app, &run.environment, &run.release).attributes()))
+            .update_expression(format!("SET steps = list_append(if_not_exists(steps, :none), :step){also}"))
+            .expression_attribute_values(":none", AttributeValue::L(Vec::new()))
+            .expression_attribute_values(":step", AttributeValue::L(vec![value(step)?])))
     }
 
     fn set<T: Serialize>(&self, key: &Key, attribute: &str, content: &T) -> Result<TransactWriteItem, StoreError> {
@@ -542,45 +593,118 @@ impl Store {
     }
 
     async fn item(&self, key: &Key) -> Result<Option<Item>, StoreError> {
-        let output = self
-            .client
-            .get_item()
+        let client = match &self.items {
+            Items::DynamoDb(client) => client,
+            #[cfg(any(test, feature = "testing"))]
+            Items::Memory(memory) => return Ok(memory.item(key)?),
+        };
+        let call = client.get_item().table_name(&self.table).set_key(Some(key.attributes())).consistent_read(true);
+        Ok(call.send().await.map_err(AwsError::of("dynamodb:GetItem"))?.item)
+    }
+
+    /// What a query finds and `wanted` takes.
+    async fn query<T: DeserializeOwned>(
+        &self,
+        query: Query,
+        wanted: impl Fn(&T) -> bool,
+    ) -> Result<Vec<T>, StoreError> {
+        let most = query.last.unwrap_or(usize::MAX);
+        let mut found = Vec::new();
+        let client = match &self.items {
+            Items::DynamoDb(client) => client,
+            #[cfg(any(test, feature = "testing"))]
+            Items::Memory(memory) => {
+                for item in memory.query(&query)? {
+                    found.extend(Some(read_item(item)?).filter(&wanted));
+                }
+                found.truncate(most);
+                return Ok(found);
+            }
+        };
+        let call = client
+            .query()
             .table_name(&self.table)
-            .set_key(Some(key.attributes()))
             .consistent_read(true)
-            .send()
-            .await
-            .map_err(AwsError::of("dynamodb:GetItem"))?;
-        Ok(output.item)
+            .scan_index_forward(query.last.is_none())
+            .set_limit(query.last.map(|_| NEWEST_PAGE))
+            .expression_attribute_values(":pk", AttributeValue::S(query.pk));
+        let call = match query.start {
+            None => call.key_condition_expression("pk = :pk"),
+            Some(start) => call
+                .key_condition_expression("pk = :pk AND begins_with(sk, :start)")
+                .expression_attribute_values(":start", AttributeValue::S(start.to_owned())),
+        };
+        let mut items = call.into_paginator().items().send();
+        while found.len() < most {
+            let Some(item) = items.next().await else { break };
+            found.extend(Some(read_item(item.map_err(AwsError::of("dynamodb:Query"))?)?).filter(&wanted));
+        }
+        Ok(found)
     }
 
     async fn transact(&self, writes: Vec<TransactWriteItem>) -> Result<(), Refused> {
         let mut attempt = 1;
         loop {
-            let sent = self.client.transact_write_items().set_transact_items(Some(writes.clone())).send().await;
-            let Err(error) = sent else { return Ok(()) };
-            if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() {
-                let reasons = cancelled.cancellation_reasons();
-                let failed = reasons.iter().position(|reason| reason.code() == Some("ConditionalCheckFailed"));
-                if let Some(index) = failed {
-                    return Err(Refused::Condition(index));
-                }
-                // Another transaction held one of the items, like that of the run's other branch renewing the same claim. This
-                // one did nothing, and goes through once that one is over; the SDK does not send it again by itself.
-                if reasons.iter().any(|reason| reason.code() == Some("TransactionConflict")) {
-                    if attempt < CONFLICTED_ATTEMPTS {
-                        attempt += 1;
-                        continue;
-                    }
-                    return Err(Refused::Other(StoreError::Changed));
-                }
+            let reasons = match self.send(writes.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(Cancelled::For(reasons)) => reasons,
+                Err(Cancelled::Failed(error)) => return Err(Refused::Other(error.into())),
+            };
+            let is = |code: &str| reasons.iter().position(|reason| reason.code() == Some(code));
+            if let Some(index) = is("ConditionalCheckFailed") {
+                return Err(Refused::Condition(index));
             }
-            return Err(Refused::Other(AwsError::of("dynamodb:TransactWriteItems")(error).into()));
+            // Another transaction held one of the items, like that of the run's other branch renewing the same claim. This
+            // one did nothing, and goes through once that one is over; the SDK does not send it again by itself.
+            if is("TransactionConflict").is_some() {
+                if attempt < CONFLICTED_ATTEMPTS {
+                    attempt += 1;
+                    continue;
+                }
+                return Err(Refused::Other(StoreError::Changed));
+            }
+            return Err(Refused::Other(cancelled(&reasons)));
+        }
+    }
+
+    async fn send(&self, writes: Vec<TransactWriteItem>) -> Result<(), Cancelled> {
+        let client = match &self.items {
+            Items::DynamoDb(client) => client,
+            #[cfg(any(test, feature = "testing"))]
+            Items::Memory(memory) => return memory.transact(writes).await,
+        };
+        let Err(error) = client.transact_write_items().set_transact_items(Some(writes)).send().await else {
+            return Ok(());
+        };
+        match error.as_service_error() {
+            Some(TransactWriteItemsError::TransactionCanceledException(cancelled))
+                if !cancelled.cancellation_reasons().is_empty() =>
+            {
+                Err(Cancelled::For(cancelled.cancellation_reasons().to_vec()))
+            }
+            _ => Err(Cancelled::Failed(AwsError::of("dynamodb:TransactWriteItems")(error))),
         }
     }
 }
 
-type Item = HashMap<String, AttributeValue>;
+pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// A transaction that did nothing.
+pub(crate) enum Cancelled {
+    /// DynamoDB gives a reason for each write, `None` where there is none.
+    For(Vec<CancellationReason>),
+    /// It refused the request, or could not answer.
+    Failed(AwsError),
+}
+
+/// The error of a transaction that was cancelled for another reason than a condition or another transaction.
+fn cancelled(reasons: &[CancellationReason]) -> StoreError {
+    let reason = reasons.iter().find(|reason| reason.code() != Some("None"));
+    let code = reason.and_then(CancellationReason::code).unwrap_or_default();
+    let message = reason.and_then(CancellationReason::message).unwrap_or_default();
+    let text = format!("{code}: {message}");
+    if BUSY.contains(&code) { StoreError::Busy(text) } else { unwritable("a transaction", &text) }
+}
 
 /// A transaction that did nothing: because the condition of its n-th write did not hold, or for another reason.
 enum Refused {
@@ -603,6 +727,24 @@ impl From<StoreError> for Refused {
     }
 }
 
+fn repository_key(repository: &RepositoryName) -> String {
+    format!("repository#{repository}")
+}
+
+/// The routes to the services of a manifest.
+fn routes(run: &Run, manifest: &Manifest) -> BTreeMap<Key, Route> {
+    let route = |(name, service): (&ComponentName, &Service)| {
+        let route = Route {
+            app: run.app.clone(),
+            environment: run.environment.clone(),
+            service: name.clone(),
+            tags: service.image.tags.clone(),
+        };
+        (Key::route(&service.image.repository, &route), route)
+    };
+    manifest.spec.services.iter().map(route).collect()
+}
+
 fn progress_attribute(name: &str) -> String {
     format!("progress_{name}")
 }
@@ -612,22 +754,28 @@ fn unreadable(key: &Key, error: &dyn std::fmt::Display) -> StoreError {
 }
 
 fn read_item<T: DeserializeOwned>(item: Item) -> Result<T, StoreError> {
-    let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).cloned().unwrap_or_default();
-    let key = Key { pk: text("pk"), sk: text("sk") };
+    let key = Key::of(&item);
     serde_dynamo::from_item(item).map_err(|error| unreadable(&key, &error))
 }
 
 fn write_item<T: Serialize>(key: &Key, content: &T) -> Result<Item, StoreError> {
-    let mut item: Item = serde_dynamo::to_item(content).map_err(|error| unreadable(key, &error))?;
+    let mut item: Item = serde_dynamo::to_item(content)
+        .map_err(|error| unwritable(&format!("the item {} / {}", key.pk, key.sk), &error))?;
     item.extend(key.attributes());
     Ok(item)
 }
 
 fn value<T: Serialize>(content: &T) -> Result<AttributeValue, StoreError> {
-    serde_dynamo::to_attribute_value(content)
-        .map_err(|error| StoreError::Missing(format!("a value could not be written: {error}")))
+    serde_dynamo::to_attribute_value(content).map_err(|error| unwritable("a value", &error))
 }
 
 fn built<T>(result: Result<T, aws_sdk_dynamodb::error::BuildError>) -> Result<T, StoreError> {
-    result.map_err(|error| StoreError::Missing(format!("a request could not be built: {error}")))
+    result.map_err(|error| unwritable("a transaction", &error))
 }
+
+fn unwritable(what: &str, error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Unwritable { what: what.to_owned(), message: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests;

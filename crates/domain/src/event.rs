@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    name::{AppName, ComponentName, Digest, EnvironmentName, RepositoryName},
+    name::{AppName, Component, Digest, EnvironmentName, RepositoryName},
     release::{Artifact, Order},
 };
 
@@ -38,8 +38,8 @@ pub enum Announced {
         app: AppName,
         /// The environment.
         environment: EnvironmentName,
-        /// The site.
-        site: ComponentName,
+        /// The site, or the preview of one.
+        component: Component,
         /// The object.
         object: Delivered,
     },
@@ -178,11 +178,21 @@ fn object(event: &Value, home: &Home) -> Result<Announced, Ignored> {
         ["sites", app, environment, site, file] if file.ends_with(".zip") => Ok(Announced::Zip {
             app: app.parse().map_err(named)?,
             environment: environment.parse().map_err(named)?,
-            site: site.parse().map_err(named)?,
+            component: Component::Site(site.parse().map_err(named)?),
+            object,
+        }),
+        ["sites", app, environment, site, "preview", file] if file.ends_with(".zip") => Ok(Announced::Zip {
+            app: app.parse().map_err(named)?,
+            environment: environment.parse().map_err(named)?,
+            component: Component::Preview(
+                site.parse().map_err(named)?,
+                file[..file.len() - ".zip".len()].parse().map_err(named)?,
+            ),
             object,
         }),
         _ => Err(refused(
-            "a manifest is apps/<app>/<environment>/shipway.yaml, a site's zip sites/<app>/<environment>/<site>/<name>.zip",
+            "a manifest is apps/<app>/<environment>/shipway.yaml, a site's zip sites/<app>/<environment>/<site>/<name>.zip, a \
+             preview's sites/<app>/<environment>/<site>/preview/<preview>.zip",
         )),
     }
 }
@@ -278,12 +288,12 @@ mod tests {
     #[test]
     fn uploads_are_told_apart_by_their_prefix() {
         assert!(matches!(read(&upload("apps/hello/prod/shipway.yaml"), &home()), Ok(Announced::Manifest { .. })));
-        let Announced::Zip { app, environment, site, object } =
+        let Announced::Zip { app, environment, component, object } =
             read(&upload("sites/shop/prod/web/3f1c2a9.zip"), &home()).unwrap()
         else {
             panic!()
         };
-        assert_eq!((app.as_str(), environment.as_str(), site.as_str()), ("shop", "prod", "web"));
+        assert_eq!((app.as_str(), environment.as_str(), component.to_string().as_str()), ("shop", "prod", "site/web"));
         assert_eq!(object.order.sequencer.as_deref(), Some("006408CAD69598B05F"));
     }
 

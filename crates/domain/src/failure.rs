@@ -13,7 +13,7 @@ pub enum Failure {
     /// The image cannot be rolled out: not there, or not for this service.
     RejectedImage,
     /// The zip cannot be published.
-    RejectedArchive,
+    RejectedArchive(Archive),
     /// IAM, or a resource's policy, refused the call.
     Denied,
     /// A limit of the account is reached.
@@ -33,12 +33,10 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Every failure, for tables and for the contract tests that hold the state machines against them.
-    pub const ALL: [Failure; 12] = [
+    const OTHERS: [Failure; 11] = [
         Failure::RejectedInput,
         Failure::RejectedManifest,
         Failure::RejectedImage,
-        Failure::RejectedArchive,
         Failure::Denied,
         Failure::Quota,
         Failure::Conflict,
@@ -49,13 +47,18 @@ impl Failure {
         Failure::Bug,
     ];
 
+    /// Every failure, for tables and for the contract tests that hold the state machines against them.
+    pub fn all() -> impl Iterator<Item = Failure> {
+        Failure::OTHERS.into_iter().chain(Archive::ALL.iter().copied().map(Failure::RejectedArchive))
+    }
+
     /// The public name, as a machine's `ErrorEquals` sees it.
     pub const fn name(self) -> &'static str {
         match self {
             Failure::RejectedInput => "Rejected.Input",
             Failure::RejectedManifest => "Rejected.Manifest",
             Failure::RejectedImage => "Rejected.Image",
-            Failure::RejectedArchive => "Rejected.Archive",
+            Failure::RejectedArchive(why) => why.name(),
             Failure::Denied => "Denied",
             Failure::Quota => "Quota",
             Failure::Conflict => "Conflict",
@@ -74,16 +77,99 @@ impl Failure {
 
     /// The failure with this public name.
     pub fn from_name(name: &str) -> Option<Failure> {
-        Failure::ALL.into_iter().find(|failure| failure.name() == name)
+        Failure::all().find(|failure| failure.name() == name)
     }
 
     /// Whether the input is at fault: it is refused, and trying it again cannot help.
     pub const fn is_rejection(self) -> bool {
         matches!(
             self,
-            Failure::RejectedInput | Failure::RejectedManifest | Failure::RejectedImage | Failure::RejectedArchive
+            Failure::RejectedInput | Failure::RejectedManifest | Failure::RejectedImage | Failure::RejectedArchive(_)
         )
     }
+}
+
+macro_rules! archive {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Why a zip is not published. Each has a public name of its own: `Rejected.` and the variant's.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Archive {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Archive {
+            /// All of them.
+            pub const ALL: &[Archive] = &[$(Archive::$name),*];
+
+            /// The public name.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Archive::$name => concat!("Rejected.", stringify!($name)),)*
+                }
+            }
+        }
+    };
+}
+
+archive! {
+    /// It is no longer in the intake bucket.
+    Gone,
+    /// It is something else.
+    NotAZip,
+    /// Its end is missing.
+    Truncated,
+    /// It is one of several parts.
+    MultiDisk,
+    /// Its directory cannot be read, or is not what it says.
+    Directory,
+    /// No file is in it.
+    Empty,
+    /// There is no page to start with.
+    NoIndex,
+    /// It has too many entries.
+    TooMany,
+    /// Its files are too large together.
+    TooLarge,
+    /// An entry would grow too much.
+    Ratio,
+    /// An entry needs a password.
+    Encrypted,
+    /// An entry is packed in a way that is not read.
+    Method,
+    /// An entry is a symbolic link.
+    Symlink,
+    /// An entry is a device, a pipe or a socket.
+    Device,
+    /// An entry's name is not UTF-8.
+    NotUtf8,
+    /// An entry's path begins at the root of a disk.
+    Absolute,
+    /// An entry's path leads out of the folder, or has an empty part.
+    Traversal,
+    /// An entry's path has a backslash.
+    Backslash,
+    /// An entry's path has a drive letter.
+    Drive,
+    /// An entry's name has NUL or another control character.
+    Control,
+    /// An entry's name has a character that is a wildcard to CloudFront.
+    Wildcard,
+    /// An entry's path is too long to be a key.
+    LongPath,
+    /// An entry's path is Shipway's own.
+    Reserved,
+    /// An entry is there twice.
+    Repeated,
+    /// An entry shares bytes with another.
+    Overlap,
+    /// An entry's two headers differ.
+    Header,
+    /// An entry's content cannot be unpacked.
+    Damaged,
+    /// An entry's content is larger or smaller than it should be.
+    Size,
+    /// An entry's content has another checksum.
+    Checksum,
 }
 
 impl fmt::Display for Failure {
@@ -98,15 +184,21 @@ mod tests {
 
     #[test]
     fn every_failure_is_found_by_its_name() {
-        for failure in Failure::ALL {
+        for failure in Failure::all() {
             assert_eq!(Failure::from_name(failure.name()), Some(failure));
         }
         assert_eq!(Failure::from_name("Lambda.Unknown"), None);
     }
 
     #[test]
+    fn no_two_failures_share_a_name() {
+        let names: std::collections::BTreeSet<&str> = Failure::all().map(Failure::name).collect();
+        assert_eq!(names.len(), Failure::all().count());
+    }
+
+    #[test]
     fn a_rejection_is_never_retried() {
-        for failure in Failure::ALL {
+        for failure in Failure::all() {
             assert!(!(failure.is_rejection() && failure.retryable()), "{failure}");
             assert_eq!(failure.is_rejection(), failure.name().starts_with("Rejected."), "{failure}");
         }

@@ -98,47 +98,59 @@ impl std::error::Error for ManifestError {}
 /// The first mistake, with its place: YAML that does not parse, a key that is unknown or given twice, a value of the wrong
 /// type, two values that contradict each other, another app's manifest, an environment it does not name.
 pub fn read(text: &str, app: &AppName, environment: &EnvironmentName) -> Result<Spec, ManifestError> {
+    let (place, mut environments) = parse(text)?;
+    let Some(index) = environments.iter().position(|(name, _)| name == environment) else {
+        let names: Vec<_> = environments.iter().map(|(name, _)| name.as_str()).collect();
+        let message = format!("the environment `{environment}` is not named");
+        return Err(
+            ManifestError::new(place, "environments", message).suggesting(format!("named: {}", names.join(", ")))
+        );
+    };
+    let (_, spec) = environments.swap_remove(index);
+    if spec.app != *app {
+        let message = format!("this is the manifest of `{}`, but it was uploaded for `{app}`", spec.app);
+        return Err(ManifestError::new(place, "app", message)
+            .suggesting(format!("upload it as apps/{}/{environment}/shipway.yaml", spec.app)));
+    }
+    Ok(spec)
+}
+
+/// Reads a manifest as it is for each of its environments, of which there is at least one, in the order they are written.
+///
+/// # Errors
+/// The first mistake, as [`read`] tells it.
+pub fn read_all(text: &str) -> Result<Vec<(EnvironmentName, Spec)>, ManifestError> {
+    parse(text).map(|(_, environments)| environments)
+}
+
+/// The environments, and where the manifest begins.
+fn parse(text: &str) -> Result<(Place, Vec<(EnvironmentName, Spec)>), ManifestError> {
     if text.len() > MOST_BYTES {
         let message = format!("a manifest is at most {MOST_BYTES} bytes long; this one has {}", text.len());
         return Err(ManifestError::new(Place { line: 1, column: 1 }, "", message));
     }
-    let mut base = yaml::read(text)?.without_extensions();
+    let mut base = yaml::read(text)?;
     let environments = base.take("environments");
-    // Every environment is checked, not only the one asked for: a mistake is found when it is made, not when it is needed.
-    let mut names = Vec::new();
-    let mut wanted = None;
-    if let Some((key, node)) = environments {
-        let yaml::Value::Map(entries) = node.value else {
-            return Err(ManifestError::new(node.place, "environments", "a mapping of environments is expected here"));
-        };
-        for (name, over) in entries {
-            let path = format!("environments.{}", name.text);
-            let parsed: EnvironmentName = name
-                .text
-                .parse()
-                .map_err(|error: crate::name::InvalidName| ManifestError::new(name.place, &path, error.to_string()))?;
-            let merged = if over.is_null() { base.clone() } else { base.clone().merged(over) };
-            let spec = spec::check(&merged)?;
-            if parsed == *environment {
-                wanted = Some(spec);
-            }
-            names.push(name.text);
-        }
-        if names.is_empty() {
-            return Err(ManifestError::new(key.place, "environments", "at least one environment is expected here"));
-        }
-    } else {
+    let Some((key, node)) = environments else {
         let error = ManifestError::new(base.place, "", "`environments` is missing");
-        return Err(error.suggesting(format!("add `environments: {{{environment}: {{}}}}`")));
+        return Err(error.suggesting("add `environments: {prod: {}}`"));
+    };
+    let yaml::Value::Map(entries) = node.value else {
+        return Err(ManifestError::new(node.place, "environments", "a mapping of environments is expected here"));
+    };
+    if entries.is_empty() {
+        return Err(ManifestError::new(key.place, "environments", "at least one environment is expected here"));
     }
-    let spec = wanted.ok_or_else(|| {
-        let message = format!("the environment `{environment}` is not named");
-        ManifestError::new(base.place, "environments", message).suggesting(format!("named: {}", names.join(", ")))
-    })?;
-    if spec.app != *app {
-        let message = format!("this is the manifest of `{}`, but it was uploaded for `{app}`", spec.app);
-        return Err(ManifestError::new(base.place, "app", message)
-            .suggesting(format!("upload it as apps/{}/{environment}/shipway.yaml", spec.app)));
+    // Every environment is checked, not only the one asked for: a mistake is found when it is made, not when it is needed.
+    let mut environments = Vec::new();
+    for (name, over) in entries {
+        let path = format!("environments.{}", name.text);
+        let parsed: EnvironmentName = name
+            .text
+            .parse()
+            .map_err(|error: crate::name::InvalidName| ManifestError::new(name.place, &path, error.to_string()))?;
+        let merged = if over.is_null() { base.clone() } else { base.clone().merged(over) };
+        environments.push((parsed, spec::check(&merged)?));
     }
-    Ok(spec)
+    Ok((base.place, environments))
 }

@@ -20,6 +20,9 @@ pub struct ReleaseInput {
     pub component: Component,
     /// What should be live.
     pub artifact: Artifact,
+    /// Whether nothing that was written down of a site's bucket is trusted: everything is written again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repair: bool,
 }
 
 /// A release under way, as each function gets it: who may write, and what for.
@@ -37,6 +40,9 @@ pub struct Run {
     pub release: ReleaseId,
     /// The fencing number of its claim.
     pub fence: u64,
+    /// Whether nothing that was written down of a site's bucket is trusted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repair: bool,
 }
 
 /// The input of a function that makes one pass over a release.

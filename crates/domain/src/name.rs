@@ -90,6 +90,11 @@ text_type!(
     |text| is_label(text, 20)
 );
 text_type!(
+    /// A preview of a site: `pr-12`.
+    PreviewName, "a preview's name", "1 to 40 lower-case letters, digits and single hyphens, starting with a letter",
+    |text| is_label(text, 40)
+);
+text_type!(
     /// An ECR repository's name, without the registry.
     RepositoryName, "a repository's name", "2 to 256 lower-case letters and digits, separated by `.`, `_`, `-` or `/`, starting with a letter",
     |text| (2..=256).contains(&text.len())
@@ -124,6 +129,13 @@ impl ReleaseId {
         let millis = started_at.as_millisecond().rem_euclid(1000);
         ReleaseId(format!("{time}{millis:03}-{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2]))
     }
+
+    /// When the release began, to the second.
+    pub fn begun(&self) -> jiff::Timestamp {
+        let time = self.0.get(..15).and_then(|time| jiff::civil::DateTime::strptime("%Y%m%dT%H%M%S", time).ok());
+        let time = time.and_then(|time| time.to_zoned(jiff::tz::TimeZone::UTC).ok());
+        time.map_or(jiff::Timestamp::UNIX_EPOCH, |time| time.timestamp())
+    }
 }
 
 impl Digest {
@@ -144,6 +156,18 @@ pub enum Component {
     Service(ComponentName),
     /// A site: static files in a bucket behind CloudFront.
     Site(ComponentName),
+    /// A preview of a site: other files under a URL of their own, which never touch what is live.
+    Preview(ComponentName, PreviewName),
+}
+
+impl Component {
+    /// The site that a publication is for.
+    pub fn site(&self) -> Option<&ComponentName> {
+        match self {
+            Component::Site(site) | Component::Preview(site, _) => Some(site),
+            Component::Platform | Component::Service(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Component {
@@ -152,6 +176,7 @@ impl fmt::Display for Component {
             Component::Platform => f.write_str("platform"),
             Component::Service(name) => write!(f, "service/{name}"),
             Component::Site(name) => write!(f, "site/{name}"),
+            Component::Preview(site, name) => write!(f, "preview/{site}/{name}"),
         }
     }
 }
@@ -164,10 +189,14 @@ impl FromStr for Component {
             None if text == "platform" => Ok(Component::Platform),
             Some(("service", name)) => Ok(Component::Service(name.parse()?)),
             Some(("site", name)) => Ok(Component::Site(name.parse()?)),
+            Some(("preview", rest)) if rest.contains('/') => {
+                let (site, name) = rest.split_once('/').unwrap_or_default();
+                Ok(Component::Preview(site.parse()?, name.parse()?))
+            }
             _ => Err(InvalidName {
                 text: text.chars().take(80).collect(),
                 what: "a component",
-                rule: "`platform`, `service/<name>` or `site/<name>`",
+                rule: "`platform`, `service/<name>`, `site/<name>` or `preview/<site>/<name>`",
             }),
         }
     }
@@ -211,10 +240,10 @@ mod tests {
 
     #[test]
     fn components_read_back_as_they_are_written() {
-        for text in ["platform", "service/api", "site/web"] {
+        for text in ["platform", "service/api", "site/web", "preview/web/pr-12"] {
             assert_eq!(text.parse::<Component>().unwrap().to_string(), text);
         }
-        for bad in ["", "service", "service/", "site/A", "platform/x", "database/main"] {
+        for bad in ["", "service", "service/", "site/A", "platform/x", "database/main", "preview/web", "preview/web/"] {
             assert!(bad.parse::<Component>().is_err(), "{bad}");
         }
     }
@@ -224,6 +253,7 @@ mod tests {
         let at = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
         let early = ReleaseId::of_execution("arn:a", at("2026-11-21T03:15:42.123Z"));
         let late = ReleaseId::of_execution("arn:b", at("2026-11-21T03:15:42.124Z"));
+        assert_eq!(late.begun(), at("2026-11-21T03:15:42Z"));
         assert!(early < late);
         assert!(early.as_str().starts_with("20261121T031542123-"));
         assert_eq!(early.as_str().parse::<ReleaseId>().unwrap(), early);

@@ -19,7 +19,8 @@ pub use operation::{Operation, ResourceFailure, StackEvent, last_operation};
 pub use plan::{Apply, Blocker, Next, Observed, ObservedStack, Plan, Planned, StackStatus, Trouble, next_actions};
 
 use crate::{
-    manifest::{Routing, SecretRef, Service, Spec},
+    edge,
+    manifest::{SecretRef, Service, Spec, spec::Site},
     name::{AppName, Component, ComponentName, EnvironmentName, RepositoryName},
     network::NetworkOutputs,
 };
@@ -66,6 +67,9 @@ pub struct SiteOutputs {
     pub distribution: String,
     /// The distribution's domain name.
     pub domain: String,
+    /// The ARN of the key-value store that the edge reads. Empty where the site's stack is older than this.
+    #[serde(default)]
+    pub store: String,
 }
 
 /// The most bytes that CloudFormation takes in one parameter's value.
@@ -86,6 +90,19 @@ pub enum PlanError {
     TooManySecrets {
         /// The service.
         service: ComponentName,
+        /// How long they are.
+        bytes: usize,
+    },
+    /// A site's redirects or headers do not fit the parameter they are passed in.
+    #[error(
+        "sites.{site}.{key}: they are {bytes} bytes long as the edge gets them, {MOST_PARAMETER_BYTES} are possible; `$` and `<` \
+         count six times there"
+    )]
+    TooMuchForTheEdge {
+        /// The site.
+        site: ComponentName,
+        /// `redirects` or `headers`.
+        key: &'static str,
         /// How long they are.
         bytes: usize,
     },
@@ -427,12 +444,19 @@ impl Wish<'_> {
         })
     }
 
-    fn site(&self, name: &ComponentName, routing: Routing) -> WantedStack {
-        let routing = match routing {
-            Routing::Clean => "clean",
-            Routing::Spa => "spa",
+    fn site(&self, name: &ComponentName, site: &Site) -> Result<WantedStack, PlanError> {
+        let fits = |key, json: String| match json.len() {
+            bytes if bytes > MOST_PARAMETER_BYTES => {
+                Err(PlanError::TooMuchForTheEdge { site: name.clone(), key, bytes })
+            }
+            _ => Ok(text(json)),
         };
-        WantedStack {
+        let backend = |number: usize| text(site.backend.get(number).map_or("", String::as_str));
+        let load_balancer = match site.backend.is_empty() {
+            true => text(""),
+            false => Value::Output { stack: self.names().load_balancer(), key: "DnsName" },
+        };
+        Ok(WantedStack {
             name: self.names().site(name),
             concern: Concern::Site,
             template: self.blueprints.site,
@@ -440,11 +464,19 @@ impl Wish<'_> {
                 ("App", text(&self.spec.app)),
                 ("Environment", text(self.environment)),
                 ("Site", text(name)),
-                ("Routing", text(routing)),
+                ("Redirects", fits("redirects", edge::redirects(site))?),
+                ("Headers", fits("headers", edge::headers(site))?),
+                ("Previews", text(site.previews.days())),
+                ("LoadBalancer", load_balancer),
+                ("Backend1", backend(0)),
+                ("Backend2", backend(1)),
+                ("Backend3", backend(2)),
+                ("Backend4", backend(3)),
             ]),
             tags: self.tags(Component::Site(name.clone())),
-            needs_network: false,
-        }
+            // Where there is a load balancer, it stands in the network.
+            needs_network: !site.backend.is_empty(),
+        })
     }
 
     fn of_network(&self, value: impl FnOnce(&NetworkOutputs) -> String) -> Value {
@@ -513,7 +545,9 @@ pub fn stacks(wish: &Wish<'_>, observed: &Observed) -> Result<Vec<WantedStack>, 
     for (name, service) in &spec.services {
         stacks.push(wish.service(name, service, priorities.get(name).copied())?);
     }
-    stacks.extend(spec.sites.iter().map(|(name, site)| wish.site(name, site.routing)));
+    for (name, site) in &spec.sites {
+        stacks.push(wish.site(name, site)?);
+    }
     Ok(stacks)
 }
 
@@ -550,6 +584,7 @@ pub fn outputs(names: Names<'_>, spec: &Spec, observed: &Observed) -> Result<Pla
             bucket: of_site("Bucket")?,
             distribution: of_site("Distribution")?,
             domain: of_site("Domain")?,
+            store: of_site("Store")?,
         };
         outputs.sites.insert(name.clone(), made);
     }

@@ -136,9 +136,10 @@ impl Outcome {
     /// The outcome of a release that ended with this error.
     pub const fn of_failure(failure: Failure) -> Outcome {
         match failure {
-            Failure::RejectedInput | Failure::RejectedManifest | Failure::RejectedImage | Failure::RejectedArchive => {
-                Outcome::Rejected
-            }
+            Failure::RejectedInput
+            | Failure::RejectedManifest
+            | Failure::RejectedImage
+            | Failure::RejectedArchive(_) => Outcome::Rejected,
             Failure::Superseded => Outcome::Superseded,
             Failure::Denied
             | Failure::Quota
@@ -435,12 +436,19 @@ impl ComponentState {
     }
 }
 
-/// The name of the execution that makes an artifact live: readable in the console, and its own for each time it is wanted.
-pub fn execution_name(component: &Component, artifact: &Artifact, since: &str) -> String {
+/// The name of the execution that makes an artifact live: readable in the console, and its own for each time it is wanted. All
+/// environments share a machine, and one image may be for several of them.
+pub fn execution_name(
+    environment: &EnvironmentName,
+    component: &Component,
+    artifact: &Artifact,
+    since: &str,
+) -> String {
     use sha2::Digest as _;
     let name = match component {
         Component::Platform => "platform",
         Component::Service(name) | Component::Site(name) => name.as_str(),
+        Component::Preview(_, name) => name.as_str(),
     };
     let what = match artifact {
         Artifact::Image { digest, .. } => digest.short().to_owned(),
@@ -449,7 +457,8 @@ pub fn execution_name(component: &Component, artifact: &Artifact, since: &str) -
             hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
         }
     };
-    format!("{EVENT_PREFIX}{name}-{what}-{since}")
+    // A name has at most 80 characters, and only a preview's is longer than 20.
+    format!("{EVENT_PREFIX}{environment}-{name:.20}-{what}-{since}")
 }
 
 fn whole_second(time: Timestamp) -> Timestamp {
@@ -540,6 +549,18 @@ mod tests {
         let by_hand = Contender { started_at: started, ..contender(1, "by-hand", 20) };
         let state = claimed(begin(&wanting(2, 10), &by_hand, started));
         assert!(matches!(take_in(&state, &image(3), &order(20), "event-3", at(21)), Intake::Want(_)));
+    }
+
+    #[test]
+    fn an_execution_is_named_apart_for_each_environment_and_never_too_long() {
+        let name = |environment: &str, component: &str| {
+            let component = component.parse().unwrap();
+            execution_name(&environment.parse().unwrap(), &component, &image(1), id(1).as_str())
+        };
+        assert_ne!(name("dev", "service/api"), name("prod", "service/api"));
+        let long = "a".repeat(40);
+        assert!(name(&long[..12], &format!("service/{}", &long[..20])).len() <= 80);
+        assert!(name(&long[..12], &format!("preview/web/{long}")).len() <= 80);
     }
 
     #[test]

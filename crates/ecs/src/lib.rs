@@ -1,14 +1,87 @@
-//! What deploy-service and run-migrations share of ECS: task definitions, tasks, and the ends of their logs.
+//! What deploy-service and run-migrations share of ECS: task definitions, tasks, the ends of their logs, and why a release
+//! cannot be one of a service.
 //!
 //! Only calls, and the way between the SDK's types and the domain's. What to call when is each function's own.
 
 pub mod logs;
 pub mod task_definitions;
 pub mod tasks;
+#[cfg(feature = "testing")]
+pub mod testing;
 
+use aws_config::SdkConfig;
 use aws_sdk_ecs::types::{AssignPublicIp, AwsVpcConfiguration, NetworkConfiguration, Tag};
-use shipway_aws::{AwsError, PublicError};
-use shipway_domain::failure::Failure;
+use shipway_aws::{AwsError, PublicError, runtime::setting};
+use shipway_domain::{
+    failure::Failure,
+    message::Run,
+    name::{Component, ComponentName, Digest, RepositoryName},
+    release::Artifact,
+    task::{Surroundings, TaskError},
+};
+
+/// Why a release cannot be one of a service.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// A zip, a manifest, or an image for something else than a service.
+    #[error("{artifact} cannot run as {component}: images run, as services")]
+    NotAnImage {
+        /// What should be live.
+        artifact: Artifact,
+        /// What it should be live as.
+        component: Component,
+    },
+    /// The manifest has no such service.
+    #[error("`{0}` is not a service of the manifest; add it there and upload the manifest again")]
+    Unknown(ComponentName),
+    /// Something of the platform is missing.
+    #[error(
+        "{what} of `{service}` is not there yet; provisioning makes it: upload the manifest, or look why its last release failed"
+    )]
+    NotProvisioned {
+        /// The service.
+        service: ComponentName,
+        /// What is missing.
+        what: &'static str,
+    },
+    /// It can have no task definition.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+}
+
+impl PublicError for ServiceError {
+    fn failure(&self) -> Failure {
+        match self {
+            ServiceError::NotAnImage { .. } => Failure::RejectedInput,
+            ServiceError::Unknown(_) => Failure::RejectedManifest,
+            ServiceError::Task(TaskError::OtherRepository { .. }) => Failure::RejectedImage,
+            ServiceError::NotProvisioned { .. } | ServiceError::Task(TaskError::Provisioned { .. }) => {
+                Failure::Conflict
+            }
+        }
+    }
+}
+
+/// The service that a release is of, and its image.
+///
+/// # Errors
+/// It is of something else.
+pub fn image_of(run: &Run) -> Result<(&ComponentName, &RepositoryName, &Digest), ServiceError> {
+    match (&run.component, &run.artifact) {
+        (Component::Service(service), Artifact::Image { repository, digest }) => Ok((service, repository, digest)),
+        (component, artifact) => {
+            Err(ServiceError::NotAnImage { artifact: artifact.clone(), component: component.clone() })
+        }
+    }
+}
+
+/// Where the function's tasks run.
+pub fn surroundings(config: &SdkConfig) -> Surroundings {
+    Surroundings {
+        region: config.region().map(ToString::to_string).unwrap_or_default(),
+        registry_mirror: setting("REGISTRY_MIRROR").ok(),
+    }
+}
 
 /// The network of a task: these subnets and groups, and a public address, for the subnets are public ones and nothing else
 /// leads from them to ECR.

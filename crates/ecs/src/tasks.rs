@@ -14,8 +14,9 @@ use shipway_domain::task::{Task, TaskContainer};
 pub enum Of<'a> {
     /// A service's.
     Service(&'a str),
-    /// Those that RunTask was given this name for.
-    StartedBy(&'a str),
+    /// Those of a task definition's family. ListTasks takes the name that RunTask was given only without any other filter,
+    /// and then shows no stopped ones. <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTasks.html>
+    Family(&'a str),
 }
 
 /// The ARNs of tasks that run or are about to, or of those that stopped within about an hour.
@@ -27,7 +28,7 @@ pub async fn list(client: &Client, cluster: &str, of: Of<'_>, stopped: bool) -> 
     let call = client.list_tasks().cluster(cluster).desired_status(desired);
     let call = match of {
         Of::Service(name) => call.service_name(name),
-        Of::StartedBy(name) => call.started_by(name),
+        Of::Family(name) => call.family(name),
     };
     let mut items = call.into_paginator().items().send();
     let mut arns = Vec::new();

@@ -48,6 +48,7 @@ impl Operation {
         let (name, protocol) = match service.as_str() {
             "s3" => (s3_operation(method, path, query, headers), Protocol::Xml),
             "cloudfront" => (cloudfront_operation(method, path), Protocol::Xml),
+            "cloudfront-keyvaluestore" => (store_operation(method, path), Protocol::RestJson),
             "lambda" => (lambda_operation(method, path), Protocol::RestJson),
             _ => (None, Protocol::RestJson),
         };
@@ -68,14 +69,15 @@ fn has(query: &str, name: &str) -> bool {
     query.split('&').any(|pair| pair.split('=').next() == Some(name))
 }
 
-/// `Credential=<key>/<date>/<region>/<service>/aws4_request`, in the header or in a presigned URL.
+/// `Credential=<key>/<date>/<region>/<service>/aws4_request`, in the header or in a presigned URL; SigV4A names no region.
 fn signed_service(headers: &HeaderMap, query: &str) -> String {
     let in_header = header(headers, "authorization").and_then(|text| text.split_once("Credential="));
     let scope = match in_header {
         Some((_, rest)) => rest.split(',').next().unwrap_or_default().replace('/', "%2F"),
         None => value(query, "X-Amz-Credential").unwrap_or_default().to_owned(),
     };
-    scope.split("%2F").nth(3).unwrap_or_default().to_owned()
+    let service = scope.strip_suffix("%2Faws4_request").and_then(|scope| scope.rsplit("%2F").next());
+    service.unwrap_or_default().to_owned()
 }
 
 fn registry_operation(method: &Method, path: &str) -> String {
@@ -126,6 +128,20 @@ fn cloudfront_operation(method: &Method, path: &str) -> Option<&'static str> {
     })
 }
 
+/// `/key-value-stores/<ARN>/keys/<key>` and its like; the ARN's slash is escaped.
+fn store_operation(method: &Method, path: &str) -> Option<&'static str> {
+    let parts: Vec<_> = path.trim_matches('/').split('/').collect();
+    Some(match (method.as_str(), parts.as_slice()) {
+        ("GET", ["key-value-stores", _]) => "DescribeKeyValueStore",
+        ("GET", ["key-value-stores", _, "keys"]) => "ListKeys",
+        ("POST", ["key-value-stores", _, "keys"]) => "UpdateKeys",
+        ("GET", ["key-value-stores", _, "keys", _]) => "GetKey",
+        ("PUT", ["key-value-stores", _, "keys", _]) => "PutKey",
+        ("DELETE", ["key-value-stores", _, "keys", _]) => "DeleteKey",
+        _ => return None,
+    })
+}
+
 /// `/2015-03-31/functions/<name>/invocations` and its like.
 fn lambda_operation(method: &Method, path: &str) -> Option<&'static str> {
     let parts: Vec<_> = path.trim_matches('/').split('/').skip(1).collect();
@@ -168,6 +184,8 @@ mod tests {
         let s3 = "AWS4-HMAC-SHA256 Credential=test/20261121/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
         let cloudfront =
             "AWS4-HMAC-SHA256 Credential=test/20261121/us-east-1/cloudfront/aws4_request,SignedHeaders=host";
+        let store =
+            "AWS4-ECDSA-P256-SHA256 Credential=test/20261121/cloudfront-keyvaluestore/aws4_request, Signature=0";
         let target = ("x-amz-target", "AmazonEC2ContainerServiceV20141113.UpdateService");
         let cases = [
             (of(&Method::POST, "/", &[(AUTHORIZATION, ecs), target], None), "ecs:UpdateService", Protocol::Json),
@@ -192,6 +210,16 @@ mod tests {
                 of(&Method::POST, "/2020-05-31/distribution/E1/invalidation", &[(AUTHORIZATION, cloudfront)], None),
                 "cloudfront:CreateInvalidation",
                 Protocol::Xml,
+            ),
+            (
+                of(
+                    &Method::POST,
+                    "/key-value-stores/arn:aws:cloudfront::1:key-value-store%2Fs/keys",
+                    &[(AUTHORIZATION, store)],
+                    None,
+                ),
+                "cloudfront-keyvaluestore:UpdateKeys",
+                Protocol::RestJson,
             ),
             (of(&Method::PUT, "/v2/team/api/manifests/v1", &[], None), "registry:PUT manifests", Protocol::RestJson),
         ];

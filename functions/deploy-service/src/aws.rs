@@ -5,25 +5,14 @@ use aws_sdk_ecs::types::{
     DeploymentCircuitBreaker, DeploymentConfiguration, DeploymentRolloutState, LaunchType, LoadBalancer, PropagateTags,
     Service as SdkService,
 };
-use jiff::Timestamp;
-use shipway_aws::{
-    AwsError, Store,
-    runtime::{Later, MissingSetting, setting},
-    store::{EnvironmentRecord, Manifest, StoreError},
-};
+use shipway_aws::{AwsError, runtime::Later};
 use shipway_domain::{
-    message::Run,
-    name::ReleaseId,
-    release::{Live, Step},
-    rollout::{Deployment, Progress, Service, Settings, Target, TargetGroup},
-    task::{self, DescribedTaskDefinition, Surroundings, Task, TaskDefinition},
+    rollout::{Deployment, Service, Settings, Target, TargetGroup},
+    task::{self, DescribedTaskDefinition, Task, TaskDefinition},
 };
 use shipway_ecs::{logs, network, tags, task_definitions, tasks};
 
 use crate::handler::{Calls, Change, NewService, Place, Started};
-
-/// The progress of a rollout in its release's record.
-const PROGRESS: &str = "deploy";
 
 /// How long ECS leaves a new task alone that the load balancer finds unhealthy: long enough for most to start, short enough
 /// for the deadline.
@@ -31,57 +20,22 @@ const GRACE_SECONDS: i32 = 60;
 
 /// The clients.
 pub(crate) struct Aws {
-    store: Store,
     ecs: aws_sdk_ecs::Client,
     load_balancing: Later<aws_sdk_elasticloadbalancingv2::Client>,
     logs: Later<aws_sdk_cloudwatchlogs::Client>,
 }
 
-/// Where this function's tasks run.
-pub(crate) fn surroundings(config: &SdkConfig) -> Surroundings {
-    Surroundings {
-        region: config.region().map(ToString::to_string).unwrap_or_default(),
-        registry_mirror: setting("REGISTRY_MIRROR").ok(),
-    }
-}
-
 impl Aws {
-    pub(crate) fn new(config: &SdkConfig) -> Result<Aws, MissingSetting> {
-        Ok(Aws {
-            store: Store::new(config, setting("TABLE")?),
+    pub(crate) fn new(config: &SdkConfig) -> Aws {
+        Aws {
             ecs: aws_sdk_ecs::Client::new(config),
             load_balancing: Later::new(config, aws_sdk_elasticloadbalancingv2::Client::new),
             logs: Later::new(config, aws_sdk_cloudwatchlogs::Client::new),
-        })
+        }
     }
 }
 
 impl Calls for Aws {
-    async fn renew(&self, run: &Run, now: Timestamp) -> Result<(), StoreError> {
-        self.store.renew(run, now).await
-    }
-
-    async fn applied(&self, run: &Run) -> Result<(EnvironmentRecord, Manifest), StoreError> {
-        self.store.applied(&run.app, &run.environment).await
-    }
-
-    async fn previous(&self, run: &Run) -> Result<Option<Live>, StoreError> {
-        let record = self.store.release(&run.app, &run.environment, &run.release).await?;
-        Ok(record.and_then(|record| record.previous))
-    }
-
-    async fn progress(&self, run: &Run, of: &ReleaseId) -> Result<Option<Progress>, StoreError> {
-        self.store.progress(&Run { release: of.clone(), ..run.clone() }, PROGRESS).await
-    }
-
-    async fn save(&self, run: &Run, progress: &Progress, now: Timestamp) -> Result<(), StoreError> {
-        self.store.save_progress(run, PROGRESS, progress, now).await
-    }
-
-    async fn step(&self, run: &Run, what: String, now: Timestamp) -> Result<(), StoreError> {
-        self.store.step(run, Step { at: now, by: "deploy-service".to_owned(), what }).await
-    }
-
     async fn task_definition(&self, name: &str) -> Result<Option<DescribedTaskDefinition>, AwsError> {
         task_definitions::describe(&self.ecs, name).await
     }

@@ -2,21 +2,22 @@
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use shipway_aws::{
-    AwsError, PublicError,
-    store::{EnvironmentRecord, Manifest, StoreError},
-};
+use shipway_aws::{AwsError, PublicError, Store, store::StoreError};
 use shipway_domain::{
     failure::Failure,
     manifest::Service as ServiceSpec,
     message::{Pass, PassInput, Run, Verdict},
-    name::{Component, ComponentName, Digest, ReleaseId, RepositoryName},
+    name::{ComponentName, Digest, RepositoryName},
     network::NetworkOutputs,
     platform::ServiceOutputs,
-    release::{Artifact, Live},
+    release::Step,
     rollout::{self, Action, Observed, Progress, Service, Settings, Target, TargetGroup, Version},
-    task::{self, DescribedTaskDefinition, Revision, Surroundings, Task, TaskDefinition, TaskError, Wanted},
+    task::{self, DescribedTaskDefinition, Revision, Surroundings, Task, TaskDefinition, Wanted},
 };
+use shipway_ecs::ServiceError;
+
+/// The progress of a rollout in its release's record.
+const PROGRESS: &str = "deploy";
 
 /// The most decisions of one pass: adopt, give up, restore, and one to spare.
 const DECISIONS: usize = 4;
@@ -34,18 +35,10 @@ pub(crate) enum Ask {
 /// What can go wrong with a rollout itself. That its image does not hold is a verdict, not an error.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("deploy-service was asked to deploy {artifact} to {component}; it deploys images to services")]
-    NotAnImage { artifact: Artifact, component: Component },
-    #[error("`{0}` is not a service of the manifest; add it there and upload the manifest again")]
-    UnknownService(ComponentName),
-    #[error(
-        "{what} of `{service}` is not there yet; provisioning makes it: upload the manifest, or look why its last release failed"
-    )]
-    NotProvisioned { service: ComponentName, what: &'static str },
     #[error("`{service}` cannot be deployed: {reason}")]
     Refused { service: ComponentName, reason: String },
     #[error(transparent)]
-    Task(#[from] TaskError),
+    Service(#[from] ServiceError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -55,12 +48,8 @@ pub(crate) enum Error {
 impl PublicError for Error {
     fn failure(&self) -> Failure {
         match self {
-            Error::NotAnImage { .. } => Failure::RejectedInput,
-            Error::UnknownService(_) => Failure::RejectedManifest,
-            Error::Task(TaskError::OtherRepository { .. }) => Failure::RejectedImage,
-            Error::NotProvisioned { .. } | Error::Refused { .. } | Error::Task(TaskError::Provisioned { .. }) => {
-                Failure::Conflict
-            }
+            Error::Refused { .. } => Failure::Conflict,
+            Error::Service(error) => error.failure(),
             Error::Store(error) => error.failure(),
             Error::Aws(error) => shipway_ecs::failure(error),
         }
@@ -104,15 +93,8 @@ pub(crate) enum Started {
     LookAgain,
 }
 
-/// The calls a pass makes: the table's, ECS's, the load balancer's and the log's.
+/// The calls beside the table's: ECS's, the load balancer's and the log's.
 pub(crate) trait Calls {
-    async fn renew(&self, run: &Run, now: Timestamp) -> Result<(), StoreError>;
-    async fn applied(&self, run: &Run) -> Result<(EnvironmentRecord, Manifest), StoreError>;
-    async fn previous(&self, run: &Run) -> Result<Option<Live>, StoreError>;
-    async fn progress(&self, run: &Run, of: &ReleaseId) -> Result<Option<Progress>, StoreError>;
-    async fn save(&self, run: &Run, progress: &Progress, now: Timestamp) -> Result<(), StoreError>;
-    async fn step(&self, run: &Run, what: String, now: Timestamp) -> Result<(), StoreError>;
-
     async fn task_definition(&self, name: &str) -> Result<Option<DescribedTaskDefinition>, AwsError>;
     async fn register(&self, wanted: &TaskDefinition) -> Result<String, AwsError>;
     async fn service(&self, place: &Place) -> Result<Option<Service>, AwsError>;
@@ -126,17 +108,16 @@ pub(crate) trait Calls {
 
 /// Makes one pass.
 pub(crate) async fn handle<C: Calls>(
+    store: &Store,
     calls: &C,
     surroundings: &Surroundings,
     input: PassInput<Ask>,
     now: Timestamp,
 ) -> Result<Pass<Verdict>, Error> {
     let run = &input.run;
-    let (Component::Service(name), Artifact::Image { repository, digest }) = (&run.component, &run.artifact) else {
-        return Err(Error::NotAnImage { artifact: run.artifact.clone(), component: run.component.clone() });
-    };
-    calls.renew(run, now).await?;
-    let mut progress = calls.progress(run, &run.release).await?;
+    let (name, repository, digest) = shipway_ecs::image_of(run)?;
+    store.renew(run, now).await?;
+    let mut progress: Option<Progress> = store.progress(run, PROGRESS).await?;
     match (input.action, progress.take()) {
         (Ask::Deploy, Some(known)) => match known.verdict {
             Some(verdict) => return Ok(Pass::Done(verdict)),
@@ -148,15 +129,15 @@ pub(crate) async fn handle<C: Calls>(
             Err(verdict) => return Ok(Pass::Done(verdict)),
             Ok(given_up) => {
                 if given_up != known {
-                    calls.save(run, &given_up, now).await?;
+                    store.save_progress(run, PROGRESS, &given_up, now).await?;
                 }
                 progress = Some(given_up);
             }
         },
     }
 
-    let (record, manifest) = calls.applied(run).await?;
-    let missing = |what| Error::NotProvisioned { service: name.clone(), what };
+    let (record, manifest) = store.applied(&run.app, &run.environment).await?;
+    let missing = |what| ServiceError::NotProvisioned { service: name.clone(), what };
     let outputs = record.platform.services.get(name);
     let place = Place {
         cluster: record.platform.cluster.clone().ok_or_else(|| missing("the cluster"))?,
@@ -167,16 +148,23 @@ pub(crate) async fn handle<C: Calls>(
         Some(progress) => progress,
         // Only the beginning goes by the manifest: another one that is applied meanwhile changes nothing about this release.
         None => {
-            let spec = manifest.spec.services.get(name).ok_or_else(|| Error::UnknownService(name.clone()))?;
+            let spec = manifest.spec.services.get(name).ok_or_else(|| ServiceError::Unknown(name.clone()))?;
             let outputs = outputs.ok_or_else(|| missing("the repository"))?;
             let network = record.network.as_ref().ok_or_else(|| missing("the network"))?;
             let release = Release { run, name, spec, outputs, network, repository, digest };
-            prepare(calls, surroundings, &release, service.as_ref(), now).await?
+            prepare(store, calls, surroundings, &release, service.as_ref(), now).await?
         }
     };
     let observed = observe(calls, &place, &progress, service, now).await?;
-    let rollout =
-        Rollout { calls, run, name, place: &place, log_group: outputs.map(|outputs| outputs.log_group.as_str()), now };
+    let rollout = Rollout {
+        store,
+        calls,
+        run,
+        name,
+        place: &place,
+        log_group: outputs.map(|outputs| outputs.log_group.as_str()),
+        now,
+    };
     rollout.go_on(progress, observed).await
 }
 
@@ -200,6 +188,7 @@ struct Release<'a> {
 
 /// A rollout's beginning: the revision it makes live, found or registered, and the version to go back to.
 async fn prepare<C: Calls>(
+    store: &Store,
     calls: &C,
     surroundings: &Surroundings,
     release: &Release<'_>,
@@ -209,11 +198,12 @@ async fn prepare<C: Calls>(
     let Release { run, name, spec, outputs, network, repository, digest } = release;
     let wanted =
         Wanted { app: &run.app, environment: &run.environment, name, service: spec, outputs, repository, digest }
-            .service_task(surroundings)?;
+            .service_task(surroundings)
+            .map_err(ServiceError::from)?;
     let primary = service.filter(|service| !service.draining).and_then(Service::primary);
     let target_group = match (&spec.http, spec.port) {
         (Some(_), Some(port)) => {
-            let missing = Error::NotProvisioned { service: (*name).clone(), what: "the target group" };
+            let missing = ServiceError::NotProvisioned { service: (*name).clone(), what: "the target group" };
             Some(TargetGroup { arn: outputs.target_group.clone().ok_or(missing)?, container: name.to_string(), port })
         }
         _ => None,
@@ -234,12 +224,13 @@ async fn prepare<C: Calls>(
         revision: Revision { task_definition: primary.task_definition.clone(), digest },
         settings: service.settings.clone(),
     };
-    let live = match calls.previous(run).await? {
+    let previous = store.release(&run.app, &run.environment, &run.release).await?.and_then(|record| record.previous);
+    let live = match previous {
         // The live release wrote down what it deployed. The service may show another one's: a release that this one superseded
         // half way. Where it wrote nothing down, what the service shows is the best guess, and our own version the last: it
         // keeps the service from being stopped.
-        Some(live) => match calls.progress(run, &live.release).await? {
-            Some(progress) => Some(progress.ours),
+        Some(live) => match store.progress(&Run { release: live.release, ..(*run).clone() }, PROGRESS).await? {
+            Some(Progress { ours, .. }) => Some(ours),
             None => Some(shown.map_or_else(|| ours.clone(), |shown| version_of(shown, None))),
         },
         // Nothing of ours was live; but what serves is not to be stopped.
@@ -284,6 +275,7 @@ async fn observe<C: Calls>(
 
 /// A rollout under way, with what acting on it needs.
 struct Rollout<'a, C> {
+    store: &'a Store,
     calls: &'a C,
     run: &'a Run,
     name: &'a ComponentName,
@@ -310,19 +302,20 @@ impl<C: Calls> Rollout<'_, C> {
                 Action::Refuse { reason } => return Err(Error::Refused { service: self.name.clone(), reason }),
                 Action::End(verdict) => {
                     progress.verdict = Some(verdict.clone());
-                    self.save(&progress).await?;
-                    self.step(format!("{}: {}", verdict.outcome, verdict.reason)).await?;
+                    self.tell(&progress, format!("{}: {}", verdict.outcome, verdict.reason)).await?;
                     return Ok(Pass::Done(verdict));
                 }
                 Action::Adopt { deployment } => {
+                    let what = format!("took up deployment {deployment} of {}", progress.ours.revision.task_definition);
                     progress.deployment = Some(deployment);
-                    self.save(&progress).await?;
+                    // One that was there before this release is nothing that it did.
+                    if progress.begun { self.tell(&progress, what).await? } else { self.save(&progress).await? }
                 }
                 Action::GiveUp { cause, task } => {
                     let log = self.last_lines(&progress, task.as_deref()).await;
                     progress = progress.give_up(format!("{cause}{log}"), self.now);
-                    self.save(&progress).await?;
-                    self.step(format!("giving up: {}", progress.cause.as_deref().unwrap_or_default())).await?;
+                    let what = format!("giving up: {}", progress.cause.as_deref().unwrap_or_default());
+                    self.tell(&progress, what).await?;
                 }
                 action @ (Action::Create | Action::Update { .. }) => {
                     return self.begin(progress, &observed, &action).await;
@@ -377,8 +370,7 @@ impl<C: Calls> Rollout<'_, C> {
         };
         let what = format!("started deployment {id} of {}", ours.revision.task_definition);
         progress.deployment = Some(id);
-        self.save(&progress).await?;
-        self.step(what.clone()).await?;
+        self.tell(&progress, what.clone()).await?;
         Ok(again(2, &what))
     }
 
@@ -398,18 +390,19 @@ impl<C: Calls> Rollout<'_, C> {
         };
         let what = format!("going back: started deployment {id} of {}", live.revision.task_definition);
         progress.back = Some(id);
-        self.save(&progress).await?;
-        self.step(what.clone()).await?;
+        self.tell(&progress, what.clone()).await?;
         Ok(again(2, &what))
     }
 
     async fn save(&self, progress: &Progress) -> Result<(), Error> {
-        Ok(self.calls.save(self.run, progress, self.now).await?)
+        Ok(self.store.save_progress(self.run, PROGRESS, progress, self.now).await?)
     }
 
-    async fn step(&self, what: String) -> Result<(), Error> {
+    /// Saves the progress together with what it adds to the release's story.
+    async fn tell(&self, progress: &Progress, what: String) -> Result<(), Error> {
         tracing::info!(release = self.run.release.as_str(), what);
-        Ok(self.calls.step(self.run, what, self.now).await?)
+        let step = Step { at: self.now, by: "deploy-service".to_owned(), what };
+        Ok(self.store.save_progress_and_step(self.run, PROGRESS, progress, step).await?)
     }
 
     /// The last log lines of a task that failed. Without them the cause stands all the same.

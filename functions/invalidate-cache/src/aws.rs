@@ -1,23 +1,39 @@
-//! The calls of an invalidation: CloudFront, the manifests in the intake bucket, and the table.
+//! The calls at the edge: CloudFront and its key-value stores, the manifests in the intake bucket, and the table.
 
+use std::{collections::BTreeMap, sync::OnceLock};
+
+use aws_config::SdkConfig;
 use aws_sdk_cloudfront::types::{InvalidationBatch, Paths};
-use aws_sdk_s3::config::Builder;
+use aws_sdk_cloudfrontkeyvaluestore::{
+    Client as StoreClient,
+    config::{
+        Builder as StoreBuilder,
+        endpoint::{Endpoint, EndpointFuture, Params, ResolveEndpoint},
+    },
+    types::{DeleteKeyRequestListItem, PutKeyRequestListItem},
+};
 use jiff::Timestamp;
 use shipway_aws::{
     AwsError, Store,
     runtime::{MissingSetting, sdk_config, setting},
     store::{EnvironmentRecord, Manifest},
 };
-use shipway_domain::{message::Run, release::ComponentState, site::SiteManifest};
+use shipway_domain::{
+    message::Run,
+    release::{ComponentState, Step},
+    site::SiteManifest,
+};
 
-use crate::handler::{Asked, Calls, Error, Invalidation, Progress};
+use crate::handler::{Asked, Calls, Change, Error, Invalidation, Known, Progress};
 
 /// The name of this function's progress in the release's record.
 const PROGRESS: &str = "invalidate";
 
-/// The real thing.
+/// The real thing. Only few passes need the key-value store, so its client is made with its first call.
 pub(crate) struct Aws {
-    cloudfront: aws_sdk_cloudfront::Client,
+    config: SdkConfig,
+    cloudfront: OnceLock<aws_sdk_cloudfront::Client>,
+    stores: OnceLock<StoreClient>,
     s3: aws_sdk_s3::Client,
     store: Store,
     intake: String,
@@ -28,10 +44,34 @@ impl Aws {
     pub(crate) async fn from_env() -> Result<Aws, MissingSetting> {
         let (table, intake) = (setting("TABLE")?, setting("INTAKE_BUCKET")?);
         let config = sdk_config().await;
-        let path_style = std::env::var("S3_PATH_STYLE").is_ok_and(|value| value == "true");
-        let s3 = aws_sdk_s3::Client::from_conf(Builder::from(&config).force_path_style(path_style).build());
-        let cloudfront = aws_sdk_cloudfront::Client::new(&config);
-        Ok(Aws { cloudfront, s3, store: Store::new(&config, table), intake })
+        let (s3, store) = (shipway_aws::s3::client(&config), Store::new(&config, table));
+        Ok(Aws { cloudfront: OnceLock::new(), stores: OnceLock::new(), s3, store, intake, config })
+    }
+
+    fn cloudfront(&self) -> &aws_sdk_cloudfront::Client {
+        self.cloudfront.get_or_init(|| aws_sdk_cloudfront::Client::new(&self.config))
+    }
+
+    /// The account is named in the host, as CloudFront wants it, unless `ACCOUNT_IN_HOST` is `false`.
+    fn stores(&self) -> &StoreClient {
+        self.stores.get_or_init(|| {
+            let builder = StoreBuilder::from(&self.config);
+            let is_plain = std::env::var("ACCOUNT_IN_HOST").is_ok_and(|value| value == "false");
+            StoreClient::from_conf(match self.config.endpoint_url().filter(|_| is_plain) {
+                Some(url) => builder.endpoint_resolver(Plain(url.to_owned())).build(),
+                None => builder.build(),
+            })
+        })
+    }
+}
+
+/// An endpoint as it is written, without the account in its host.
+#[derive(Debug)]
+struct Plain(String);
+
+impl ResolveEndpoint for Plain {
+    fn resolve_endpoint<'a>(&'a self, _: &'a Params) -> EndpointFuture<'a> {
+        EndpointFuture::ready(Ok(Endpoint::builder().url(self.0.clone()).build()))
     }
 }
 
@@ -52,8 +92,16 @@ impl Calls for Aws {
         Ok(self.store.progress(run, PROGRESS).await?)
     }
 
-    async fn save_progress(&self, run: &Run, progress: &Progress, now: Timestamp) -> Result<(), Error> {
-        Ok(self.store.save_progress(run, PROGRESS, progress, now).await?)
+    async fn save_progress(
+        &self,
+        run: &Run,
+        progress: &Progress,
+        step: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let Some(what) = step else { return Ok(self.store.save_progress(run, PROGRESS, progress, now).await?) };
+        let step = Step { at: now, by: "invalidate-cache".to_owned(), what: what.to_owned() };
+        Ok(self.store.save_progress_and_step(run, PROGRESS, progress, step).await?)
     }
 
     async fn manifest(&self, key: &str) -> Result<Option<SiteManifest>, Error> {
@@ -68,6 +116,36 @@ impl Calls for Aws {
         Ok(serde_json::from_slice(&text).inspect_err(|error| tracing::warn!(key, %error, "unreadable manifest")).ok())
     }
 
+    async fn known(&self, store: &str) -> Result<Known, Error> {
+        let request = self.stores().describe_key_value_store().kvs_arn(store);
+        let described = request.send().await.map_err(AwsError::of("cloudfront-keyvaluestore:DescribeKeyValueStore"));
+        let version = described.map_err(|error| of_store(store, error))?.e_tag;
+        let mut values = BTreeMap::new();
+        let mut next = None;
+        loop {
+            let request = self.stores().list_keys().kvs_arn(store).max_results(50).set_next_token(next);
+            let page = request.send().await.map_err(AwsError::of("cloudfront-keyvaluestore:ListKeys"));
+            let page = page.map_err(|error| of_store(store, error))?;
+            values.extend(page.items.unwrap_or_default().into_iter().map(|item| (item.key, item.value)));
+            next = page.next_token;
+            if next.is_none() {
+                return Ok(Known { version, values });
+            }
+        }
+    }
+
+    async fn tell(&self, store: &str, version: &str, change: &Change) -> Result<(), Error> {
+        let incomplete =
+            |error: aws_sdk_cloudfrontkeyvaluestore::error::BuildError| Error::Incomplete(error.to_string());
+        let put = PutKeyRequestListItem::builder().key(&change.key).value(&change.value).build().map_err(incomplete)?;
+        let gone = change.gone.iter().map(|key| DeleteKeyRequestListItem::builder().key(key).build());
+        let gone = gone.collect::<Result<Vec<_>, _>>().map_err(incomplete)?;
+        let gone = Some(gone).filter(|gone| !gone.is_empty());
+        let request = self.stores().update_keys().kvs_arn(store).if_match(version).puts(put).set_deletes(gone);
+        let told = request.send().await.map_err(AwsError::of("cloudfront-keyvaluestore:UpdateKeys"));
+        told.map(drop).map_err(|error| of_store(store, error))
+    }
+
     async fn create(&self, distribution: &str, reference: &str, paths: &[String]) -> Result<Asked, Error> {
         let list =
             Paths::builder().quantity(i32::try_from(paths.len()).unwrap_or(i32::MAX)).set_items(Some(paths.to_vec()));
@@ -75,7 +153,7 @@ impl Calls for Aws {
             .build()
             .and_then(|paths| InvalidationBatch::builder().paths(paths).caller_reference(reference).build());
         let batch = batch.map_err(|error| Error::Incomplete(error.to_string()))?;
-        let request = self.cloudfront.create_invalidation().distribution_id(distribution).invalidation_batch(batch);
+        let request = self.cloudfront().create_invalidation().distribution_id(distribution).invalidation_batch(batch);
         match request.send().await.map_err(AwsError::of("cloudfront:CreateInvalidation")) {
             Ok(output) => seen(output.invalidation).map(Asked::Taken),
             Err(error) if error.is("TooManyInvalidationsInProgress") => Ok(Asked::Busy),
@@ -85,7 +163,7 @@ impl Calls for Aws {
     }
 
     async fn invalidation(&self, distribution: &str, id: &str) -> Result<Invalidation, Error> {
-        let request = self.cloudfront.get_invalidation().distribution_id(distribution).id(id);
+        let request = self.cloudfront().get_invalidation().distribution_id(distribution).id(id);
         match request.send().await.map_err(AwsError::of("cloudfront:GetInvalidation")) {
             Ok(output) => seen(output.invalidation),
             // CloudFront forgets old invalidations; one that it forgot is done.
@@ -93,6 +171,14 @@ impl Calls for Aws {
             Err(error) if error.is("NoSuchDistribution") => Err(Error::NoDistribution(distribution.to_owned())),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+fn of_store(store: &str, error: AwsError) -> Error {
+    match error {
+        error if error.is("ConflictException") => Error::StoreChanged(store.to_owned()),
+        error if error.is("ResourceNotFoundException") => Error::NoStore(store.to_owned()),
+        error => error.into(),
     }
 }
 

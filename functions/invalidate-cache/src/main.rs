@@ -1,4 +1,4 @@
-//! invalidate-cache: makes CloudFront forget what a publication replaced, and nothing else.
+//! invalidate-cache: tells CloudFront how a publication's URLs find their files, and makes it forget what was replaced.
 
 mod aws;
 mod handler;

@@ -1,4 +1,4 @@
-//! Invalidations against a table, an intake bucket and a CloudFront in memory, also ones that are cut off at every call.
+//! Passes against a table, an intake bucket, a CloudFront and a key-value store in memory, cut off at every call too.
 
 use std::{
     cell::{Cell, RefCell},
@@ -7,20 +7,22 @@ use std::{
 
 use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 use shipway_aws::{
     PublicError,
     store::{EnvironmentRecord, Manifest, StoreError},
 };
 use shipway_domain::{
+    edge::Edge,
     failure::Failure,
-    manifest,
+    manifest::{self, spec::Routing},
     message::{Pass, PassInput, Run, Summary},
     platform::SiteOutputs,
     release::{Artifact, ComponentState, Live},
-    site::{SiteManifest, SiteObject},
+    site::{Headers, SiteManifest, SiteObject},
 };
 
-use crate::handler::{Action, Asked, Calls, Error, Invalidation, Progress, handle};
+use crate::handler::{Action, Asked, Calls, Change, Error, Invalidation, Known, Progress, handle};
 
 const LIVE: &str = "20261121T030000000-000001";
 const CUT_OFF: &str = "20261121T040000000-000002";
@@ -39,7 +41,14 @@ struct Fake {
     state: ComponentState,
     manifest: Manifest,
     manifests: BTreeMap<String, SiteManifest>,
+    run: Run,
     progress: RefCell<Option<Progress>>,
+    story: RefCell<Vec<String>>,
+    values: RefCell<BTreeMap<String, String>>,
+    /// How often the store was written.
+    version: Cell<u32>,
+    /// Whether somebody else writes the store whenever it was read.
+    is_contended: Cell<bool>,
     taken: RefCell<Vec<Taken>>,
     looks: u32,
     is_busy: Cell<bool>,
@@ -60,6 +69,7 @@ fn run() -> Run {
         artifact: artifact(),
         release: MINE.parse().unwrap(),
         fence: 1,
+        repair: false,
     }
 }
 
@@ -67,11 +77,21 @@ fn site(objects: &[(&str, u32)]) -> SiteManifest {
     let object = |crc32: u32| SiteObject {
         crc32,
         size: 1,
-        content_type: "text/plain".to_owned(),
-        cache_control: "public, max-age=300".to_owned(),
+        sha256: None,
+        headers: Headers {
+            content_type: "text/plain".to_owned(),
+            cache_control: "public, max-age=300".to_owned(),
+            encoding: None,
+        }
+        .into(),
         file: None,
     };
-    SiteManifest { objects: objects.iter().map(|(key, crc32)| ((*key).to_owned(), object(*crc32))).collect() }
+    let objects = objects.iter().map(|(key, crc32)| ((*key).to_owned(), object(*crc32)));
+    SiteManifest { objects: objects.collect(), ..SiteManifest::default() }
+}
+
+fn spa() -> Edge {
+    Edge { routing: Routing::Spa, ..Edge::default() }
 }
 
 fn key(release: &str) -> String {
@@ -90,7 +110,12 @@ impl Fake {
             state: ComponentState { unfinished: vec![run().release], ..ComponentState::default() },
             manifest: Manifest { artifact: artifact(), spec },
             manifests: BTreeMap::from([(key(MINE), site(mine))]),
+            run: run(),
             progress: RefCell::default(),
+            story: RefCell::default(),
+            values: RefCell::default(),
+            version: Cell::new(0),
+            is_contended: Cell::new(false),
             taken: RefCell::default(),
             looks: 2,
             is_busy: Cell::new(false),
@@ -106,6 +131,23 @@ impl Fake {
         fake
     }
 
+    /// A preview of the site, published by the release.
+    fn preview(name: &str) -> Fake {
+        let mut fake = Fake::new(Some(BEFORE), AFTER);
+        fake.run.component = format!("preview/web/{name}").parse().unwrap();
+        let own = SiteManifest { edge: spa(), ..site(AFTER) };
+        fake.manifests.insert(format!("published/shop/prod/web/preview/{name}/{MINE}.json"), own);
+        fake
+    }
+
+    fn edge(&mut self, release: &str, edge: Edge) {
+        self.manifests.get_mut(&key(release)).unwrap().edge = edge;
+    }
+
+    fn value(&self, key: &str) -> Option<Value> {
+        self.values.borrow().get(key).map(|text| serde_json::from_str(text).unwrap())
+    }
+
     fn call<T>(&self, name: &'static str, effect: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         self.calls.borrow_mut().push(name);
         let number = self.calls.borrow().len();
@@ -118,7 +160,7 @@ impl Fake {
     }
 
     fn pass(&self, now: Timestamp) -> Result<Pass<Summary>, Error> {
-        let input = PassInput { run: run(), action: Action::Invalidate };
+        let input = PassInput { run: self.run.clone(), action: Action::Invalidate };
         handle(self, input, now).now_or_never().expect("nothing here waits")
     }
 
@@ -139,8 +181,12 @@ impl Calls for Fake {
 
     async fn applied(&self, _: &Run) -> Result<(EnvironmentRecord, Manifest), Error> {
         let mut record = EnvironmentRecord::default();
-        let outputs =
-            SiteOutputs { bucket: "b".to_owned(), distribution: "D1".to_owned(), domain: "d1.example".to_owned() };
+        let outputs = SiteOutputs {
+            bucket: "b".to_owned(),
+            distribution: "D1".to_owned(),
+            domain: "d1.example".to_owned(),
+            store: "arn:store".to_owned(),
+        };
         record.platform.sites.insert("web".parse().unwrap(), outputs);
         self.call("applied", || Ok((record, self.manifest.clone())))
     }
@@ -153,15 +199,39 @@ impl Calls for Fake {
         self.call("progress", || Ok(self.progress.borrow().clone()))
     }
 
-    async fn save_progress(&self, _: &Run, progress: &Progress, _: Timestamp) -> Result<(), Error> {
+    async fn save_progress(&self, _: &Run, progress: &Progress, step: Option<&str>, _: Timestamp) -> Result<(), Error> {
         self.call("save_progress", || {
             *self.progress.borrow_mut() = Some(progress.clone());
+            self.story.borrow_mut().extend(step.map(str::to_owned));
             Ok(())
         })
     }
 
     async fn manifest(&self, key: &str) -> Result<Option<SiteManifest>, Error> {
         self.call("manifest", || Ok(self.manifests.get(key).cloned()))
+    }
+
+    async fn known(&self, store: &str) -> Result<Known, Error> {
+        assert_eq!(store, "arn:store");
+        let known = Known { version: self.version.get().to_string(), values: self.values.borrow().clone() };
+        if self.is_contended.get() {
+            self.version.set(self.version.get() + 1);
+        }
+        self.call("known", || Ok(known))
+    }
+
+    async fn tell(&self, store: &str, version: &str, change: &Change) -> Result<(), Error> {
+        assert!(change.gone.len() < 50, "CloudFront takes 50 keys at once");
+        self.call("tell", || {
+            if version != self.version.get().to_string() {
+                return Err(Error::StoreChanged(store.to_owned()));
+            }
+            let mut values = self.values.borrow_mut();
+            values.insert(change.key.clone(), change.value.clone());
+            values.retain(|key, _| !change.gone.contains(key));
+            self.version.set(self.version.get() + 1);
+            Ok(())
+        })
     }
 
     async fn create(&self, distribution: &str, reference: &str, paths: &[String]) -> Result<Asked, Error> {
@@ -286,4 +356,135 @@ fn a_release_that_lost_its_claim_asks_for_nothing() {
     let fake = Fake { is_superseded: true, ..Fake::new(Some(BEFORE), AFTER) };
     assert_eq!(fake.pass(at(0)).unwrap_err().failure(), Failure::Superseded);
     assert_eq!(*fake.calls.borrow(), ["renew"]);
+}
+
+#[test]
+fn the_edge_is_told_how_urls_find_their_files_before_the_cache_forgets() {
+    let mut fake = Fake::new(Some(BEFORE), AFTER);
+    fake.edge(MINE, spa());
+    fake.pass(at(0)).unwrap();
+    assert_eq!(fake.value("live"), Some(json!({"routing": "spa", "slash": "never"})));
+    let calls = fake.calls.borrow().clone();
+    let place = |name| calls.iter().position(|call| *call == name).unwrap();
+    assert!(place("tell") < place("create"), "{calls:?}");
+    assert_eq!(
+        *fake.story.borrow(),
+        [r#"the edge learns how URLs find their files: {"routing":"spa","slash":"never"}"#]
+    );
+}
+
+#[test]
+fn what_the_edge_knows_it_is_not_told_again() {
+    // By the live release's manifest.
+    let mut same = Fake::new(Some(BEFORE), AFTER);
+    same.edge(LIVE, spa());
+    same.edge(MINE, spa());
+    same.pass(at(0)).unwrap();
+    assert!(!same.calls.borrow().contains(&"known"));
+    // By the store.
+    let mut known = Fake::new(Some(BEFORE), AFTER);
+    known.edge(MINE, spa());
+    known.values.borrow_mut().insert("live".to_owned(), serde_json::to_string(&spa()).unwrap());
+    known.pass(at(0)).unwrap();
+    // By itself.
+    let first = Fake::new(None, AFTER);
+    first.pass(at(0)).unwrap();
+    for fake in [same, known, first] {
+        assert_eq!(fake.version.get(), 0);
+        assert!(fake.story.borrow().is_empty());
+    }
+}
+
+#[test]
+fn a_release_that_was_cut_off_may_have_told_the_edge_something_else() {
+    let mut fake = Fake::new(Some(BEFORE), BEFORE);
+    fake.state.unfinished.insert(0, CUT_OFF.parse().unwrap());
+    fake.manifests.insert(key(CUT_OFF), SiteManifest { edge: spa(), ..site(BEFORE) });
+    fake.values.borrow_mut().insert("live".to_owned(), serde_json::to_string(&spa()).unwrap());
+    fake.pass(at(0)).unwrap();
+    assert_eq!(fake.value("live"), Some(json!({"routing": "clean", "slash": "never"})));
+}
+
+#[test]
+fn a_repair_trusts_neither_cache_nor_store() {
+    let mut fake = Fake::new(Some(BEFORE), BEFORE);
+    fake.run.repair = true;
+    fake.values.borrow_mut().insert("live".to_owned(), "{".to_owned());
+    fake.pass(at(0)).unwrap();
+    assert_eq!(fake.value("live"), Some(json!({"routing": "clean", "slash": "never"})));
+    assert_eq!(fake.paths(), [["/*"]]);
+}
+
+/// 14 days after the release began.
+const UNTIL: i64 = 1_796_446_800;
+
+#[test]
+fn a_preview_is_shown_until_its_time_is_over_and_touches_nothing_live() {
+    let fake = Fake::preview("pr-1");
+    let note = "the preview is seen from https://d1.example/_preview/pr-1 on, until 2026-12-05T05:00:00Z";
+    assert_eq!(fake.pass(at(0)).unwrap(), done(note));
+    let prefix = format!(".shipway/preview/pr-1/{MINE}/");
+    let value = json!({"routing": "spa", "slash": "never", "prefix": prefix, "until": UNTIL});
+    assert_eq!(fake.value("preview/pr-1"), Some(value));
+    assert_eq!(*fake.story.borrow(), [note]);
+    assert!(fake.paths().is_empty() && fake.value("live").is_none());
+    fake.pass(at(1)).unwrap();
+    assert_eq!((fake.version.get(), fake.story.borrow().len()), (1, 1), "again, it changes nothing");
+}
+
+#[test]
+fn previews_whose_time_is_over_are_forgotten_with_the_next_one() {
+    let fake = Fake::preview("pr-1");
+    let now = Timestamp::from_second(UNTIL).unwrap();
+    let preview = |until: i64| json!({"prefix": ".shipway/preview/x/", "until": until}).to_string();
+    let over = (0..60).map(|n| (format!("preview/old-{n}"), preview(UNTIL)));
+    let rest = [("live", "{}".to_owned()), ("preview/new", preview(UNTIL + 1)), ("preview/strange", "?".to_owned())];
+    let values = over.chain(rest.map(|(key, value)| (key.to_owned(), value)));
+    *fake.values.borrow_mut() = values.collect();
+    fake.pass(now).unwrap();
+    let left: Vec<_> = fake.values.borrow().keys().filter(|key| !key.contains("old-")).cloned().collect();
+    assert_eq!(left, ["live", "preview/new", "preview/pr-1", "preview/strange"]);
+    assert_eq!(fake.values.borrow().len(), 4 + 60 - 49);
+}
+
+#[test]
+fn whoever_else_writes_the_store_is_not_overwritten() {
+    let fake = Fake::preview("pr-1");
+    fake.is_contended.set(true);
+    let error = fake.pass(at(0)).unwrap_err();
+    assert_eq!(error.failure(), Failure::Transient);
+    fake.is_contended.set(false);
+    fake.pass(at(0)).unwrap();
+    assert_eq!(fake.story.borrow().len(), 1);
+    assert!(fake.value("preview/pr-1").is_some());
+}
+
+#[test]
+fn what_the_edge_is_told_is_told_once_wherever_a_pass_is_cut_off() {
+    let live = || {
+        let mut fake = Fake::new(Some(BEFORE), AFTER);
+        fake.edge(MINE, spa());
+        fake
+    };
+    let preview = || Fake::preview("pr-1");
+    for make in [&live as &dyn Fn() -> Fake, &preview] {
+        let whole = make();
+        whole.pass(at(0)).unwrap();
+        for cut in (1..=whole.calls.borrow().len()).flat_map(|at| [Cut::Before(at), Cut::After(at)]) {
+            let fake = make();
+            fake.cut.set(Some(cut));
+            assert!(fake.pass(at(0)).is_err(), "{cut:?}");
+            fake.cut.set(None);
+            fake.pass(at(0)).unwrap();
+            assert_eq!(fake.values, whole.values, "{cut:?}");
+            assert_eq!((fake.version.get(), fake.story.borrow().len()), (1, 1), "{cut:?}");
+        }
+    }
+}
+
+#[test]
+fn a_preview_that_was_not_synced_is_told_apart() {
+    let mut fake = Fake::preview("pr-1");
+    fake.manifests.clear();
+    assert!(matches!(fake.pass(at(0)), Err(Error::NotSynced { .. })));
 }

@@ -377,6 +377,7 @@ fn run(number: u8) -> Run {
         artifact: Artifact::Object { key: "apps/hello/prod/shipway.yaml".to_owned(), version: number.to_string() },
         release: format!("20261121T031542123-00000{number}").parse().unwrap(),
         fence: number.into(),
+        repair: false,
     }
 }
 

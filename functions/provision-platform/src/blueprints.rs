@@ -61,8 +61,20 @@ mod tests {
             ),
             (
                 BLUEPRINTS.site,
-                set(&["App", "Environment", "Routing", "Site"]),
-                set(&["Bucket", "Distribution", "Domain"]),
+                set(&[
+                    "App",
+                    "Backend1",
+                    "Backend2",
+                    "Backend3",
+                    "Backend4",
+                    "Environment",
+                    "Headers",
+                    "LoadBalancer",
+                    "Previews",
+                    "Redirects",
+                    "Site",
+                ]),
+                set(&["Bucket", "Distribution", "Domain", "Store"]),
             ),
         ];
         for (template, parameters, outputs) in table {

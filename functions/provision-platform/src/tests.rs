@@ -202,6 +202,7 @@ impl World {
             "Bucket",
             "Distribution",
             "Domain",
+            "Store",
         ];
         let shown = ObservedStack {
             id: before.map_or_else(|| format!("{name}/{}", self.writes.borrow().len()), |stack| stack.shown.id),
@@ -349,6 +350,7 @@ fn run(release: u8) -> Run {
         artifact: artifact(),
         release: format!("20261121T03154212{release}-3f9c2a").parse().unwrap(),
         fence: 1,
+        repair: false,
     }
 }
 

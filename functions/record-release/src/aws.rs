@@ -3,29 +3,24 @@
 use shipway_aws::AwsError;
 use shipway_domain::manifest;
 
+use crate::handler::{Calls, Fetched};
+
 /// The intake bucket.
-pub struct Intake {
+pub(crate) struct Intake {
     client: aws_sdk_s3::Client,
     bucket: String,
 }
 
-/// An object that was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fetched {
-    /// Its content.
-    Text(String),
-    /// It cannot be a manifest, and why.
-    Unusable(String),
-}
-
 impl Intake {
     /// The bucket of this name.
-    pub fn new(config: &aws_config::SdkConfig, bucket: String) -> Intake {
+    pub(crate) fn new(config: &aws_config::SdkConfig, bucket: String) -> Intake {
         Intake { client: shipway_aws::s3::client(config), bucket }
     }
+}
 
-    /// A manifest, by key and version. Never more than a manifest may have is read.
-    pub async fn manifest(&self, key: &str, version: &str) -> Result<Fetched, AwsError> {
+impl Calls for Intake {
+    /// Never more than a manifest may have is read.
+    async fn manifest(&self, key: &str, version: &str) -> Result<Fetched, AwsError> {
         let most = manifest::MOST_BYTES;
         let asked = self.client.get_object().bucket(&self.bucket).key(key).version_id(version).send().await;
         let output = match asked.map_err(AwsError::of("s3:GetObjectVersion")) {

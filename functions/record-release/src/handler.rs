@@ -5,24 +5,37 @@ use serde::Serialize;
 use serde_json::Value;
 use shipway_aws::{
     AwsError, PublicError, Store,
-    store::{Manifest, Route, StoreError},
+    store::{Manifest, StoreError},
 };
 use shipway_domain::{
     failure::Failure,
     manifest::{self, Spec},
     message::{Begun, Ended, Ending, Execution, RecordRequest, ReleaseInput, Run},
-    name::{Component, ReleaseId, RepositoryName},
+    name::{Component, ReleaseId},
     release::{Artifact, Begin, ComponentState, Contender, Outcome, QUEUE_SECONDS, ReleaseRecord, begin, end},
 };
-
-use crate::aws::{Fetched, Intake};
 
 /// How often a write is tried again when another's came between.
 const RACES: usize = 5;
 
+/// The call beside the table's: S3's.
+pub(crate) trait Calls {
+    /// A manifest, by key and version.
+    async fn manifest(&self, key: &str, version: &str) -> Result<Fetched, AwsError>;
+}
+
+/// An object that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fetched {
+    /// Its content.
+    Text(String),
+    /// It cannot be a manifest, and why.
+    Unusable(String),
+}
+
 /// What can end a beginning or an end.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The execution's input is not one that Shipway makes.
     #[error("{0}; the input is {{app, environment, component, artifact}} as in an earlier execution of this machine")]
     Input(String),
@@ -33,7 +46,7 @@ pub enum Error {
     #[error(transparent)]
     Aws(#[from] AwsError),
     /// Others wrote between every reading and writing.
-    #[error("other releases of {0} wrote in between {RACES} times")]
+    #[error("{0} was changed in between {RACES} times; trying again later helps")]
     Busy(Component),
 }
 
@@ -51,7 +64,7 @@ impl PublicError for Error {
 /// The answer: to a beginning or to an end.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// To a beginning.
     Begun(Begun),
     /// To an end.
@@ -59,252 +72,237 @@ pub enum Answer {
 }
 
 /// Answers the machines.
-pub async fn handle(store: &Store, intake: &Intake, request: RecordRequest) -> Result<Answer, Error> {
-    let recorder = Recorder { store, intake, now: Timestamp::now() };
+pub(crate) async fn handle<C: Calls>(
+    store: &Store,
+    calls: &C,
+    request: RecordRequest,
+    now: Timestamp,
+) -> Result<Answer, Error> {
+    let recorder = Recorder { store, calls, now };
     match request {
         RecordRequest::Begin { execution, input } => recorder.begin(execution, input).await.map(Answer::Begun),
         RecordRequest::End { run, result } => recorder.end(run, result).await.map(Answer::Ended),
     }
 }
 
-struct Recorder<'a> {
+struct Recorder<'a, C> {
     store: &'a Store,
-    intake: &'a Intake,
+    calls: &'a C,
     now: Timestamp,
 }
 
-/// What a release goes by: the manifest to provision with, or the one that is applied.
-enum Plan {
-    Provision(Box<Manifest>),
-    Roll { migrate: bool },
-    Publish,
+/// What a release goes by.
+#[derive(Default)]
+struct Plan {
+    /// The manifest that a platform is provisioned by.
+    planned: Option<Manifest>,
+    /// Whether its service has a migration.
+    migrates: bool,
 }
 
-impl Recorder<'_> {
+impl<C: Calls> Recorder<'_, C> {
     async fn begin(&self, execution: Execution, input: Value) -> Result<Begun, Error> {
         let input: ReleaseInput = serde_json::from_value(input).map_err(|error| Error::Input(error.to_string()))?;
-        let release = ReleaseId::of_execution(&execution.arn, execution.started_at);
-        let mut record = ReleaseRecord {
-            release: release.clone(),
-            app: input.app.clone(),
-            environment: input.environment.clone(),
-            component: input.component.clone(),
+        let contender = Contender {
+            release: ReleaseId::of_execution(&execution.arn, execution.started_at),
             artifact: input.artifact.clone(),
-            execution: execution.name.clone(),
+            execution: execution.name,
             started_at: execution.started_at,
-            previous: None,
+        };
+        let plan = self.plan(&input).await?;
+        for _ in 0..RACES {
+            match self.contend(&input, &contender, &plan).await {
+                Err(Error::Store(StoreError::Changed)) => {}
+                answered => return answered,
+            }
+        }
+        Err(Error::Busy(input.component))
+    }
+
+    /// Decides by what the table shows now, and writes the decision down unless it shows something else by then.
+    async fn contend(
+        &self,
+        input: &ReleaseInput,
+        contender: &Contender,
+        plan: &Result<Plan, String>,
+    ) -> Result<Begun, Error> {
+        let ReleaseInput { app, environment, component, artifact, repair } = input;
+        let known = self.store.release(app, environment, &contender.release).await?;
+        let state = self.store.component(app, environment, component).await?;
+        // Refused before, by a call whose answer was lost: the same answer again.
+        if let Some(known) = known.as_ref().filter(|known| known.outcome.is_some()) {
+            return Ok(Begun::End(told(known, &state)));
+        }
+        let record = ReleaseRecord {
+            release: contender.release.clone(),
+            app: app.clone(),
+            environment: environment.clone(),
+            component: component.clone(),
+            artifact: artifact.clone(),
+            execution: contender.execution.clone(),
+            started_at: contender.started_at,
+            previous: state.live.clone(),
             ended_at: None,
             outcome: None,
             reason: None,
             steps: Vec::new(),
         };
-        let plan = match self.plan(&input).await? {
-            Ok(plan) => plan,
-            Err(reason) => return self.refuse(record, Outcome::Rejected, reason, None).await,
-        };
-        let contender = Contender {
-            release: release.clone(),
-            artifact: input.artifact.clone(),
-            execution: execution.name,
-            started_at: execution.started_at,
-        };
-        for _ in 0..RACES {
-            let state = self.store.component(&input.app, &input.environment, &input.component).await?;
-            let claimed = match begin(&state, &contender, self.now) {
-                Begin::Claim(claimed) => claimed,
+        let decision = match plan {
+            Err(reason) => Err((Outcome::Rejected, reason.clone())),
+            Ok(plan) => match begin(&state, contender, self.now) {
+                Begin::Claim(claimed) => Ok((plan, claimed)),
                 Begin::Queue { behind } => {
                     let note = format!("waits for {behind}, which must not be stopped where it is");
                     return Ok(Begun::Wait { seconds: QUEUE_SECONDS, note });
                 }
-                Begin::Superseded { by } => {
-                    let live = state.live.map(|live| live.artifact);
-                    return self
-                        .refuse(record, Outcome::Superseded, format!("{by} is newer and takes its place"), live)
-                        .await;
-                }
-            };
-            record.previous = state.live.clone();
-            let run = Run {
-                app: input.app.clone(),
-                environment: input.environment.clone(),
-                component: input.component.clone(),
-                artifact: input.artifact.clone(),
-                release: release.clone(),
-                fence: claimed.claim.as_ref().map_or(claimed.fence, |claim| claim.fence),
-            };
-            let planned = match &plan {
-                Plan::Provision(manifest) => Some(&**manifest),
-                Plan::Roll { .. } | Plan::Publish => None,
-            };
-            match self.store.begin(&run, &state, &claimed, &record, planned).await {
-                Ok(()) => {}
-                Err(StoreError::Changed) => continue,
-                Err(error) => return Err(error.into()),
+                Begin::Superseded { by } => Err((Outcome::Superseded, format!("{by} is newer and takes its place"))),
+            },
+        };
+        match decision {
+            Ok((plan, claimed)) => {
+                let run = Run {
+                    app: app.clone(),
+                    environment: environment.clone(),
+                    component: component.clone(),
+                    artifact: artifact.clone(),
+                    release: contender.release.clone(),
+                    fence: claimed.claim.as_ref().map_or(claimed.fence, |claim| claim.fence),
+                    repair: *repair,
+                };
+                let opened = known.is_none().then_some(&record);
+                self.store.begin(&run, &state, &claimed, opened, plan.planned.as_ref()).await?;
+                tracing::info!(release = %run.release, fence = run.fence, artifact = %run.artifact, "begun");
+                Ok(Begun::Go { run, migrate: plan.migrates && !state.was_live(artifact) })
             }
-            let migrate = matches!(plan, Plan::Roll { migrate: true }) && !state.was_live(&input.artifact);
-            tracing::info!(release = %run.release, fence = run.fence, artifact = %run.artifact, "begun");
-            return Ok(Begun::Go { run, migrate });
+            Err((outcome, reason)) => {
+                let record = self.closed(&record, outcome, reason);
+                match known {
+                    // Begun before, by a call whose answer was lost.
+                    Some(_) => self.store.end_superseded(&record).await?,
+                    None => self.store.record_ended(&record).await?,
+                }
+                Ok(Begun::End(told(&record, &state)))
+            }
         }
-        Err(Error::Busy(input.component))
     }
 
     /// What the release goes by, or why it cannot be made.
     async fn plan(&self, input: &ReleaseInput) -> Result<Result<Plan, String>, Error> {
-        let ReleaseInput { app, environment, component, artifact } = input;
+        let ReleaseInput { app, environment, component, artifact, .. } = input;
+        let unnamed = || format!("the manifest names no {component}");
         match (component, artifact) {
             (Component::Platform, Artifact::Object { key, version }) => {
                 let expected = format!("apps/{app}/{environment}/shipway.yaml");
                 if *key != expected {
                     return Ok(Err(format!("the manifest of {app}/{environment} is {expected}, not {key}")));
                 }
-                let text = match self.intake.manifest(key, version).await? {
+                let text = match self.calls.manifest(key, version).await? {
                     Fetched::Text(text) => text,
                     Fetched::Unusable(reason) => return Ok(Err(reason)),
                 };
                 Ok(match manifest::read(&text, app, environment) {
-                    Ok(spec) => Ok(Plan::Provision(Box::new(Manifest { artifact: artifact.clone(), spec }))),
+                    Ok(spec) => {
+                        let planned = Some(Manifest { artifact: artifact.clone(), spec });
+                        Ok(Plan { planned, migrates: false })
+                    }
                     Err(mistake) => Err(format!("shipway.yaml: {mistake}")),
                 })
             }
-            (Component::Site(site), Artifact::Object { key, .. }) => {
-                let prefix = format!("sites/{app}/{environment}/{site}/");
+            (Component::Site(site) | Component::Preview(site, _), Artifact::Object { key, .. }) => {
+                let folder = if matches!(component, Component::Preview(..)) { "preview/" } else { "" };
+                let prefix = format!("sites/{app}/{environment}/{site}/{folder}");
                 if !key.starts_with(&prefix) {
                     return Ok(Err(format!(
                         "a zip for {component} of {app}/{environment} is under {prefix}, not {key}"
                     )));
                 }
-                let known = self
-                    .store
-                    .applied(app, environment)
-                    .await
-                    .map(|(_, manifest)| manifest.spec.sites.contains_key(site));
-                self.known(known, component).map(|known| known.map(|()| Plan::Publish))
+                self.by_applied(input, |spec| spec.sites.get(site).map(|_| Plan::default()).ok_or_else(unnamed)).await
             }
             (Component::Service(service), Artifact::Image { repository, .. }) => {
-                let applied = self.store.applied(app, environment).await;
-                let spec = match applied {
-                    Ok((_, manifest)) => manifest.spec,
-                    Err(error) => return self.known(Err(error), component).map(|known| known.map(|()| Plan::Publish)),
-                };
-                Ok(match spec.services.get(service) {
-                    None => Err(format!("the manifest names no {component}")),
+                let by_spec = |spec: &Spec| match spec.services.get(service) {
+                    None => Err(unnamed()),
                     Some(spec) if spec.image.repository != *repository => {
                         Err(format!("{component} takes images of {}, not of {repository}", spec.image.repository))
                     }
-                    Some(spec) => Ok(Plan::Roll { migrate: spec.migrate.is_some() }),
-                })
+                    Some(spec) => Ok(Plan { planned: None, migrates: spec.migrate.is_some() }),
+                };
+                self.by_applied(input, by_spec).await
             }
-            (Component::Platform | Component::Site(_), Artifact::Image { .. })
+            (Component::Platform | Component::Site(_) | Component::Preview(..), Artifact::Image { .. })
             | (Component::Service(_), Artifact::Object { .. }) => {
                 Ok(Err(format!("{artifact} is not what {component} is made of")))
             }
         }
     }
 
-    fn known(&self, known: Result<bool, StoreError>, component: &Component) -> Result<Result<(), String>, Error> {
-        match known {
-            Ok(true) => Ok(Ok(())),
-            Ok(false) => Ok(Err(format!("the manifest names no {component}"))),
+    /// Plans by the manifest whose platform stands.
+    async fn by_applied(
+        &self,
+        input: &ReleaseInput,
+        plan: impl FnOnce(&Spec) -> Result<Plan, String>,
+    ) -> Result<Result<Plan, String>, Error> {
+        match self.store.applied(&input.app, &input.environment).await {
+            Ok((_, manifest)) => Ok(plan(&manifest.spec)),
             Err(StoreError::Missing(reason)) => Ok(Err(reason)),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Ends a release that never began.
-    async fn refuse(
-        &self,
-        record: ReleaseRecord,
-        outcome: Outcome,
-        reason: String,
-        live: Option<Artifact>,
-    ) -> Result<Begun, Error> {
-        let record =
-            ReleaseRecord { outcome: Some(outcome), reason: Some(reason.clone()), ended_at: Some(self.now), ..record };
-        self.store.record_ended(&record).await?;
-        tracing::info!(release = %record.release, %outcome, reason);
-        Ok(Begun::End(Ended { release: record.release, outcome, reason, live }))
-    }
-
     async fn end(&self, run: Run, ending: Ending) -> Result<Ended, Error> {
         let (outcome, reason) = outcome_of(ending);
         for _ in 0..RACES {
-            let Some(record) = self.store.release(&run.app, &run.environment, &run.release).await? else {
-                return Err(Error::Input(format!("there is no release {}", run.release)));
-            };
-            let outcome = outcome.told_by(&record.steps);
-            let state = self.store.component(&run.app, &run.environment, &run.component).await?;
-            let ended = |record: ReleaseRecord, live: &ComponentState| Ended {
-                release: record.release,
-                outcome: record.outcome.unwrap_or(outcome),
-                reason: record.reason.unwrap_or_default(),
-                live: live.live.as_ref().map(|live| live.artifact.clone()),
-            };
-            let closed = |outcome: Outcome, reason: &str| ReleaseRecord {
-                outcome: Some(outcome),
-                reason: Some(reason.to_owned()),
-                ended_at: Some(self.now),
-                ..record.clone()
-            };
-            let written = match end(&state, &run.release, run.fence, &run.artifact, outcome, self.now) {
-                // Ended before, by a call whose answer was lost: the same answer again.
-                None if record.outcome.is_some() => return Ok(ended(record, &state)),
-                None => {
-                    let record = closed(Outcome::Superseded, "a newer release took over before this one was done");
-                    self.store.end_superseded(&record).await.map(|()| ended(record, &state))
-                }
-                Some(new) => {
-                    let record = closed(outcome, &reason);
-                    self.write_end(&run, &state, &new, &record).await.map(|()| ended(record, &new))
-                }
-            };
-            match written {
-                Ok(ended) => {
-                    tracing::info!(release = %ended.release, outcome = %ended.outcome, reason = ended.reason, "ended");
-                    return Ok(ended);
-                }
-                Err(StoreError::Changed) => {}
-                Err(error) => return Err(error.into()),
+            match self.conclude(&run, outcome, &reason).await {
+                Err(Error::Store(StoreError::Changed)) => {}
+                answered => return answered,
             }
         }
         Err(Error::Busy(run.component))
     }
 
-    async fn write_end(
-        &self,
-        run: &Run,
-        old: &ComponentState,
-        new: &ComponentState,
-        record: &ReleaseRecord,
-    ) -> Result<(), StoreError> {
-        if run.component != Component::Platform || !record.outcome.is_some_and(Outcome::is_live) {
-            return self.store.end(run, old, new, record, None).await;
-        }
-        let environment = self.store.environment(&run.app, &run.environment).await?.unwrap_or_default();
-        let Some(manifest) = environment.planned else {
-            return Err(StoreError::Missing(format!("{}/{} has no manifest", run.app, run.environment)));
+    /// Decides by what the table shows now, and writes the end down unless it shows something else by then.
+    async fn conclude(&self, run: &Run, outcome: Outcome, reason: &str) -> Result<Ended, Error> {
+        let Run { app, environment, component, .. } = run;
+        let Some(record) = self.store.release(app, environment, &run.release).await? else {
+            return Err(Error::Input(format!("there is no release {}", run.release)));
         };
-        let routes = routes(run, &manifest.spec);
-        self.store.end(run, old, new, record, Some((&manifest, &routes))).await?;
-        let before = environment.applied.map(|applied| self::routes(run, &applied.spec)).unwrap_or_default();
-        let gone: Vec<_> = before
-            .into_iter()
-            .filter(|(repository, old)| !routes.iter().any(|(r, new)| r == repository && new.service == old.service))
-            .collect();
-        self.store.remove_routes(&gone).await
+        let state = self.store.component(app, environment, component).await?;
+        let outcome = outcome.told_by(&record.steps);
+        match end(&state, &run.release, run.fence, &run.artifact, outcome, self.now) {
+            // Ended before, by a call whose answer was lost: the same answer again.
+            None if record.outcome.is_some() => Ok(told(&record, &state)),
+            None => {
+                let reason = "a newer release took over before this one was done".to_owned();
+                let record = self.closed(&record, Outcome::Superseded, reason);
+                self.store.end_superseded(&record).await?;
+                Ok(told(&record, &state))
+            }
+            Some(new) => {
+                let record = self.closed(&record, outcome, reason.to_owned());
+                let stands = match component {
+                    Component::Platform if outcome.is_live() => Some(self.store.planned(app, environment).await?),
+                    _ => None,
+                };
+                let stands = stands.as_ref().map(|(before, manifest)| (manifest, before.applied.as_ref()));
+                self.store.end(run, &state, &new, &record, stands).await?;
+                Ok(told(&record, &new))
+            }
+        }
+    }
+
+    fn closed(&self, record: &ReleaseRecord, outcome: Outcome, reason: String) -> ReleaseRecord {
+        tracing::info!(release = %record.release, %outcome, reason, "ends");
+        ReleaseRecord { outcome: Some(outcome), reason: Some(reason), ended_at: Some(self.now), ..record.clone() }
     }
 }
 
-fn routes(run: &Run, spec: &Spec) -> Vec<(RepositoryName, Route)> {
-    let route = |(name, service): (&shipway_domain::name::ComponentName, &manifest::Service)| {
-        let route = Route {
-            app: run.app.clone(),
-            environment: run.environment.clone(),
-            service: name.clone(),
-            tags: service.image.tags.clone(),
-        };
-        (service.image.repository.clone(), route)
-    };
-    spec.services.iter().map(route).collect()
+/// What the machine is told of a release that ended.
+fn told(record: &ReleaseRecord, state: &ComponentState) -> Ended {
+    Ended {
+        release: record.release.clone(),
+        outcome: record.outcome.unwrap_or(Outcome::Failed),
+        reason: record.reason.clone().unwrap_or_default(),
+        live: state.live.as_ref().map(|live| live.artifact.clone()),
+    }
 }
 
 /// How a machine's end reads in the record: a verdict as it is, an error by its public name and its own message.
@@ -327,39 +325,4 @@ fn outcome_of(ending: Ending) -> (Outcome, String) {
 }
 
 #[cfg(test)]
-mod tests {
-    use shipway_domain::message::Verdict;
-
-    use super::*;
-
-    fn error(name: &str, cause: &str) -> (Outcome, String) {
-        outcome_of(Ending::Error { error: name.to_owned(), cause: cause.to_owned() })
-    }
-
-    #[test]
-    fn a_verdict_is_recorded_as_it_is() {
-        let verdict = Verdict { outcome: Outcome::RolledBack, reason: "exit code 1".into() };
-        assert_eq!(outcome_of(Ending::Verdict(verdict)), (Outcome::RolledBack, "exit code 1".into()));
-    }
-
-    #[test]
-    fn an_error_is_recorded_by_its_name_and_its_own_message() {
-        let cause = r#"{"errorType":"Rejected.Archive","errorMessage":"there is no index.html"}"#;
-        assert_eq!(
-            error("Rejected.Archive", cause),
-            (Outcome::Rejected, "Rejected.Archive: there is no index.html".into())
-        );
-        assert_eq!(error("Superseded", "{}").0, Outcome::Superseded);
-        assert_eq!(error("States.Timeout", "late"), (Outcome::Failed, "States.Timeout: late".into()));
-        assert_eq!(error("Lambda.Unknown", "").0, Outcome::Failed);
-    }
-
-    #[test]
-    fn a_record_request_is_what_the_machines_send() {
-        let request = serde_json::json!({"action": "end", "run": {
-            "app": "hello", "environment": "dev", "component": "site/web", "fence": 3, "release": "20261121T031542123-3f9c2a",
-            "artifact": {"object": {"key": "sites/hello/dev/web/a.zip", "version": "v"}}},
-            "result": {"Error": "Denied", "Cause": "no"}});
-        assert!(matches!(serde_json::from_value(request), Ok(RecordRequest::End { result: Ending::Error { .. }, .. })));
-    }
-}
+mod tests;

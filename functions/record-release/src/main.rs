@@ -11,5 +11,5 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let config = runtime::sdk_config().await;
     let store = Store::new(&config, runtime::setting("TABLE")?);
     let intake = aws::Intake::new(&config, runtime::setting("INTAKE_BUCKET")?);
-    shipway_aws::serve(|request| handler::handle(&store, &intake, request)).await
+    shipway_aws::serve(|request| handler::handle(&store, &intake, request, jiff::Timestamp::now())).await
 }

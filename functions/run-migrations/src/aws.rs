@@ -2,70 +2,25 @@
 
 use aws_config::SdkConfig;
 use aws_sdk_ecs::types::LaunchType;
-use jiff::Timestamp;
-use shipway_aws::{
-    AwsError, Store,
-    runtime::{Later, MissingSetting, setting},
-    store::{EnvironmentRecord, Manifest, StoreError},
-};
-use shipway_domain::{
-    message::Run,
-    release::Step,
-    task::{self, DescribedTaskDefinition, Surroundings, Task, TaskDefinition, migration::Progress},
-};
+use shipway_aws::{AwsError, runtime::Later};
+use shipway_domain::task::{self, DescribedTaskDefinition, Task, TaskDefinition};
 use shipway_ecs::{logs, network, tags, task_definitions, tasks};
 
 use crate::handler::{Calls, NewTask, Placed};
 
-/// The progress of a migration in its release's record.
-const PROGRESS: &str = "migrate";
-
 /// The clients.
 pub(crate) struct Aws {
-    store: Store,
     ecs: aws_sdk_ecs::Client,
     logs: Later<aws_sdk_cloudwatchlogs::Client>,
 }
 
-/// Where this function's tasks run.
-pub(crate) fn surroundings(config: &SdkConfig) -> Surroundings {
-    Surroundings {
-        region: config.region().map(ToString::to_string).unwrap_or_default(),
-        registry_mirror: setting("REGISTRY_MIRROR").ok(),
-    }
-}
-
 impl Aws {
-    pub(crate) fn new(config: &SdkConfig) -> Result<Aws, MissingSetting> {
-        Ok(Aws {
-            store: Store::new(config, setting("TABLE")?),
-            ecs: aws_sdk_ecs::Client::new(config),
-            logs: Later::new(config, aws_sdk_cloudwatchlogs::Client::new),
-        })
+    pub(crate) fn new(config: &SdkConfig) -> Aws {
+        Aws { ecs: aws_sdk_ecs::Client::new(config), logs: Later::new(config, aws_sdk_cloudwatchlogs::Client::new) }
     }
 }
 
 impl Calls for Aws {
-    async fn commit(&self, run: &Run, now: Timestamp) -> Result<(), StoreError> {
-        self.store.commit(run, now).await
-    }
-
-    async fn applied(&self, run: &Run) -> Result<(EnvironmentRecord, Manifest), StoreError> {
-        self.store.applied(&run.app, &run.environment).await
-    }
-
-    async fn progress(&self, run: &Run) -> Result<Option<Progress>, StoreError> {
-        self.store.progress(run, PROGRESS).await
-    }
-
-    async fn save(&self, run: &Run, progress: &Progress, now: Timestamp) -> Result<(), StoreError> {
-        self.store.save_progress(run, PROGRESS, progress, now).await
-    }
-
-    async fn step(&self, run: &Run, what: String, now: Timestamp) -> Result<(), StoreError> {
-        self.store.step(run, Step { at: now, by: "run-migrations".to_owned(), what }).await
-    }
-
     async fn task_definition(&self, name: &str) -> Result<Option<DescribedTaskDefinition>, AwsError> {
         task_definitions::describe(&self.ecs, name).await
     }
@@ -74,13 +29,15 @@ impl Calls for Aws {
         task_definitions::register(&self.ecs, wanted).await
     }
 
-    async fn find(&self, cluster: &str, started_by: &str) -> Result<Option<String>, AwsError> {
-        let of = tasks::Of::StartedBy(started_by);
-        let running = tasks::list(&self.ecs, cluster, of, false).await?;
-        match running.into_iter().next() {
-            Some(arn) => Ok(Some(arn)),
-            None => Ok(tasks::list(&self.ecs, cluster, of, true).await?.into_iter().next()),
+    async fn find(&self, cluster: &str, family: &str, started_by: &str) -> Result<Option<String>, AwsError> {
+        for stopped in [false, true] {
+            let arns = tasks::list(&self.ecs, cluster, tasks::Of::Family(family), stopped).await?;
+            let found = tasks::describe(&self.ecs, cluster, &arns).await?;
+            if let Some(task) = found.into_iter().find(|task| task.started_by.as_deref() == Some(started_by)) {
+                return Ok(Some(task.arn));
+            }
         }
+        Ok(None)
     }
 
     async fn run(&self, new: NewTask<'_>) -> Result<Placed, AwsError> {

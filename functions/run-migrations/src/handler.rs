@@ -2,21 +2,22 @@
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use shipway_aws::{
-    AwsError, PublicError,
-    store::{EnvironmentRecord, Manifest, StoreError},
-};
+use shipway_aws::{AwsError, PublicError, Store, store::StoreError};
 use shipway_domain::{
     failure::Failure,
     message::{Pass, PassInput, Run, Summary},
-    name::{Component, ComponentName},
+    name::ComponentName,
     network::NetworkOutputs,
-    release::Artifact,
+    release::Step,
     task::{
-        self, DescribedTaskDefinition, Surroundings, Task, TaskDefinition, TaskError, Wanted,
+        self, DescribedTaskDefinition, Surroundings, Task, TaskDefinition, Wanted,
         migration::{self, Action, Ending, Progress},
     },
 };
+use shipway_ecs::ServiceError;
+
+/// The progress of a migration in its release's record.
+const PROGRESS: &str = "migrate";
 
 /// What a machine asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -29,20 +30,12 @@ pub(crate) enum Ask {
 /// What can go wrong with a migration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("run-migrations was asked to run {artifact} for {component}; it runs images of services")]
-    NotAnImage { artifact: Artifact, component: Component },
-    #[error("`{0}` is not a service of the manifest; add it there and upload the manifest again")]
-    UnknownService(ComponentName),
-    #[error(
-        "{what} of `{service}` is not there yet; provisioning makes it: upload the manifest, or look why its last release failed"
-    )]
-    NotProvisioned { service: ComponentName, what: &'static str },
     #[error("the migration of `{service}` failed, and the service was not touched: {reason}")]
     Failed { service: ComponentName, reason: String },
     #[error("ECS could not place the migration of `{service}`: {reason}")]
     NotPlaced { service: ComponentName, reason: String },
     #[error(transparent)]
-    Task(#[from] TaskError),
+    Service(#[from] ServiceError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -52,10 +45,7 @@ pub(crate) enum Error {
 impl PublicError for Error {
     fn failure(&self) -> Failure {
         match self {
-            Error::NotAnImage { .. } => Failure::RejectedInput,
-            Error::UnknownService(_) => Failure::RejectedManifest,
-            Error::Task(TaskError::OtherRepository { .. }) => Failure::RejectedImage,
-            Error::NotProvisioned { .. } | Error::Task(TaskError::Provisioned { .. }) => Failure::Conflict,
+            Error::Service(error) => error.failure(),
             Error::Failed { .. } => Failure::Migration,
             Error::NotPlaced { reason, .. } => failure_to_place(reason),
             Error::Store(error) => error.failure(),
@@ -99,17 +89,12 @@ pub(crate) enum Placed {
     Refused(String),
 }
 
-/// The calls a pass makes: the table's, ECS's and the log's.
+/// The calls beside the table's: ECS's and the log's.
 pub(crate) trait Calls {
-    async fn commit(&self, run: &Run, now: Timestamp) -> Result<(), StoreError>;
-    async fn applied(&self, run: &Run) -> Result<(EnvironmentRecord, Manifest), StoreError>;
-    async fn progress(&self, run: &Run) -> Result<Option<Progress>, StoreError>;
-    async fn save(&self, run: &Run, progress: &Progress, now: Timestamp) -> Result<(), StoreError>;
-    async fn step(&self, run: &Run, what: String, now: Timestamp) -> Result<(), StoreError>;
-
     async fn task_definition(&self, name: &str) -> Result<Option<DescribedTaskDefinition>, AwsError>;
     async fn register(&self, wanted: &TaskDefinition) -> Result<String, AwsError>;
-    async fn find(&self, cluster: &str, started_by: &str) -> Result<Option<String>, AwsError>;
+    /// The task of this family that was started under this name, running or stopped.
+    async fn find(&self, cluster: &str, family: &str, started_by: &str) -> Result<Option<String>, AwsError>;
     async fn run(&self, new: NewTask<'_>) -> Result<Placed, AwsError>;
     async fn task(&self, cluster: &str, arn: &str) -> Result<Option<Task>, AwsError>;
     async fn stop(&self, cluster: &str, arn: &str) -> Result<(), AwsError>;
@@ -118,38 +103,38 @@ pub(crate) trait Calls {
 
 /// Makes one pass.
 pub(crate) async fn handle<C: Calls>(
+    store: &Store,
     calls: &C,
     surroundings: &Surroundings,
     input: PassInput<Ask>,
     now: Timestamp,
 ) -> Result<Pass<Summary>, Error> {
     let PassInput { run, action: Ask::Migrate } = &input;
-    let (Component::Service(name), Artifact::Image { repository, digest }) = (&run.component, &run.artifact) else {
-        return Err(Error::NotAnImage { artifact: run.artifact.clone(), component: run.component.clone() });
-    };
+    let (name, repository, digest) = shipway_ecs::image_of(run)?;
     // From here on a newer release queues: nobody stops a migration half way.
-    calls.commit(run, now).await?;
-    let progress = calls.progress(run).await?;
+    store.commit(run, now).await?;
+    let progress: Option<Progress> = store.progress(run, PROGRESS).await?;
     if let Some(ending) = progress.as_ref().and_then(|progress| progress.ending.as_ref()) {
         return ended(name, ending);
     }
 
-    let (record, manifest) = calls.applied(run).await?;
-    let missing = |what| Error::NotProvisioned { service: name.clone(), what };
+    let (record, manifest) = store.applied(&run.app, &run.environment).await?;
+    let missing = |what| ServiceError::NotProvisioned { service: name.clone(), what };
     let outputs = record.platform.services.get(name).ok_or_else(|| missing("the repository"))?;
     let cluster = record.platform.cluster.as_deref().ok_or_else(|| missing("the cluster"))?;
-    let pass = Migration { calls, run, name, cluster, now };
+    let pass = Migration { store, calls, run, name, cluster, now };
     let progress = match progress {
         Some(progress) => progress,
         // Only the beginning goes by the manifest: another one that is applied meanwhile changes nothing about this release.
         None => {
-            let service = manifest.spec.services.get(name).ok_or_else(|| Error::UnknownService(name.clone()))?;
+            let service = manifest.spec.services.get(name).ok_or_else(|| ServiceError::Unknown(name.clone()))?;
             let Some(migrate) = &service.migrate else {
                 return Ok(Pass::Done(Summary { note: format!("`{name}` has no migration") }));
             };
             let (app, environment) = (&run.app, &run.environment);
             let wanted = Wanted { app, environment, name, service, outputs, repository, digest }
-                .migration_task(surroundings, &migrate.command)?;
+                .migration_task(surroundings, &migrate.command)
+                .map_err(ServiceError::from)?;
             let progress = Progress::new(pass.revision(&wanted).await?, migrate.timeout.seconds(), now);
             pass.save(&progress).await?;
             progress
@@ -176,8 +161,15 @@ fn ended(service: &ComponentName, ending: &Ending) -> Result<Pass<Summary>, Erro
     }
 }
 
+/// The family of a revision: `arn:…:task-definition/<family>:<number>`.
+fn family(task_definition: &str) -> &str {
+    let name = task_definition.rsplit('/').next().unwrap_or(task_definition);
+    name.split(':').next().unwrap_or(name)
+}
+
 /// A migration under way, with what acting on it needs.
 struct Migration<'a, C> {
+    store: &'a Store,
     calls: &'a C,
     run: &'a Run,
     name: &'a ComponentName,
@@ -201,7 +193,7 @@ impl<C: Calls> Migration<'_, C> {
     /// own token, for what was just started may not be listed yet.
     async fn start(&self, mut progress: Progress, network: &NetworkOutputs) -> Result<Pass<Summary>, Error> {
         let started_by = self.run.release.as_str();
-        let placed = match self.calls.find(self.cluster, started_by).await? {
+        let placed = match self.calls.find(self.cluster, family(&progress.task_definition), started_by).await? {
             Some(arn) => Placed::Task(arn),
             None => {
                 let token = format!("{started_by}-{}", progress.refused);
@@ -222,8 +214,7 @@ impl<C: Calls> Migration<'_, C> {
                 let note = format!("started the migration as task {}", arn.rsplit('/').next().unwrap_or(&arn));
                 progress.task = Some(arn);
                 progress.since = self.now;
-                self.save(&progress).await?;
-                self.step(note.clone()).await?;
+                self.tell(&progress, note.clone()).await?;
                 Ok(Pass::Again { seconds: 2, note })
             }
             Placed::Refused(reason) => {
@@ -239,8 +230,7 @@ impl<C: Calls> Migration<'_, C> {
         let note = "the migration did not end in its time; stopping it";
         if !progress.timed_out {
             progress.timed_out = true;
-            self.save(&progress).await?;
-            self.step(note.to_owned()).await?;
+            self.tell(&progress, note.to_owned()).await?;
         }
         self.calls.stop(self.cluster, arn).await?;
         Ok(Pass::Again { seconds: 3, note: note.to_owned() })
@@ -270,23 +260,24 @@ impl<C: Calls> Migration<'_, C> {
             }
         };
         progress.ending = Some(ending.clone());
-        self.save(&progress).await?;
         let answer = ended(self.name, &ending);
-        self.step(match &answer {
+        let what = match &answer {
             Err(error) => error.to_string(),
             Ok(_) => "the migration ended with exit code 0".to_owned(),
-        })
-        .await?;
+        };
+        self.tell(&progress, what).await?;
         answer
     }
 
     async fn save(&self, progress: &Progress) -> Result<(), Error> {
-        Ok(self.calls.save(self.run, progress, self.now).await?)
+        Ok(self.store.save_progress(self.run, PROGRESS, progress, self.now).await?)
     }
 
-    async fn step(&self, what: String) -> Result<(), Error> {
+    /// Saves the progress together with what it adds to the release's story.
+    async fn tell(&self, progress: &Progress, what: String) -> Result<(), Error> {
         tracing::info!(release = self.run.release.as_str(), what);
-        Ok(self.calls.step(self.run, what, self.now).await?)
+        let step = Step { at: self.now, by: "run-migrations".to_owned(), what };
+        Ok(self.store.save_progress_and_step(self.run, PROGRESS, progress, step).await?)
     }
 
     /// The last log lines of the task. Without them the failure stands all the same.

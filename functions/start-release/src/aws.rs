@@ -8,29 +8,23 @@ use shipway_domain::{
     name::{Digest, RepositoryName},
 };
 
-/// An image in a repository.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PushedImage {
-    /// Its digest.
-    pub digest: Digest,
-    /// When it was pushed.
-    pub pushed_at: Timestamp,
-}
+use crate::handler::{Calls, PushedImage, Started};
 
 /// The clients.
-pub struct Aws {
+pub(crate) struct Aws {
     ecr: aws_sdk_ecr::Client,
     sfn: aws_sdk_sfn::Client,
 }
 
 impl Aws {
     /// The clients, on the shared configuration.
-    pub fn new(config: &aws_config::SdkConfig) -> Aws {
+    pub(crate) fn new(config: &aws_config::SdkConfig) -> Aws {
         Aws { ecr: aws_sdk_ecr::Client::new(config), sfn: aws_sdk_sfn::Client::new(config) }
     }
+}
 
-    /// The image with this digest, or nothing where it is no longer there.
-    pub async fn image(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<PushedImage>, AwsError> {
+impl Calls for Aws {
+    async fn image(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<PushedImage>, AwsError> {
         let asked = self
             .ecr
             .describe_images()
@@ -47,8 +41,7 @@ impl Aws {
         }
     }
 
-    /// The image that was pushed last under a tag that one of `patterns` matches.
-    pub async fn newest_image(
+    async fn newest_image(
         &self,
         repository: &RepositoryName,
         patterns: &[TagPattern],
@@ -78,11 +71,9 @@ impl Aws {
         Ok(newest)
     }
 
-    /// Starts an execution by name; one that runs or ran under this name already is as good.
-    ///
     /// StartExecution is idempotent for a running execution with the same name and input, and refuses the name for 90 days
     /// after it ended. <https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html>
-    pub async fn start(&self, machine: &str, name: &str, input: &str) -> Result<Started, AwsError> {
+    async fn start(&self, machine: &str, name: &str, input: &str) -> Result<Started, AwsError> {
         match self.sfn.start_execution().state_machine_arn(machine).name(name).input(input).send().await {
             Ok(_) => Ok(Started::Running),
             Err(error) => {
@@ -91,15 +82,6 @@ impl Aws {
             }
         }
     }
-}
-
-/// What became of a start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Started {
-    /// The execution runs.
-    Running,
-    /// It ran and ended already.
-    Before,
 }
 
 fn is_absent(error: &AwsError) -> bool {

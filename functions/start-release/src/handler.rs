@@ -14,18 +14,17 @@ use shipway_aws::{
 use shipway_domain::{
     event::{self, Announced, Delivered, Home},
     failure::Failure,
+    manifest::TagPattern,
     message::ReleaseInput,
-    name::{AppName, Component, EnvironmentName, ReleaseId},
+    name::{AppName, Component, Digest, EnvironmentName, ReleaseId, RepositoryName},
     release::{Artifact, ComponentState, Intake, Order, Wanted, execution_name, take_in},
 };
-
-use crate::aws::{Aws, Started};
 
 /// How often a write is tried again when another event's came between.
 const RACES: usize = 5;
 
 /// What the template says.
-pub struct Settings {
+pub(crate) struct Settings {
     home: Home,
     provision: String,
     rollout: String,
@@ -34,7 +33,7 @@ pub struct Settings {
 
 impl Settings {
     /// From the function's environment.
-    pub fn from_environment() -> Result<Settings, MissingSetting> {
+    pub(crate) fn from_environment() -> Result<Settings, MissingSetting> {
         Ok(Settings {
             home: Home {
                 account: setting("ACCOUNT")?,
@@ -51,14 +50,14 @@ impl Settings {
         match component {
             Component::Platform => &self.provision,
             Component::Service(_) => &self.rollout,
-            Component::Site(_) => &self.publish,
+            Component::Site(_) | Component::Preview(..) => &self.publish,
         }
     }
 }
 
 /// What can end a start.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The table.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -66,11 +65,14 @@ pub enum Error {
     #[error(transparent)]
     Aws(#[from] AwsError),
     /// Others wrote between every reading and writing.
-    #[error("other events for {0} came in between {RACES} times; the event is delivered again")]
+    #[error("{0} was changed in between {RACES} times; trying again later helps")]
     Busy(Component),
+    /// Neither an event nor what a machine says.
+    #[error("the message is not what the machine `provision` says when a platform stands")]
+    Message(#[source] serde_json::Error),
     /// The execution's input could not be written.
-    #[error("the execution's input could not be written: {0}")]
-    Input(#[from] serde_json::Error),
+    #[error("the execution's input could not be written")]
+    Input(#[source] serde_json::Error),
 }
 
 impl PublicError for Error {
@@ -79,6 +81,7 @@ impl PublicError for Error {
             Error::Store(error) => error.failure(),
             Error::Aws(error) => error.failure(),
             Error::Busy(_) => Failure::Transient,
+            Error::Message(_) => Failure::RejectedInput,
             Error::Input(_) => Failure::Bug,
         }
     }
@@ -86,21 +89,53 @@ impl PublicError for Error {
 
 /// What became of one artifact for one component, or of an event as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The component, where the event was for one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub component: Option<String>,
+    pub(crate) component: Option<String>,
     /// The execution that was started, or was running or done already.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub execution: Option<String>,
+    pub(crate) execution: Option<String>,
     /// What happened, in one sentence.
-    pub note: String,
+    pub(crate) note: String,
 }
 
 impl Answer {
     fn ignored(component: Option<String>, note: String) -> Answer {
         Answer { component, execution: None, note }
     }
+}
+
+/// An image in a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PushedImage {
+    /// Its digest.
+    pub(crate) digest: Digest,
+    /// When it was pushed.
+    pub(crate) pushed_at: Timestamp,
+}
+
+/// What became of a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Started {
+    /// The execution runs.
+    Running,
+    /// It ran and ended already.
+    Before,
+}
+
+/// The calls beside the table's: ECR's and Step Functions'.
+pub(crate) trait Calls {
+    /// The image with this digest, or nothing where it is no longer there.
+    async fn image(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<PushedImage>, AwsError>;
+    /// The image that was pushed last under a tag that one of `patterns` matches.
+    async fn newest_image(
+        &self,
+        repository: &RepositoryName,
+        patterns: &[TagPattern],
+    ) -> Result<Option<PushedImage>, AwsError>;
+    /// Starts an execution by name; one that runs or ran under this name already is as good.
+    async fn start(&self, machine: &str, name: &str, input: &str) -> Result<Started, AwsError>;
 }
 
 /// The message of the machine `provision` when a platform stands.
@@ -117,10 +152,17 @@ struct Platform {
 }
 
 /// Answers an EventBridge event, or the machine `provision` when a platform stands.
-pub async fn handle(settings: &Settings, store: &Store, aws: &Aws, message: Value) -> Result<Vec<Answer>, Error> {
-    let starter = Starter { settings, store, aws, now: Timestamp::now() };
+pub(crate) async fn handle<C: Calls>(
+    settings: &Settings,
+    store: &Store,
+    calls: &C,
+    message: Value,
+    now: Timestamp,
+) -> Result<Vec<Answer>, Error> {
+    let starter = Starter { settings, store, calls, now };
     let answers = if message.get("platform").is_some() {
-        starter.services(serde_json::from_value::<PlatformStands>(message)?.platform).await?
+        let stands: PlatformStands = serde_json::from_value(message).map_err(Error::Message)?;
+        starter.components(stands.platform).await?
     } else {
         match event::read(&message, &settings.home) {
             Ok(announced) => starter.announced(announced).await?,
@@ -133,10 +175,10 @@ pub async fn handle(settings: &Settings, store: &Store, aws: &Aws, message: Valu
     Ok(answers)
 }
 
-struct Starter<'a> {
+struct Starter<'a, C> {
     settings: &'a Settings,
     store: &'a Store,
-    aws: &'a Aws,
+    calls: &'a C,
     now: Timestamp,
 }
 
@@ -153,19 +195,19 @@ impl Target<'_> {
     }
 }
 
-impl Starter<'_> {
+impl<C: Calls> Starter<'_, C> {
     async fn announced(&self, announced: Announced) -> Result<Vec<Answer>, Error> {
         match announced {
             Announced::Manifest { app, environment, object } => {
                 let target = Target { app: &app, environment: &environment, component: Component::Platform };
                 Ok(vec![self.deliver(&target, object).await?])
             }
-            Announced::Zip { app, environment, site, object } => {
+            Announced::Zip { app, environment, component, object } => {
                 let record = self.store.environment(&app, &environment).await?;
                 let known = record
                     .and_then(|record| record.applied)
-                    .is_some_and(|applied| applied.spec.sites.contains_key(&site));
-                let target = Target { app: &app, environment: &environment, component: Component::Site(site) };
+                    .is_some_and(|applied| component.site().is_some_and(|site| applied.spec.sites.contains_key(site)));
+                let target = Target { app: &app, environment: &environment, component };
                 if known {
                     return Ok(vec![self.deliver(&target, object).await?]);
                 }
@@ -182,7 +224,7 @@ impl Starter<'_> {
                     let note = format!("ignored: no service takes the tag `{tag}` of {repository}");
                     return Ok(vec![Answer::ignored(None, note)]);
                 }
-                let Some(image) = self.aws.image(&repository, &digest).await? else {
+                let Some(image) = self.calls.image(&repository, &digest).await? else {
                     let note = format!("ignored: {repository}@{digest} is not there any more");
                     return Ok(vec![Answer::ignored(None, note)]);
                 };
@@ -204,28 +246,24 @@ impl Starter<'_> {
         }
     }
 
-    /// Rolls out what the services of a platform that stands should run: what is live, by the manifest's new settings; where
-    /// nothing was ever wanted, the newest image that is there already.
-    async fn services(&self, platform: Platform) -> Result<Vec<Answer>, Error> {
+    /// Releases again what is live on a platform that stands, by the manifest's new settings. A service of which nothing was
+    /// ever wanted gets the newest image that is there already.
+    async fn components(&self, platform: Platform) -> Result<Vec<Answer>, Error> {
         let Platform { app, environment, release } = platform;
         let (_, manifest) = self.store.applied(&app, &environment).await?;
         let mut answers = Vec::new();
+        for name in manifest.spec.sites.keys() {
+            let target = Target { app: &app, environment: &environment, component: Component::Site(name.clone()) };
+            answers.push(self.refresh(&target, &release).await?);
+        }
         for (name, service) in &manifest.spec.services {
             let target = Target { app: &app, environment: &environment, component: Component::Service(name.clone()) };
             let state = self.store.component(&app, &environment, &target.component).await?;
-            if let Some(live) = &state.live {
-                let execution = execution_name(&target.component, &live.artifact, release.as_str());
-                if let Some(wanted) = state.refreshed(&execution, self.now) {
-                    answers.push(self.want_again(&target, state, wanted).await?);
-                    continue;
-                }
-            }
             if state.desired.is_some() {
-                let note = "nothing to do: a release of its own is under way, or the last one failed".to_owned();
-                answers.push(Answer::ignored(Some(target.full_name()), note));
+                answers.push(self.refresh(&target, &release).await?);
                 continue;
             }
-            answers.push(match self.aws.newest_image(&service.image.repository, &service.image.tags).await? {
+            answers.push(match self.calls.newest_image(&service.image.repository, &service.image.tags).await? {
                 Some(image) => {
                     let artifact =
                         Artifact::Image { repository: service.image.repository.clone(), digest: image.digest };
@@ -241,35 +279,41 @@ impl Starter<'_> {
         Ok(answers)
     }
 
-    async fn want_again(&self, target: &Target<'_>, state: ComponentState, wanted: Wanted) -> Result<Answer, Error> {
-        if state.desired.as_ref() != Some(&wanted) {
-            let new = ComponentState { desired: Some(wanted.clone()), ..state.clone() };
-            match self.store.put_component(target.app, target.environment, &target.component, &state, &new).await {
-                Ok(()) => {}
-                Err(StoreError::Changed) => return Err(Error::Busy(target.component.clone())),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.start(target, &wanted).await
+    /// What is live, wanted again because of this release of the platform.
+    async fn refresh(&self, target: &Target<'_>, release: &ReleaseId) -> Result<Answer, Error> {
+        let refreshed = |state: &ComponentState| {
+            let live = state.live.as_ref()?;
+            let name = execution_name(target.environment, &target.component, &live.artifact, release.as_str());
+            state.refreshed(&name, self.now)
+        };
+        let decide = |state: &ComponentState| match (refreshed(state), &state.desired) {
+            (Some(wanted), Some(desired)) if wanted != *desired => Intake::Want(wanted),
+            // It is under way, or failed, or was written down by a call that came no further.
+            (_, Some(desired)) => Intake::StartAgain(desired.clone()),
+            (_, None) => Intake::Ignore("nothing was delivered yet".to_owned()),
+        };
+        self.want(target, decide).await
     }
 
     async fn deliver(&self, target: &Target<'_>, object: Delivered) -> Result<Answer, Error> {
         let since = self.now.as_millisecond().to_string();
-        let execution = execution_name(&target.component, &object.artifact, &since);
+        let execution = execution_name(target.environment, &target.component, &object.artifact, &since);
+        self.want(target, |state| take_in(state, &object.artifact, &object.order, &execution, self.now)).await
+    }
+
+    /// Decides by the component's state, writes down what is wanted, and starts its execution.
+    async fn want(&self, target: &Target<'_>, decide: impl Fn(&ComponentState) -> Intake) -> Result<Answer, Error> {
+        let Target { app, environment, component } = target;
         for _ in 0..RACES {
-            let state = self.store.component(target.app, target.environment, &target.component).await?;
-            let wanted = match take_in(&state, &object.artifact, &object.order, &execution, self.now) {
+            let state = self.store.component(app, environment, component).await?;
+            let wanted = match decide(&state) {
                 Intake::Ignore(reason) => {
                     return Ok(Answer::ignored(Some(target.full_name()), format!("ignored: {reason}")));
                 }
                 Intake::StartAgain(wanted) => wanted,
                 Intake::Want(wanted) => {
                     let new = ComponentState { desired: Some(wanted.clone()), ..state.clone() };
-                    match self
-                        .store
-                        .put_component(target.app, target.environment, &target.component, &state, &new)
-                        .await
-                    {
+                    match self.store.put_component(app, environment, component, &state, &new).await {
                         Ok(()) => wanted,
                         Err(StoreError::Changed) => continue,
                         Err(error) => return Err(error.into()),
@@ -278,7 +322,7 @@ impl Starter<'_> {
             };
             return self.start(target, &wanted).await;
         }
-        Err(Error::Busy(target.component.clone()))
+        Err(Error::Busy(component.clone()))
     }
 
     async fn start(&self, target: &Target<'_>, wanted: &Wanted) -> Result<Answer, Error> {
@@ -287,10 +331,11 @@ impl Starter<'_> {
             environment: target.environment.clone(),
             component: target.component.clone(),
             artifact: wanted.artifact.clone(),
+            repair: false,
         };
         let machine = self.settings.machine(&target.component);
-        let started = self.aws.start(machine, &wanted.execution, &serde_json::to_string(&input)?).await?;
-        let note = match started {
+        let input = serde_json::to_string(&input).map_err(Error::Input)?;
+        let note = match self.calls.start(machine, &wanted.execution, &input).await? {
             Started::Running => format!("{} goes on its way", wanted.artifact),
             Started::Before => {
                 format!("{} had its release already; start its execution again to repeat it", wanted.artifact)
@@ -299,3 +344,6 @@ impl Starter<'_> {
         Ok(Answer { component: Some(target.full_name()), execution: Some(wanted.execution.clone()), note })
     }
 }
+
+#[cfg(test)]
+mod tests;

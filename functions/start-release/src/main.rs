@@ -12,5 +12,5 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let settings = handler::Settings::from_environment()?;
     let store = Store::new(&config, runtime::setting("TABLE")?);
     let calls = aws::Aws::new(&config);
-    shipway_aws::serve(|message| handler::handle(&settings, &store, &calls, message)).await
+    shipway_aws::serve(|message| handler::handle(&settings, &store, &calls, message, jiff::Timestamp::now())).await
 }

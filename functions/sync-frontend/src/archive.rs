@@ -6,14 +6,14 @@
 use std::{cell::Cell, io};
 
 use bytes::Bytes;
-use rawzip::{ErrorKind, ReaderAt, ZipArchive, ZipLocator};
-use shipway_domain::site::{Entry, LOCAL_HEADER, MAX_ENTRIES, Packing, Refusal, Rule, ZipFile};
+use rawzip::{CreatorSystem, ErrorKind, ReaderAt, ZipArchive, ZipLocator};
+use shipway_domain::site::{Entry, Kind, LOCAL_HEADER, MAX_ENTRIES, Packing, Refusal, Rule, ZipFile};
 
 /// How much of a zip's end is read first. It holds the directory of some five thousand files, and costs no second request.
 pub(crate) const TAIL: u64 = 512 << 10;
 
-/// The longest directory that is read: [`MAX_ENTRIES`] with long names. Longer ones have too many entries, or lie.
-const MAX_DIRECTORY: u64 = 12 << 20;
+/// The longest directory that is read: [`MAX_ENTRIES`] with names of 250 bytes and what packers put beside them.
+const MAX_DIRECTORY: u64 = 32 << 20;
 
 /// The end record with the longest comment, the two records of a zip64 and their neighbours.
 const MAX_END: u64 = 66 << 10;
@@ -28,7 +28,8 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    fn start(&self) -> u64 {
+    /// Where they begin in it.
+    pub(crate) fn start(&self) -> u64 {
         self.size - self.bytes.len() as u64
     }
 }
@@ -44,6 +45,9 @@ pub(crate) enum Directory {
 
 /// Reads the directory from the end of a zip.
 pub(crate) fn directory(tail: &Tail) -> Result<Directory, Refusal> {
+    if is_split(&tail.bytes) {
+        return Err(Refusal::MultiDisk);
+    }
     let window = Window { tail, missed: Cell::new(None) };
     let read = entries(&window);
     match window.missed.get() {
@@ -80,7 +84,7 @@ fn entries(window: &Window<'_>) -> Result<(Vec<Entry>, u64), Refusal> {
             offset: entry.local_header_offset(),
             method: entry.compression_method().as_u16(),
             encrypted: entry.flags().is_encrypted() || entry.flags().has_strong_encryption(),
-            symlink: entry.mode().is_symlink(),
+            kind: kind(&entry),
         });
     }
     if entries.len() as u64 != said {
@@ -89,10 +93,48 @@ fn entries(window: &Window<'_>) -> Result<(Vec<Entry>, u64), Refusal> {
     Ok((entries, archive.directory_offset()))
 }
 
+/// What an entry is, where Unix wrote it. A folder is one by the slash at its name's end.
+fn kind(entry: &rawzip::ZipFileHeaderRecord<'_>) -> Kind {
+    let is_unix = matches!(entry.version_made_by().creator_system(), CreatorSystem::UNIX | CreatorSystem::MACOS);
+    match (entry.external_attributes() >> 16) & 0o170_000 {
+        0o120_000 if is_unix => Kind::Symlink,
+        0o020_000 | 0o060_000 | 0o010_000 | 0o140_000 if is_unix => Kind::Device,
+        _ => Kind::Regular,
+    }
+}
+
+/// Whether the zip was split into parts, of which this is the last: its end has a number other than 0. A zip64 has its numbers
+/// in a record of its own, of which the locator tells how many parts there are.
+fn is_split(bytes: &[u8]) -> bool {
+    const END: usize = 22;
+    const LOCATOR: usize = 20;
+    let number = |at: usize| bytes.get(at..at + 2).map(|two| u16::from_le_bytes([two[0], two[1]]));
+    let first = bytes.len().saturating_sub(MAX_END as usize);
+    let ends =
+        (first..(bytes.len() + 1).saturating_sub(END)).rev().filter(|at| bytes[*at..].starts_with(b"PK\x05\x06"));
+    let Some(end) = ends
+        .into_iter()
+        .find(|at| number(at + 20).is_some_and(|comment| at + END + usize::from(comment) == bytes.len()))
+    else {
+        return false;
+    };
+    let is_other = |at: usize| number(at).is_some_and(|disk| disk != 0 && disk != u16::MAX);
+    let locator = end.checked_sub(LOCATOR).filter(|at| bytes[*at..].starts_with(b"PK\x06\x07"));
+    let parts = locator
+        .and_then(|at| bytes.get(at + 16..at + 20))
+        .map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]));
+    is_other(end + 4) || is_other(end + 6) || parts.is_some_and(|parts| parts > 1)
+}
+
+/// Whether a file begins like a zip. Without an end it was cut off on its way.
+pub(crate) fn begins(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PK\x03\x04")
+}
+
 fn refusal(error: &rawzip::Error) -> Refusal {
     match error.kind() {
         ErrorKind::MissingEndOfCentralDirectory => Refusal::NotAZip,
-        ErrorKind::Eof | ErrorKind::IO(_) => Refusal::Directory("it ends too early".to_owned()),
+        ErrorKind::Eof | ErrorKind::IO(_) => Refusal::Truncated,
         _ => Refusal::Directory(error.to_string()),
     }
 }

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use aws_sdk_s3::{
     Client,
-    config::Builder,
+    error::BuildError,
     primitives::{ByteStream, SdkBody},
+    types::{ChecksumAlgorithm, Delete, MetadataDirective, ObjectIdentifier},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -13,10 +14,12 @@ use jiff::Timestamp;
 use shipway_aws::{
     AwsError, Store,
     runtime::{MissingSetting, sdk_config, setting},
+    s3,
     store::{EnvironmentRecord, Manifest},
 };
 use shipway_domain::{
     message::Run,
+    name::ReleaseId,
     release::{ComponentState, Step},
     site::{Refusal, SiteManifest, SiteObject},
 };
@@ -41,9 +44,16 @@ impl Aws {
     pub(crate) async fn from_env() -> Result<Aws, MissingSetting> {
         let (table, intake) = (setting("TABLE")?, setting("INTAKE_BUCKET")?);
         let config = sdk_config().await;
-        let path_style = std::env::var("S3_PATH_STYLE").is_ok_and(|value| value == "true");
-        let s3 = Client::from_conf(Builder::from(&config).force_path_style(path_style).build());
-        Ok(Aws { s3, store: Store::new(&config, table), intake })
+        Ok(Aws { s3: s3::client(&config), store: Store::new(&config, table), intake })
+    }
+
+    /// What was written down in the intake bucket, if it is there.
+    async fn kept(&self, key: &str) -> Result<Option<Bytes>, Error> {
+        match self.s3.get_object().bucket(&self.intake).key(key).send().await.map_err(AwsError::of("s3:GetObject")) {
+            Ok(output) => collected(output.body).await.map(Some),
+            Err(error) if error.is("NoSuchKey") => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn get(&self, zip: &Zip, range: String) -> Result<Part, Error> {
@@ -81,6 +91,24 @@ fn content_range(header: &str) -> Option<(u64, u64)> {
     Some((start.parse().ok()?, size.parse().ok()?))
 }
 
+/// A checksum as S3 writes it.
+fn checksum(object: &SiteObject) -> String {
+    BASE64_STANDARD.encode(object.crc32.to_be_bytes())
+}
+
+/// A key as the header of a copy wants it.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html>
+fn escaped(key: &str) -> String {
+    let mut text = String::with_capacity(key.len());
+    for byte in key.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => text.push(char::from(byte)),
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}
+
 async fn collected(body: ByteStream) -> Result<Bytes, Error> {
     Ok(body.collect().await.map_err(|error| Error::Interrupted(error.to_string()))?.into_bytes())
 }
@@ -98,8 +126,9 @@ impl Calls for Aws {
         Ok(self.store.component(&run.app, &run.environment, &run.component).await?)
     }
 
-    async fn progress(&self, run: &Run) -> Result<Option<Progress>, Error> {
-        Ok(self.store.progress(run, PROGRESS).await?)
+    async fn progress(&self, run: &Run, release: &ReleaseId) -> Result<Option<Progress>, Error> {
+        let of = Run { release: release.clone(), ..run.clone() };
+        Ok(self.store.progress(&of, PROGRESS).await?)
     }
 
     async fn save_progress(&self, run: &Run, progress: Progress) -> Result<(), Error> {
@@ -133,21 +162,28 @@ impl Calls for Aws {
     }
 
     async fn manifest(&self, key: &str) -> Result<Option<SiteManifest>, Error> {
-        let output =
-            match self.s3.get_object().bucket(&self.intake).key(key).send().await.map_err(AwsError::of("s3:GetObject"))
-            {
-                Ok(output) => output,
-                Err(error) if error.is("NoSuchKey") => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-        let text = collected(output.body).await?;
-        // One that cannot be read is as good as none: everything is uploaded again.
-        Ok(serde_json::from_slice(&text).inspect_err(|error| tracing::warn!(key, %error, "unreadable manifest")).ok())
+        let Some(text) = self.kept(key).await? else { return Ok(None) };
+        // One that cannot be read is as good as none: everything is written again.
+        Ok(serde_json::from_slice(&text).inspect_err(|error| tracing::warn!(key, %error, "unreadable record")).ok())
     }
 
-    async fn put_manifest(&self, key: &str, manifest: &SiteManifest) -> Result<(), Error> {
+    async fn put_manifest(&self, key: &str, manifest: &SiteManifest) -> Result<bool, Error> {
         let text = serde_json::to_vec(manifest).map_err(|error| Error::Unwritable(error.to_string()))?;
-        let put = self.s3.put_object().bucket(&self.intake).key(key).content_type("application/json").body(text.into());
+        let put = self.s3.put_object().bucket(&self.intake).key(key).content_type("application/json");
+        match put.if_none_match("*").body(text.into()).send().await.map_err(AwsError::of("s3:PutObject")) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is("PreconditionFailed") => Ok(false),
+            Err(error) if error.is("ConditionalRequestConflict") => Err(Error::Raced(key.to_owned())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn hashes(&self, key: &str) -> Result<Option<Bytes>, Error> {
+        self.kept(key).await
+    }
+
+    async fn put_hashes(&self, key: &str, hashes: Bytes) -> Result<(), Error> {
+        let put = self.s3.put_object().bucket(&self.intake).key(key).body(hashes.into());
         put.send().await.map_err(AwsError::of("s3:PutObject"))?;
         Ok(())
     }
@@ -162,12 +198,63 @@ impl Calls for Aws {
             .put_object()
             .bucket(bucket)
             .key(key)
-            .content_type(&object.content_type)
-            .cache_control(&object.cache_control)
+            .content_type(&object.headers.content_type)
+            .cache_control(&object.headers.cache_control)
+            .set_content_encoding(object.headers.encoding.clone())
             .content_length(i64::try_from(object.size).unwrap_or(i64::MAX))
-            .checksum_crc32(BASE64_STANDARD.encode(object.crc32.to_be_bytes()))
+            .checksum_crc32(checksum(object))
             .body(body);
         put.send().await.map_err(AwsError::of("s3:PutObject"))?;
         Ok(())
+    }
+
+    async fn copy(&self, bucket: &str, from: &str, key: &str, object: &SiteObject) -> Result<bool, Error> {
+        let copy = self
+            .s3
+            .copy_object()
+            .bucket(bucket)
+            .key(key)
+            .copy_source(format!("{bucket}/{}", escaped(from)))
+            .metadata_directive(MetadataDirective::Replace)
+            .content_type(&object.headers.content_type)
+            .cache_control(&object.headers.cache_control)
+            .set_content_encoding(object.headers.encoding.clone())
+            .checksum_algorithm(ChecksumAlgorithm::Crc32);
+        match copy.send().await.map_err(AwsError::of("s3:PutObject")) {
+            Ok(copied) => {
+                let told = copied.copy_object_result().and_then(|result| result.checksum_crc32());
+                Ok(told.is_none_or(|told| told == checksum(object)))
+            }
+            Err(error) if error.is("NoSuchKey") => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn list(&self, bucket: &str, after: &str) -> Result<(Vec<String>, bool), Error> {
+        let after = Some(after).filter(|after| !after.is_empty()).map(str::to_owned);
+        let list = self.s3.list_objects_v2().bucket(bucket).set_start_after(after);
+        let page = list.send().await.map_err(AwsError::of("s3:ListBucket"))?;
+        let is_more = page.is_truncated() == Some(true);
+        Ok((page.contents.into_iter().flatten().filter_map(|object| object.key).collect(), is_more))
+    }
+
+    async fn delete(&self, bucket: &str, keys: &[&str]) -> Result<(), Error> {
+        let incomplete = |error: BuildError| Error::Unwritable(error.to_string());
+        let objects = keys.iter().map(|key| ObjectIdentifier::builder().key(*key).build());
+        let objects = objects.collect::<Result<_, _>>().map_err(incomplete)?;
+        let delete = Delete::builder().set_objects(Some(objects)).quiet(true).build().map_err(incomplete)?;
+        let request = self.s3.delete_objects().bucket(bucket).delete(delete);
+        let answer = request.send().await.map_err(AwsError::of("s3:DeleteObject"))?;
+        let errors = answer.errors();
+        match errors.first() {
+            None => Ok(()),
+            Some(first) => Err(Error::NotDeleted {
+                bucket: bucket.to_owned(),
+                count: errors.len(),
+                key: first.key().unwrap_or_default().to_owned(),
+                code: first.code().unwrap_or_default().to_owned(),
+                message: first.message().unwrap_or_default().to_owned(),
+            }),
+        }
     }
 }

@@ -9,7 +9,8 @@ use std::{
 use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress, Status};
 use http_body::{Body, Frame};
-use shipway_domain::site::{Packing, Rule, ZipFile};
+use sha2::Digest as _;
+use shipway_domain::site::{Packing, Rule, Sha256, ZipFile};
 use tokio::sync::mpsc::Receiver;
 
 /// How much content is unpacked at a time where it is not kept.
@@ -35,6 +36,7 @@ pub(crate) struct Unpacker<'a> {
     packed: u64,
     size: u64,
     crc32: crc32fast::Hasher,
+    sha256: Option<sha2::Sha256>,
 }
 
 impl<'a> Unpacker<'a> {
@@ -43,7 +45,12 @@ impl<'a> Unpacker<'a> {
             Packing::Stored => None,
             Packing::Deflated => Some(Decompress::new(false)),
         };
-        Unpacker { file, inflater, ended: false, packed: 0, size: 0, crc32: crc32fast::Hasher::new() }
+        Unpacker { file, inflater, ended: false, packed: 0, size: 0, crc32: crc32fast::Hasher::new(), sha256: None }
+    }
+
+    /// The same, telling the content's SHA-256 at the end.
+    pub(crate) fn hashing(file: &'a ZipFile) -> Unpacker<'a> {
+        Unpacker { sha256: Some(sha2::Sha256::new()), ..Unpacker::new(file) }
     }
 
     /// Unpacks from `input` what fits into the free room of `output`, and says how much of the input that took. Nothing
@@ -66,13 +73,16 @@ impl<'a> Unpacker<'a> {
             }
         };
         self.crc32.update(&output[before..]);
+        if let Some(sha256) = &mut self.sha256 {
+            sha256.update(&output[before..]);
+        }
         self.size += (output.len() - before) as u64;
         self.packed += taken as u64;
         if self.size > self.file.size { Err(Rule::Size) } else { Ok(taken) }
     }
 
-    /// Judges the whole, when all packed bytes were given.
-    pub(crate) fn finish(self) -> Result<(), Rule> {
+    /// Judges the whole, when all packed bytes were given. Tells the content's SHA-256 where it was to be told.
+    pub(crate) fn finish(self) -> Result<Option<Sha256>, Rule> {
         let complete = self.inflater.is_none() || self.ended;
         if !complete || self.packed != self.file.packed {
             Err(Rule::Damaged)
@@ -81,7 +91,7 @@ impl<'a> Unpacker<'a> {
         } else if self.crc32.finalize() != self.file.crc32 {
             Err(Rule::Checksum)
         } else {
-            Ok(())
+            Ok(self.sha256.map(|hasher| Sha256(hasher.finalize().into())))
         }
     }
 

@@ -1,77 +1,93 @@
-//! One pass of a publication: look at the zip, the live release and what was cut off before; decide what to upload; check
-//! all of it; upload it in the order that keeps the site whole.
+//! One pass of a publication: look at the zip and at what was written down of the bucket; decide what to write; check all of
+//! it; write it in the order that keeps the site whole. When the release is live, another pass deletes what nobody needs.
 //!
 //! | step | why in this order |
 //! |---|---|
-//! | the release's own manifest into the intake bucket | whoever comes after a cut knows what this release may have touched |
 //! | every changed file is unpacked and checked | a damaged zip is refused before the site changes |
+//! | the release's own record into the intake bucket, once | what it wants is decided; whoever comes after a cut knows what it may have touched |
 //! | the claim is committed, the release marked as unfinished | from here on nobody else writes to the bucket, and the next release trusts nothing that this one may have touched |
 //! | assets, other files, pages | a page that is live always finds what it refers to |
-//!
-//! Nothing is deleted: pages that visitors have open still find their files.
+//! | after the cache: what no kept release needs is deleted | pages that visitors have open still find their files |
 
-use std::{io, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use bytes::Bytes;
-use futures_util::{
-    StreamExt, TryStreamExt, future,
-    stream::{self, LocalBoxStream},
-};
+use futures_util::future;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_aws::{
     AwsError, PublicError,
+    error::classify,
     store::{EnvironmentRecord, Manifest, StoreError},
 };
 use shipway_domain::{
-    failure::Failure,
-    message::{Pass, PassInput, Run, Summary},
-    name::{Component, ReleaseId},
+    failure::{Archive, Failure},
+    manifest::spec::Site,
+    message::{Pass, PassInput, Run},
+    name::{Component, ComponentName, ReleaseId},
     release::{Artifact, ComponentState},
-    site::{self, Contents, Phase, Read, Refusal, Rule, SiteManifest, SiteObject, Upload, ZipFile},
+    site::{self, Before, Bucket, Contents, Place, Refusal, Sha256, SiteManifest, SiteObject, Upload},
 };
-use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
     archive::{self, Directory, Tail},
-    content::{self, Pieces, STEP, Unpacker},
+    budget::Budget,
+    content::Pieces,
+    upload::Publication,
 };
 
-/// Neighbours in the zip are read together up to this size.
-const READ: u64 = 4 << 20;
-
-/// As much that nobody needs is read along to save a request: what S3 sends while a request would be under way.
-const GAP: u64 = 1 << 20;
-
-/// How many pieces of one large file are read at once.
-const PIECES: usize = 2;
-
-/// When all changed files are packed into no more than this, they are read once and kept for the upload.
-const HELD: u64 = 26 << 20;
-
-/// How many objects are put at once.
-const PUTS: usize = 32;
-
-/// How much unpacked content may wait for its upload at once, in KiB.
-const CONTENT_KIB: usize = 12 << 10;
-
-/// A file larger than this is never in memory as a whole.
-const WHOLE: u64 = 6 << 20;
+/// How many keys that nothing was written down of a repair takes note of. Beyond them it has to be made again.
+const MOST_LISTED: usize = 500_000;
 
 /// What this function is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Action {
-    /// Upload what changed.
+    /// Write what changed.
     Sync,
+    /// Delete what no release that is kept needs, after the release is live.
+    Clean,
+}
+
+/// What a pass came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Answer {
+    /// The site is as the release wants it.
+    Synced {
+        /// What was done, in one sentence.
+        note: String,
+        /// Whether CloudFront must be told.
+        edge: bool,
+        /// How many objects are to be deleted when it was.
+        condemned: usize,
+    },
+    /// What was to be deleted is.
+    Cleaned {
+        /// What was done, in one sentence.
+        note: String,
+    },
 }
 
 /// How far a release is, for its next pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Progress {
-    /// How many of the changed files were checked, in the order in which they lie in the zip.
+    /// How many of the files that must be read were checked, in the order in which they lie in the zip. Their hashes are
+    /// beside the release's record.
+    #[serde(default)]
     pub(crate) checked: usize,
-    /// How many of them were uploaded, in the order of the upload.
+    /// How many of the changed files were written, in their order.
+    #[serde(default)]
     pub(crate) uploaded: usize,
+    /// How many of the keys that are to go were deleted, in their order.
+    #[serde(default)]
+    pub(crate) deleted: usize,
+    /// Whether all of them were.
+    #[serde(default)]
+    pub(crate) cleaned: bool,
 }
 
 /// The zip that is published.
@@ -99,8 +115,8 @@ pub(crate) trait Calls {
     async fn applied(&self, run: &Run) -> Result<(EnvironmentRecord, Manifest), Error>;
     /// The site's state.
     async fn component(&self, run: &Run) -> Result<ComponentState, Error>;
-    /// How far an earlier pass came.
-    async fn progress(&self, run: &Run) -> Result<Option<Progress>, Error>;
+    /// How far a release of the same site came.
+    async fn progress(&self, run: &Run, release: &ReleaseId) -> Result<Option<Progress>, Error>;
     /// Writes down how far this pass came.
     async fn save_progress(&self, run: &Run, progress: Progress) -> Result<(), Error>;
     /// Renews the claim so that newer releases queue.
@@ -111,12 +127,22 @@ pub(crate) trait Calls {
     async fn tail(&self, zip: &Zip, length: u64) -> Result<Tail, Error>;
     /// Some bytes of the zip.
     async fn read(&self, zip: &Zip, range: Range<u64>) -> Result<Bytes, Error>;
-    /// A release's manifest, if it is there.
+    /// A release's record of the bucket, if it is there.
     async fn manifest(&self, key: &str) -> Result<Option<SiteManifest>, Error>;
-    /// Writes a release's manifest.
-    async fn put_manifest(&self, key: &str, manifest: &SiteManifest) -> Result<(), Error>;
+    /// Writes a release's record. False when there is one already, which then holds.
+    async fn put_manifest(&self, key: &str, manifest: &SiteManifest) -> Result<bool, Error>;
+    /// The hashes of what earlier passes checked, if they are there.
+    async fn hashes(&self, key: &str) -> Result<Option<Bytes>, Error>;
+    /// Writes down the hashes of what was checked.
+    async fn put_hashes(&self, key: &str, hashes: Bytes) -> Result<(), Error>;
     /// Puts one object of the site. S3 refuses a content that has not the object's size and checksum.
     async fn put(&self, bucket: &str, key: &str, object: &SiteObject, body: Body) -> Result<(), Error>;
+    /// Copies one object of the site to another key. False when the one it is copied from is not what it should be.
+    async fn copy(&self, bucket: &str, from: &str, key: &str, object: &SiteObject) -> Result<bool, Error>;
+    /// The keys of a bucket behind this one, in their order, and whether there are more.
+    async fn list(&self, bucket: &str, after: &str) -> Result<(Vec<String>, bool), Error>;
+    /// Deletes objects, at most [`site::BATCH`]. Those that are not there count as deleted.
+    async fn delete(&self, bucket: &str, keys: &[&str]) -> Result<(), Error>;
 }
 
 /// What can go wrong.
@@ -164,8 +190,30 @@ pub(crate) enum Error {
     /// S3 stopped in the middle of an answer.
     #[error("the intake bucket broke off in the middle of an answer: {0}")]
     Interrupted(String),
+    /// Two passes write the release's record at once.
+    #[error("another pass is writing {0}; the next pass reads it")]
+    Raced(String),
+    /// The release's record is gone or cannot be read.
+    #[error(
+        "{0} was written by this release and cannot be read; start a new execution with `\"repair\": true` in its input"
+    )]
+    NoRecord(String),
+    /// S3 deleted the others and not these.
+    #[error("{count} objects of {bucket} could not be deleted, the first of them {key}: {code}: {message}")]
+    NotDeleted {
+        /// The bucket.
+        bucket: String,
+        /// How many.
+        count: usize,
+        /// The first of them.
+        key: String,
+        /// S3's own code.
+        code: String,
+        /// S3's own message.
+        message: String,
+    },
     /// A value that cannot be written as JSON.
-    #[error("the release's manifest cannot be written: {0}")]
+    #[error("the release's record cannot be written: {0}")]
     Unwritable(String),
     /// The table refused.
     #[error(transparent)]
@@ -179,8 +227,11 @@ impl PublicError for Error {
     fn failure(&self) -> Failure {
         match self {
             Error::Input(_) | Error::NoSite { .. } => Failure::RejectedInput,
-            Error::Refused { .. } | Error::Gone { .. } => Failure::RejectedArchive,
-            Error::ShortRead { .. } | Error::Interrupted(_) => Failure::Transient,
+            Error::Refused { refusal, .. } => Failure::RejectedArchive(refusal.archive()),
+            Error::Gone { .. } => Failure::RejectedArchive(Archive::Gone),
+            Error::ShortRead { .. } | Error::Interrupted(_) | Error::Raced(_) => Failure::Transient,
+            Error::NotDeleted { code, .. } => classify(code),
+            Error::NoRecord(_) => Failure::Conflict,
             Error::Unwritable(_) => Failure::Bug,
             Error::Store(error) => error.failure(),
             Error::Aws(error) => error.failure(),
@@ -192,20 +243,20 @@ impl PublicError for Error {
 pub(crate) async fn handle<C: Calls>(
     calls: &C,
     input: PassInput<Action>,
+    budget: Budget,
+    now: Timestamp,
     is_spent: impl Fn() -> bool,
-) -> Result<Pass<Summary>, Error> {
-    let (run, Action::Sync) = (input.run, input.action);
-    let (Component::Site(name), Artifact::Object { key, version }) = (&run.component, &run.artifact) else {
+) -> Result<Pass<Answer>, Error> {
+    let run = &input.run;
+    let (Some(name), Artifact::Object { key, version }) = (run.component.site(), &run.artifact) else {
         return Err(Error::Input(format!(
             "sync-frontend publishes the zip of a site, not {} to {}",
             run.artifact, run.component
         )));
     };
-    let zip = Zip { key: key.clone(), version: version.clone() };
-    calls.renew(&run).await?;
-    let (record, state, progress) =
-        future::try_join3(calls.applied(&run), calls.component(&run), calls.progress(&run)).await?;
-    let ((environment, manifest), marked) = (record, state.unfinished.contains(&run.release));
+    calls.renew(run).await?;
+    let ((environment, manifest), state, progress) =
+        future::try_join3(calls.applied(run), calls.component(run), calls.progress(run, &run.release)).await?;
     let (Some(spec), Some(outputs)) = (manifest.spec.sites.get(name), environment.platform.sites.get(name)) else {
         return Err(Error::NoSite {
             site: name.to_string(),
@@ -213,391 +264,268 @@ pub(crate) async fn handle<C: Calls>(
             environment: run.environment.to_string(),
         });
     };
-
-    let key_of = |release: &ReleaseId| site::manifest_key(&run.app, &run.environment, name, release);
-    let own_key = key_of(&run.release);
-    // What the release wants is decided once: the manifest that an earlier pass wrote holds.
-    let decided = async { if marked || progress.is_some() { calls.manifest(&own_key).await } else { Ok(None) } };
-    let live = async {
-        match &state.live {
-            Some(live) => calls.manifest(&key_of(&live.release)).await,
-            None => Ok(None),
-        }
-    };
-    let others = state.unfinished.iter().filter(|release| **release != run.release);
-    let unfinished = future::try_join_all(others.map(|release| async move { calls.manifest(&key_of(release)).await }));
-    let (contents, decided, live, unfinished) =
-        future::try_join4(contents(calls, &zip), decided, live, unfinished).await?;
-
-    let refused = |refusal: Refusal| Error::Refused { key: zip.key.clone(), refusal };
-    let wanted = match decided {
-        Some(wanted) => wanted,
-        None => {
-            let wanted = site::wanted(&contents, spec.routing, &spec.cache).map_err(refused)?;
-            calls.put_manifest(&own_key, &wanted).await?;
-            wanted
-        }
-    };
-    let uploads = site::uploads(&contents, &wanted, &site::certain(live.as_ref(), &unfinished));
-    let left_over =
-        live.iter().flat_map(|live| live.objects.keys()).filter(|key| !wanted.objects.contains_key(*key)).count();
-    let summary = summary(&contents, &uploads, left_over);
-    if uploads.is_empty() {
-        return Ok(Pass::Done(summary));
+    let zip = Zip { key: key.clone(), version: version.clone() };
+    let (bucket, progress) = (outputs.bucket.as_str(), progress.unwrap_or_default());
+    let release = Release { calls, run, name, spec, bucket, zip, state, progress, budget, now };
+    match input.action {
+        Action::Sync => release.sync(&is_spent).await,
+        Action::Clean => release.clean(&is_spent).await,
     }
-
-    let publication =
-        Publication { calls, run: &run, zip: &zip, bucket: &outputs.bucket, contents: &contents, wanted: &wanted };
-    let mut progress = progress.unwrap_or_default();
-    let held = publication.check(&uploads, &mut progress, &is_spent).await?;
-    if progress.checked < uploads.len() {
-        return publication
-            .again(progress, format!("{} of {} changed files are checked", progress.checked, uploads.len()))
-            .await;
-    }
-    if !state.claim.as_ref().is_some_and(|claim| claim.committed) {
-        calls.commit(&run).await?;
-    }
-    if !marked {
-        calls.mark_unfinished(&run, format!("uploads {}", counted(uploads.len(), "changed file"))).await?;
-    }
-    let was = progress.uploaded;
-    publication.upload(&uploads, held, &mut progress, &is_spent).await?;
-    if progress.uploaded < uploads.len() {
-        return publication
-            .again(progress, format!("{} of {} changed files are uploaded", progress.uploaded, uploads.len()))
-            .await;
-    }
-    if progress.uploaded > was {
-        calls.save_progress(&run, progress).await?;
-    }
-    tracing::info!(release = %run.release, files = contents.files.len(), uploaded = uploads.len(), "published");
-    Ok(Pass::Done(summary))
 }
 
-async fn contents<C: Calls>(calls: &C, zip: &Zip) -> Result<Contents, Error> {
-    let refused = |refusal: Refusal| Error::Refused { key: zip.key.clone(), refusal };
-    let mut tail = calls.tail(zip, archive::TAIL).await?;
-    // At most: the end, the records of a zip64 before a long comment, the directory.
-    for _ in 0..3 {
-        match archive::directory(&tail).map_err(refused)? {
-            Directory::Entries(entries, start) => return site::accept(entries, start).map_err(refused),
-            Directory::From(start) => {
-                let known = tail.size - tail.bytes.len() as u64;
-                let before = calls.read(zip, start..known).await?;
-                tail.bytes = [before, tail.bytes].concat().into();
+/// A release of a site, as a pass finds it.
+struct Release<'a, C> {
+    calls: &'a C,
+    run: &'a Run,
+    name: &'a ComponentName,
+    spec: &'a Site,
+    bucket: &'a str,
+    zip: Zip,
+    state: ComponentState,
+    progress: Progress,
+    budget: Budget,
+    now: Timestamp,
+}
+
+impl<C: Calls> Release<'_, C> {
+    async fn sync(mut self, is_spent: &impl Fn() -> bool) -> Result<Pass<Answer>, Error> {
+        let (calls, run) = (self.calls, self.run);
+        let own_key = self.key_of(&run.release);
+        let is_marked = self.state.unfinished.contains(&run.release);
+        // What the release wants is decided once: the record that an earlier pass wrote holds.
+        let decided = async { if is_marked { calls.manifest(&own_key).await } else { Ok(None) } };
+        let (contents, decided, before) = future::try_join3(self.contents(), decided, self.before()).await?;
+        let prefix = site::prefix(&run.component, &run.release);
+        let publication = Publication {
+            calls,
+            zip: &self.zip,
+            contents: &contents,
+            bucket: self.bucket,
+            prefix: &prefix,
+            budget: self.budget,
+        };
+        let mut known = Bucket::of(&before);
+        let (listed, is_all): (BTreeSet<String>, bool);
+        let mut remarks = Vec::new();
+        let (record, held) = match decided {
+            Some(record) => (record, None),
+            None => {
+                if run.repair && prefix.is_empty() {
+                    (listed, is_all) = self.list().await?;
+                    known = known.listed(&listed);
+                    remarks.push(format!("the bucket has {}", counted(listed.len(), "object")));
+                    if !is_all {
+                        remarks.push("it has more than are looked at at once; repair it again".to_owned());
+                    }
+                }
+                let told = before.live.iter().chain(before.unfinished.iter().flatten());
+                let precompressed: BTreeSet<&String> = told.flat_map(|record| &record.edge.precompressed).collect();
+                let precompressed: Vec<String> = precompressed.into_iter().cloned().collect();
+                let place = Place { prefix: &prefix, precompressed: &precompressed };
+                let mut record = site::wanted(&contents, self.spec, &place).map_err(|refusal| self.refused(refusal))?;
+                let unread = site::unread(&contents, &record, &known, self.spec.verify);
+                let mut hashes = self.hashes(&own_key, &unread).await?;
+                let held = publication.check(&unread, &mut hashes, is_spent).await?;
+                if hashes.len() < unread.len() {
+                    let gathered: Vec<u8> =
+                        unread.iter().filter_map(|file| hashes.get(file)).flat_map(|hash| hash.0).collect();
+                    calls.put_hashes(&hashes_key(&own_key), gathered.into()).await?;
+                    self.progress.checked = hashes.len();
+                    return self.again(format!("{} of {} files are checked", hashes.len(), unread.len())).await;
+                }
+                site::learn(&mut record, &contents, &hashes, &known);
+                site::settle(&mut record, &known, &run.release, self.spec, self.now);
+                if !calls.put_manifest(&own_key, &record).await? {
+                    record = calls.manifest(&own_key).await?.ok_or(Error::NoRecord(own_key))?;
+                }
+                (record, held)
+            }
+        };
+        let uploads = site::uploads(&contents, &record, &known);
+        let edge = !prefix.is_empty() || site::concerns_edge(&record, &before);
+        let condemned = site::deletions(&record).len();
+        remarks.extend(site::remarks(&contents, self.spec, &record));
+        let note = note(&contents, &record, &uploads, &remarks);
+        let done = Answer::Synced { note, edge, condemned };
+        if uploads.is_empty() && condemned == 0 && !edge {
+            return Ok(Pass::Done(done));
+        }
+
+        if !self.state.claim.as_ref().is_some_and(|claim| claim.committed) {
+            calls.commit(run).await?;
+        }
+        if !is_marked {
+            calls.mark_unfinished(run, story(uploads.len(), condemned)).await?;
+        }
+        let was = self.progress.uploaded;
+        publication.upload(&uploads, &record, held.as_ref(), &mut self.progress.uploaded, is_spent).await?;
+        let uploaded = self.progress.uploaded;
+        if uploaded < uploads.len() {
+            return self.again(format!("{uploaded} of {} changed files are written", uploads.len())).await;
+        }
+        if uploaded > was {
+            calls.save_progress(run, self.progress).await?;
+        }
+        tracing::info!(release = %run.release, files = contents.files.len(), uploaded = uploads.len(), condemned, "published");
+        Ok(Pass::Done(done))
+    }
+
+    async fn clean(mut self, is_spent: &impl Fn() -> bool) -> Result<Pass<Answer>, Error> {
+        let own_key = self.key_of(&self.run.release);
+        if !self.state.unfinished.contains(&self.run.release) {
+            return Err(Error::Input(format!("{} has not written what it wants yet", self.run.release)));
+        }
+        let record = self.calls.manifest(&own_key).await?.ok_or(Error::NoRecord(own_key))?;
+        let keys = site::deletions(&record);
+        let left = keys.get(self.progress.deleted..).filter(|_| !self.progress.cleaned).unwrap_or_default();
+        for batch in left.chunks(site::BATCH) {
+            if is_spent() {
+                let note = format!("{} of {} objects are deleted", self.progress.deleted, keys.len());
+                return self.again(note).await;
+            }
+            self.calls.delete(self.bucket, batch).await?;
+            self.progress.deleted += batch.len();
+        }
+        if !self.progress.cleaned {
+            self.progress.cleaned = true;
+            self.calls.save_progress(self.run, self.progress).await?;
+        }
+        tracing::info!(release = %self.run.release, deleted = keys.len(), "cleaned");
+        let note = format!("deleted {} that no kept release needs", counted(keys.len(), "object"));
+        Ok(Pass::Done(Answer::Cleaned { note }))
+    }
+
+    async fn again(&self, note: String) -> Result<Pass<Answer>, Error> {
+        self.calls.save_progress(self.run, self.progress).await?;
+        Ok(Pass::Again { seconds: 1, note })
+    }
+
+    fn refused(&self, refusal: Refusal) -> Error {
+        Error::Refused { key: self.zip.key.clone(), refusal }
+    }
+
+    /// The key of what a release wrote down of the bucket.
+    fn key_of(&self, release: &ReleaseId) -> String {
+        let (app, environment) = (&self.run.app, &self.run.environment);
+        match &self.run.component {
+            Component::Preview(site, preview) => site::preview_manifest_key(app, environment, site, preview, release),
+            _ => site::manifest_key(app, environment, self.name, release),
+        }
+    }
+
+    /// What was written down of the bucket. Each release of a preview has a place of its own, in which nothing was before.
+    async fn before(&self) -> Result<Before, Error> {
+        if matches!(self.run.component, Component::Preview(..)) {
+            return Ok(Before::default());
+        }
+        let live = async {
+            let Some(live) = &self.state.live else { return Ok((None, false)) };
+            let record = self.calls.manifest(&self.key_of(&live.release)).await?;
+            let is_doubtful = record.as_ref().is_some_and(|record| !record.condemned.is_empty());
+            let progress = if is_doubtful { self.calls.progress(self.run, &live.release).await? } else { None };
+            Ok((record, progress.is_some_and(|progress| progress.cleaned)))
+        };
+        let others = self.state.unfinished.iter().filter(|release| **release != self.run.release);
+        let unfinished = others.map(|release| async move { self.calls.manifest(&self.key_of(release)).await });
+        let ((live, is_cleaned), unfinished) = future::try_join(live, future::try_join_all(unfinished)).await?;
+        let is_lost = self.state.live.is_some() && live.is_none();
+        Ok(Before { live, is_lost, is_cleaned, unfinished, repair: self.run.repair })
+    }
+
+    /// What is in the bucket beside previews, and whether that is all.
+    async fn list(&self) -> Result<(BTreeSet<String>, bool), Error> {
+        let (mut keys, mut after) = (BTreeSet::new(), String::new());
+        loop {
+            let (page, is_more) = self.calls.list(self.bucket, &after).await?;
+            after = page.last().cloned().unwrap_or_default();
+            keys.extend(page.into_iter().filter(|key| !key.starts_with(site::RESERVED[0])));
+            if !is_more || keys.len() >= MOST_LISTED {
+                return Ok((keys, !is_more));
             }
         }
     }
-    Err(refused(Refusal::Directory("its parts lie too far from each other".to_owned())))
+
+    /// What earlier passes found of the files that must be read.
+    async fn hashes(&self, own_key: &str, unread: &[usize]) -> Result<BTreeMap<usize, Sha256>, Error> {
+        if self.progress.checked == 0 {
+            return Ok(BTreeMap::new());
+        }
+        let known = self.calls.hashes(&hashes_key(own_key)).await?.unwrap_or_default();
+        let hashes = known.chunks_exact(32).filter_map(|chunk| Some(Sha256(chunk.try_into().ok()?)));
+        Ok(unread.iter().copied().zip(hashes).take(self.progress.checked).collect())
+    }
+
+    async fn contents(&self) -> Result<Contents, Error> {
+        let mut tail = self.calls.tail(&self.zip, archive::TAIL).await?;
+        // At most: the end, the records of a zip64 before a long comment, the directory.
+        for _ in 0..3 {
+            match archive::directory(&tail) {
+                Ok(Directory::Entries(entries, start)) => {
+                    drop(tail);
+                    return site::accept(entries, start).map_err(|refusal| self.refused(refusal));
+                }
+                Ok(Directory::From(start)) => {
+                    let before = self.calls.read(&self.zip, start..tail.start()).await?;
+                    tail.bytes = [before, tail.bytes].concat().into();
+                }
+                Err(Refusal::NotAZip) if self.begins_as_zip(&tail).await? => {
+                    return Err(self.refused(Refusal::Truncated));
+                }
+                Err(refusal) => return Err(self.refused(refusal)),
+            }
+        }
+        Err(self.refused(Refusal::Directory("its parts lie too far from each other".to_owned())))
+    }
+
+    async fn begins_as_zip(&self, tail: &Tail) -> Result<bool, Error> {
+        match tail.start() {
+            0 => Ok(archive::begins(&tail.bytes)),
+            _ => Ok(archive::begins(&self.calls.read(&self.zip, 0..4).await?)),
+        }
+    }
 }
 
-fn summary(contents: &Contents, uploads: &[Upload], left_over: usize) -> Summary {
-    let bytes: u64 = uploads.iter().map(|upload| contents.files[upload.file].size * upload.keys.len() as u64).sum();
-    let objects: usize = uploads.iter().map(|upload| upload.keys.len()).sum();
+/// Where a release keeps the hashes of what it checked until all is checked.
+fn hashes_key(own_key: &str) -> String {
+    format!("{}.hashes", own_key.trim_end_matches(".json"))
+}
+
+fn note(contents: &Contents, record: &SiteManifest, uploads: &[Upload], remarks: &[String]) -> String {
+    let size = |upload: &Upload| upload.keys.iter().filter_map(|key| Some(record.objects.get(key)?.size)).sum::<u64>();
+    let written = |upload: &&Upload| upload.copy_of.is_none();
+    let bytes: u64 = uploads.iter().filter(written).map(size).sum();
+    let objects = |uploads: &mut dyn Iterator<Item = &Upload>| uploads.map(|upload| upload.keys.len()).sum::<usize>();
+    let (put, copied) = (
+        objects(&mut uploads.iter().filter(written)),
+        objects(&mut uploads.iter().filter(|upload| upload.copy_of.is_some())),
+    );
     let files = counted(contents.files.len(), "file");
     let mut note = match uploads.len() {
         0 => format!("of {files} none changed; nothing was uploaded"),
-        changed => format!("of {files} {changed} changed; uploaded {} with {bytes} bytes", counted(objects, "object")),
+        changed => format!("of {files} {changed} changed; uploaded {} with {bytes} bytes", counted(put, "object")),
     };
-    if let Some(top) = &contents.stripped {
-        note.push_str(&format!("; the folder `{top}` around them all was left out"));
+    if copied > 0 {
+        note.push_str(&format!(", copied {} within the bucket", counted(copied, "object")));
     }
-    if left_over > 0 {
-        note.push_str(&format!("; kept {} no longer in the zip", counted(left_over, "object")));
+    for remark in remarks {
+        note.push_str("; ");
+        note.push_str(remark);
     }
-    Summary { note }
+    if !record.retired.is_empty() {
+        note.push_str(&format!("; kept {} no longer in the zip", counted(record.retired.len(), "object")));
+    }
+    note
+}
+
+/// What the release's story says of what is about to happen.
+fn story(uploads: usize, condemned: usize) -> String {
+    let writes = (uploads > 0).then(|| format!("writes {}", counted(uploads, "changed file")));
+    let deletes =
+        (condemned > 0).then(|| format!("deletes {} that no kept release needs", counted(condemned, "object")));
+    let told: Vec<String> = writes.into_iter().chain(deletes).collect();
+    if told.is_empty() { "has the edge told what changed".to_owned() } else { told.join(", then ") }
 }
 
 fn counted(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
-}
-
-struct Publication<'a, C> {
-    calls: &'a C,
-    run: &'a Run,
-    zip: &'a Zip,
-    bucket: &'a str,
-    contents: &'a Contents,
-    wanted: &'a SiteManifest,
-}
-
-/// Packed bytes of one file.
-enum Packed {
-    /// All of them.
-    Here(Bytes),
-    /// Too many to be held: they are read piece by piece.
-    InZip,
-}
-
-impl From<Option<Bytes>> for Packed {
-    fn from(bytes: Option<Bytes>) -> Packed {
-        bytes.map_or(Packed::InZip, Packed::Here)
-    }
-}
-
-/// The packed bytes of the changed files, in the order of the uploads; none of those that are too large for one read.
-type Held = Vec<Option<Bytes>>;
-
-/// What a read brought; nothing where its one file is too large for it.
-type Reads<'a> = LocalBoxStream<'a, Result<(Read, Option<Bytes>), Error>>;
-
-impl<C: Calls> Publication<'_, C> {
-    fn file(&self, upload: &Upload) -> &ZipFile {
-        &self.contents.files[upload.file]
-    }
-
-    fn refused(&self, file: &ZipFile, rule: Rule) -> Error {
-        Error::Refused { key: self.zip.key.clone(), refusal: rule.broken_by(file.name.as_bytes()) }
-    }
-
-    async fn again(&self, progress: Progress, note: String) -> Result<Pass<Summary>, Error> {
-        self.calls.save_progress(self.run, progress).await?;
-        Ok(Pass::Again { seconds: 1, note })
-    }
-
-    /// Unpacks every changed file and compares it with the zip's directory, before the first of them is uploaded. Where they
-    /// are small enough together they are kept; otherwise the upload reads them once more.
-    async fn check(
-        &self,
-        uploads: &[Upload],
-        progress: &mut Progress,
-        is_spent: &impl Fn() -> bool,
-    ) -> Result<Option<Held>, Error> {
-        let hold = uploads.iter().map(|upload| self.file(upload).packed).sum::<u64>() <= HELD;
-        let is_checked = progress.checked == uploads.len();
-        let mut order: Vec<usize> = (0..uploads.len()).collect();
-        order.sort_by_key(|index| self.file(&uploads[*index]).offset);
-        if hold && is_checked {
-            order.retain(|index| *index >= progress.uploaded);
-        } else {
-            // As few as can be held are checked in one pass, or from the beginning.
-            progress.checked = if hold { 0 } else { progress.checked };
-            order.drain(..progress.checked);
-        }
-        let files: Vec<&ZipFile> = order.iter().map(|index| self.file(&uploads[*index])).collect();
-        let mut held: Held = vec![None; uploads.len()];
-        let mut scratch = Vec::with_capacity(STEP);
-        let mut reads = self.reads(&files);
-        while let Some((read, bytes)) = reads.try_next().await? {
-            for at in read.files.clone() {
-                let file = files[at];
-                let refused = |rule| self.refused(file, rule);
-                let packed =
-                    bytes.as_ref().map(|bytes| packed(file, read.start, bytes)).transpose().map_err(refused)?;
-                if !is_checked {
-                    let mut unpacker = Unpacker::new(file);
-                    match &packed {
-                        Some(packed) => unpacker.check(packed, &mut scratch).map_err(refused)?,
-                        None => {
-                            let mut pieces = std::pin::pin!(self.pieces(file));
-                            while let Some(piece) = pieces.try_next().await? {
-                                unpacker.check(&piece, &mut scratch).map_err(refused)?;
-                            }
-                        }
-                    }
-                    unpacker.finish().map_err(refused)?;
-                    progress.checked += 1;
-                }
-                if hold {
-                    // A copy, so that what was read along is let go.
-                    held[order[at]] = packed.map(|packed| Bytes::copy_from_slice(&packed));
-                }
-            }
-            if !hold && is_spent() {
-                break;
-            }
-        }
-        Ok(hold.then_some(held))
-    }
-
-    /// Uploads what an earlier pass did not, phase by phase.
-    async fn upload(
-        &self,
-        uploads: &[Upload],
-        held: Option<Held>,
-        progress: &mut Progress,
-        is_spent: &impl Fn() -> bool,
-    ) -> Result<(), Error> {
-        for phase in Phase::ALL {
-            let end = uploads.partition_point(|upload| upload.phase <= phase);
-            let first = progress.uploaded.min(end);
-            let pending = &uploads[first..end];
-            match &held {
-                Some(held) => {
-                    let packed = held[first..end].iter().cloned().map(Packed::from);
-                    progress.uploaded += self.put_all(pending.iter().zip(packed).collect(), is_spent).await?;
-                }
-                None => {
-                    let files: Vec<&ZipFile> = pending.iter().map(|upload| self.file(upload)).collect();
-                    let mut reads = self.reads(&files);
-                    let mut next = reads.try_next().await?;
-                    while let Some((read, bytes)) = next {
-                        let batch = pending[read.files.clone()].iter().map(|upload| {
-                            let file = self.file(upload);
-                            let packed = bytes.as_ref().map(|bytes| packed(file, read.start, bytes)).transpose();
-                            Ok((upload, Packed::from(packed.map_err(|rule| self.refused(file, rule))?)))
-                        });
-                        let batch = batch.collect::<Result<_, Error>>()?;
-                        let (done, coming) = future::try_join(self.put_all(batch, is_spent), reads.try_next()).await?;
-                        progress.uploaded += done;
-                        next = coming;
-                        if done < read.files.len() {
-                            break;
-                        }
-                    }
-                }
-            }
-            // The next phase begins when all of this one is there.
-            if progress.uploaded < end {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads the zip for these files, one read at a time: S3 drops a connection that nobody reads from while a large file
-    /// before it is under way.
-    fn reads<'f>(&'f self, files: &[&ZipFile]) -> Reads<'f> {
-        let reads = stream::iter(site::reads(files, READ, GAP)).map(move |read| async move {
-            // One file with all that may lie around it in a read of full size.
-            if read.end - read.start > READ + (128 << 10) {
-                return Ok((read, None));
-            }
-            let bytes = self.calls.read(self.zip, read.start..read.end).await?;
-            Ok((read, Some(bytes)))
-        });
-        Box::pin(reads.buffered(1))
-    }
-
-    /// A large file's packed bytes, piece by piece.
-    fn pieces<'f>(&'f self, file: &'f ZipFile) -> impl futures_util::Stream<Item = Result<Bytes, Error>> + 'f {
-        let ranges = (file.offset..file.end).step_by(READ as usize).map(|start| start..(start + READ).min(file.end));
-        let reads = stream::iter(ranges).map(|range| self.calls.read(self.zip, range)).buffered(PIECES);
-        let mut left: Option<u64> = None;
-        reads
-            .map(move |piece| {
-                let mut piece = piece?;
-                let rest = match left {
-                    Some(rest) => rest,
-                    None => {
-                        let start = archive::packed_from(file, &piece).map_err(|rule| self.refused(file, rule))?;
-                        piece = piece.slice(start..);
-                        file.packed
-                    }
-                };
-                let length = rest.min(piece.len() as u64);
-                left = Some(rest - length);
-                Ok(piece.slice(..length as usize))
-            })
-            .try_filter(|piece| future::ready(!piece.is_empty()))
-    }
-
-    /// Puts the files, many at once, until the time is spent; says how many. What was started is ended.
-    async fn put_all(&self, batch: Vec<(&Upload, Packed)>, is_spent: &impl Fn() -> bool) -> Result<usize, Error> {
-        let room = &Semaphore::new(CONTENT_KIB);
-        stream::iter(batch)
-            .take_while(|_| future::ready(!is_spent()))
-            .map(|(upload, packed)| async move {
-                let file = self.file(upload);
-                let kib = if file.size > WHOLE { (4 * STEP as u64) >> 10 } else { file.size >> 10 };
-                // The semaphore is never closed; without a permit only the bound on memory would be missing.
-                let _permit = room.acquire_many(kib as u32 + 1).await.ok();
-                self.put(upload, file, packed).await
-            })
-            .buffer_unordered(PUTS)
-            .try_fold(0, |done, ()| future::ok(done + 1))
-            .await
-    }
-
-    async fn put(&self, upload: &Upload, file: &ZipFile, packed: Packed) -> Result<(), Error> {
-        let objects = upload.keys.iter().filter_map(|key| Some((key, self.wanted.objects.get(key)?)));
-        match packed {
-            Packed::Here(bytes) if file.size <= WHOLE => {
-                let content = content::whole(file, &bytes).map_err(|rule| self.refused(file, rule))?;
-                let content = Bytes::from(content);
-                let puts =
-                    objects.map(|(key, object)| self.calls.put(self.bucket, key, object, Body::Whole(content.clone())));
-                future::try_join_all(puts).await?;
-            }
-            packed => {
-                for (key, object) in objects {
-                    self.put_in_pieces(key, object, file, &packed).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Unpacks while the object is under way. A content that breaks off makes S3 refuse the object.
-    async fn put_in_pieces(
-        &self,
-        key: &str,
-        object: &SiteObject,
-        file: &ZipFile,
-        packed: &Packed,
-    ) -> Result<(), Error> {
-        let (sender, receiver) = mpsc::channel(2);
-        let put = self.calls.put(self.bucket, key, object, Body::Pieces(Pieces(receiver)));
-        let feed = async move {
-            let mut unpacker = Unpacker::new(file);
-            let fed = match packed {
-                Packed::Here(bytes) => {
-                    feed(&mut unpacker, &sender, bytes).await.map_err(|rule| self.refused(file, rule)).map(drop)
-                }
-                Packed::InZip => {
-                    let mut pieces = std::pin::pin!(self.pieces(file));
-                    loop {
-                        let fed = match pieces.try_next().await {
-                            Ok(Some(piece)) => feed(&mut unpacker, &sender, &piece).await,
-                            Ok(None) => break Ok(()),
-                            Err(error) => break Err(error),
-                        };
-                        match fed {
-                            Ok(true) => {}
-                            // Nobody takes it any more; the put says why.
-                            Ok(false) => break Ok(()),
-                            Err(rule) => break Err(self.refused(file, rule)),
-                        }
-                    }
-                }
-            };
-            if fed.is_err() {
-                // Whether anybody still listens does not matter.
-                let _ = sender.send(Err(io::Error::other("the content broke off"))).await;
-            }
-            fed
-        };
-        let (put, fed) = future::join(put, feed).await;
-        fed.and(put)
-    }
-}
-
-/// Unpacks `input` into the upload. False when the upload has ended by itself.
-async fn feed(
-    unpacker: &mut Unpacker<'_>,
-    sender: &mpsc::Sender<io::Result<Bytes>>,
-    mut input: &[u8],
-) -> Result<bool, Rule> {
-    loop {
-        let mut output = Vec::with_capacity(STEP);
-        let taken = unpacker.step(input, &mut output)?;
-        input = &input[taken..];
-        if output.is_empty() && taken == 0 {
-            return Ok(true);
-        }
-        if !output.is_empty() && sender.send(Ok(output.into())).await.is_err() {
-            return Ok(false);
-        }
-    }
-}
-
-/// A file's packed bytes in what was read from `start` on.
-fn packed(file: &ZipFile, start: u64, bytes: &Bytes) -> Result<Bytes, Rule> {
-    let from = usize::try_from(file.offset - start).map_err(|_| Rule::Header)?;
-    let own = bytes.get(from..).ok_or(Rule::Header)?;
-    let from = from + archive::packed_from(file, own)?;
-    let to =
-        usize::try_from(file.packed).ok().and_then(|length| from.checked_add(length)).filter(|to| *to <= bytes.len());
-    to.map(|to| bytes.slice(from..to)).ok_or(Rule::Header)
 }

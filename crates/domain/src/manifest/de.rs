@@ -78,6 +78,24 @@ impl<'de> NodeDeserializer<'de> {
         }
     }
 
+    /// Reads a mapping. Where its keys are the manifest's own, `x-…` is a person's: a place for notes and anchors.
+    fn entries<V: Visitor<'de>>(self, with_extensions: bool, visitor: V) -> Result<V::Value, ManifestError> {
+        let Value::Map(entries) = &self.node.value else { return Err(self.wrong("a mapping")) };
+        let access = Entries { entries: entries.iter(), with_extensions, value: None, path: self.path.clone() };
+        let result = visitor.visit_map(access).map_err(|error| match &error.unknown_key {
+            // The key itself is what is wrong: point at it, not at the mapping it stands in.
+            Some(unknown) => match entries.iter().find(|(key, _)| key.text == *unknown) {
+                Some((key, _)) => {
+                    let path = join(&self.path, unknown);
+                    error.at(key.place, &path)
+                }
+                None => error,
+            },
+            None => error,
+        });
+        self.located(result)
+    }
+
     fn plain(&self, expected: &str) -> Result<&'de str, ManifestError> {
         match &self.node.value {
             Value::Scalar { text, plain: true } if !self.node.is_null() => Ok(text),
@@ -150,20 +168,7 @@ impl<'de> de::Deserializer<'de> for NodeDeserializer<'de> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ManifestError> {
-        let Value::Map(entries) = &self.node.value else { return Err(self.wrong("a mapping")) };
-        let access = Entries { entries: entries.iter(), value: None, path: self.path.clone() };
-        let result = visitor.visit_map(access).map_err(|error| match &error.unknown_key {
-            // The key itself is what is wrong: point at it, not at the mapping it stands in.
-            Some(unknown) => match entries.iter().find(|(key, _)| key.text == *unknown) {
-                Some((key, _)) => {
-                    let path = join(&self.path, unknown);
-                    error.at(key.place, &path)
-                }
-                None => error,
-            },
-            None => error,
-        });
-        self.located(result)
+        self.entries(false, visitor)
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -172,7 +177,7 @@ impl<'de> de::Deserializer<'de> for NodeDeserializer<'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ManifestError> {
-        self.deserialize_map(visitor)
+        self.entries(true, visitor)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -215,6 +220,7 @@ impl<'de> de::SeqAccess<'de> for Items<'de> {
 
 struct Entries<'de> {
     entries: std::slice::Iter<'de, (super::yaml::Key, Node)>,
+    with_extensions: bool,
     value: Option<(&'de str, &'de Node)>,
     path: String,
 }
@@ -223,7 +229,9 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
     type Error = ManifestError;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, ManifestError> {
-        let Some((key, node)) = self.entries.next() else { return Ok(None) };
+        let with_extensions = self.with_extensions;
+        let entry = self.entries.find(|(key, _)| !(with_extensions && key.text.starts_with("x-")));
+        let Some((key, node)) = entry else { return Ok(None) };
         self.value = Some((&key.text, node));
         let text: StrDeserializer<'_, ManifestError> = key.text.as_str().into_deserializer();
         seed.deserialize(text).map(Some).map_err(|error| {

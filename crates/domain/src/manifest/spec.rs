@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::{ManifestError, de::from_node, yaml::Node};
 use crate::name::{AppName, ComponentName, RepositoryName};
 
+pub use site::{CacheRule, Glob, Period, Redirect, Routing, Site, TrailingSlash, Verify};
+
+mod site;
+
 /// What one environment should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -329,78 +333,10 @@ impl From<Timeout> for String {
     }
 }
 
-/// A site: static files behind CloudFront.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Site {
-    /// How a URL finds its file.
-    #[serde(default)]
-    pub routing: Routing,
-    /// Cache headers by file, the first match counts; sensible ones where nothing matches.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub cache: Vec<CacheRule>,
-}
-
-/// How a URL finds its file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Routing {
-    /// Every page is a file: `/chat` is `chat.html` or `chat/index.html`.
-    #[default]
-    Clean,
-    /// One page with its own router: a path without an extension is `index.html`.
-    Spa,
-}
-
-/// A cache header for the files that a pattern matches.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CacheRule {
-    /// A glob over the paths in the zip: `**/*.html`.
-    pub files: Glob,
-    /// The `Cache-Control` header.
-    pub control: String,
-}
-
-/// A glob that was found to be well formed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Glob(String);
-
-impl Glob {
-    /// The pattern's text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The matcher. A `*` does not cross a `/`; `**` does.
-    pub fn matcher(&self) -> Option<globset::GlobMatcher> {
-        globset::GlobBuilder::new(&self.0).literal_separator(true).build().ok().map(|glob| glob.compile_matcher())
-    }
-}
-
-impl TryFrom<String> for Glob {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let glob = Glob(text);
-        if glob.0.len() <= 256 && glob.matcher().is_some() {
-            Ok(glob)
-        } else {
-            Err(format!("`{}` is not a glob like **/*.html", glob.0))
-        }
-    }
-}
-
-impl From<Glob> for String {
-    fn from(glob: Glob) -> String {
-        glob.0
-    }
-}
-
-/// A platform's end writes one route for each service in one transaction, which has at most 100 writes.
+/// A platform's end writes a route for each service, and deletes those of the manifest before, in one transaction, which has at
+/// most 100 writes; three are others.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html>
-const MOST_SERVICES: usize = 50;
+const MOST_SERVICES: usize = 48;
 
 /// Reads one environment's spec and checks what the types cannot say.
 pub(super) fn check(node: &Node) -> Result<Spec, ManifestError> {
@@ -425,13 +361,12 @@ pub(super) fn check(node: &Node) -> Result<Spec, ManifestError> {
         }
     }
     for (name, site) in &spec.sites {
-        for (index, rule) in site.cache.iter().enumerate() {
-            if rule.control.is_empty() || !rule.control.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
-                return Err(wrong(
-                    format!("sites.{name}.cache[{index}].control"),
-                    "a Cache-Control header is expected here".to_owned(),
-                ));
-            }
+        site.check().map_err(|(key, message)| wrong(format!("sites.{name}.{key}"), message))?;
+        if !site.backend.is_empty() && spec.services.values().all(|service| service.http.is_none()) {
+            return Err(wrong(
+                format!("sites.{name}.backend"),
+                "no service has `http`, so there is no load balancer that these paths could go to".to_owned(),
+            ));
         }
     }
     Ok(spec)

@@ -88,6 +88,66 @@ fn every_mistake_is_told_with_line_column_and_path() {
 }
 
 #[test]
+fn every_mistake_in_a_site_is_told_with_line_column_and_path() {
+    let long = format!("{{from: /{}, to: /b}}", "a".repeat(480));
+    let many: Vec<String> = (0..8).map(|n| long.replace("/a", &format!("/{n}a"))).collect();
+    let many = format!("redirects: [{}]", many.join(", "));
+    let table: &[(&str, &str)] = &[
+        ("routing: hash", "routing: `hash` is not one of `clean`, `spa`"),
+        ("trailing_slash: sometimes", "trailing_slash: `sometimes` is not one of `never`, `always`"),
+        ("routing: spa, trailing_slash: never", "trailing_slash: with `routing: spa` the page itself"),
+        ("keep: 7", "keep: `7` is not a duration with its unit, like 12h or 7d"),
+        ("keep: 0d", "keep: `0d` is not a duration"),
+        ("keep: 400d", "keep: 400d is more than 365d"),
+        ("previews: 5m", "previews: `5m` is not a duration"),
+        ("releases: 0", "releases: 1 to 20 releases are kept"),
+        ("releases: 21", "releases: 1 to 20 releases are kept"),
+        ("verify: md5", "verify: `md5` is not one of `crc32`, `sha256`"),
+        ("config: [a]", "config: a mapping is expected here, not a list"),
+        ("precompressed: maybe", "precompressed: `true` or `false` is expected here"),
+        ("backend: [/*]", "backend[0]: `/*` is not a path pattern like /api/*"),
+        ("backend: [api]", "backend[0]: `api` is not a path pattern"),
+        ("backend: [/a, /a]", "backend[1]: `/a` is here twice"),
+        ("backend: [/a, /b, /c, /d, /e]", "backend: at most 4 paths"),
+        (
+            "redirects: [{from: '/a*', to: 'https://b.example*'}]",
+            "redirects[0].to: `https://b.example*` would let the path choose the host",
+        ),
+        ("redirects: [{from: old, to: /new}]", "redirects[0].from: `old` is not a path like /old"),
+        ("redirects: [{from: //old, to: /new}]", "redirects[0].from: `//old` is not a path"),
+        ("redirects: [{from: /old, to: //evil.example}]", "redirects[0].to: `//evil.example` is not a path like /new"),
+        ("redirects: [{from: /old, to: \"http://a.example\"}]", "redirects[0].to: `http://a.example` is not a path"),
+        ("redirects: [{from: /o*d, to: /new}]", "redirects[0].from: a `*` stands at the end"),
+        ("redirects: [{from: /old, to: /new/*}]", "redirects[0].to: a `*` stands at the end, where `from` has one"),
+        ("redirects: [{from: /a, to: /a}]", "redirects[0].to: `/a` would lead to itself"),
+        ("redirects: [{from: /a, to: /b, status: 200}]", "redirects[0].status: 200 is not one of 301, 302, 307, 308"),
+        ("redirects: [{from: /a, to: /b}, {from: /a, to: /c}]", "redirects[1].from: `/a` leads somewhere else"),
+        (&many, "redirects: redirects and headers need"),
+        ("headers: {\"X Y\": a}", "headers.X Y: the name and the text of a header"),
+        ("headers: {Content-Type: a}", "headers.Content-Type: `Content-Type` is not a header that a site can set"),
+        ("headers: {Set-Cookie: a}", "headers.Set-Cookie: `Set-Cookie` is not a header that a site can set"),
+        ("headers: {X-Amz-Meta-A: a}", "headers.X-Amz-Meta-A: `X-Amz-Meta-A` is not a header"),
+        ("headers: {X-A: a, x-a: b}", "headers.x-a: `x-a` is here twice"),
+    ];
+    for (site, expected) in table {
+        let said = mistake(&minimal(&format!("    port: 80\n    http: {{}}\nsites: {{web: {{{site}}}}}\n")));
+        let expected = format!("sites.web.{expected}");
+        assert!(said.contains(&expected), "{site}\n  said:     {said}\n  expected: {expected}");
+        assert!(said.starts_with("line 9, "), "{said}");
+    }
+    let said = mistake(&minimal("sites: {web: {backend: [/api/*]}}\n"));
+    assert!(said.contains("sites.web.backend: no service has `http`"), "{said}");
+}
+
+#[test]
+fn a_site_that_says_nothing_has_everything_it_needs() {
+    let spec = read_for(&minimal("sites: {web: {}}\n"), "prod").unwrap();
+    let site = spec.sites.into_values().next().unwrap();
+    assert_eq!((site.routing, site.trailing_slash, site.verify), (None, None, spec::Verify::Crc32));
+    assert_eq!((site.keep.days(), site.releases, site.previews.days()), (7, 10, 14));
+}
+
+#[test]
 fn what_is_missing_at_the_top_is_told() {
     assert!(mistake("").contains("the manifest is empty"));
     assert!(mistake("version: 1\napp: hello\n").contains("add `environments: {prod: {}}`"));
@@ -103,7 +163,7 @@ fn what_is_missing_at_the_top_is_told() {
 fn an_app_has_no_more_services_than_one_transaction_can_route() {
     let services: String = (0..51).map(|n| format!("  s{n}:\n    image: {{repository: r{n}}}\n")).collect();
     let text = format!("version: 1\napp: hello\nenvironments: {{prod: {{}}}}\nservices:\n{services}");
-    assert!(mistake(&text).contains("services: an app has at most 50 services"), "{}", mistake(&text));
+    assert!(mistake(&text).contains("services: an app has at most 48 services"), "{}", mistake(&text));
 }
 
 #[test]
@@ -136,6 +196,12 @@ fn anchors_merge_keys_and_x_keys_may_be_used() {
         (api.env["PORT"].as_str(), api.env["DEBUG"].as_str(), api.env["VERSION"].as_str()),
         ("3000", "true", "1.10")
     );
+}
+
+#[test]
+fn a_key_of_the_persons_own_choice_may_begin_with_x() {
+    let spec = read_for(&minimal("sites: {web: {headers: {x-frame-options: DENY}, x-note: {any: thing}}}\n"), "prod");
+    assert_eq!(spec.unwrap().sites.into_values().next().unwrap().headers["x-frame-options"], "DENY");
 }
 
 #[test]

@@ -79,27 +79,6 @@ impl Node {
         Some(entries.remove(index))
     }
 
-    /// Removes the `x-…` keys everywhere: a place for a person's own notes and anchors.
-    pub(super) fn without_extensions(mut self) -> Node {
-        match &mut self.value {
-            Value::Map(entries) => {
-                entries.retain(|(key, _)| !key.text.starts_with("x-"));
-                for (_, value) in entries.iter_mut() {
-                    let taken = std::mem::replace(value, Node { place: value.place, value: Value::List(Vec::new()) });
-                    *value = taken.without_extensions();
-                }
-            }
-            Value::List(items) => {
-                for item in items.iter_mut() {
-                    let taken = std::mem::replace(item, Node { place: item.place, value: Value::List(Vec::new()) });
-                    *item = taken.without_extensions();
-                }
-            }
-            Value::Scalar { .. } => {}
-        }
-        self
-    }
-
     fn size(&self) -> usize {
         1 + match &self.value {
             Value::Scalar { .. } => 0,

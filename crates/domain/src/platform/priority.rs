@@ -15,6 +15,9 @@ const MOST_CHARACTERS: u32 = 128;
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateRule.html>
 const PER_LENGTH: u32 = 390;
 
+/// The priority of the load balancer's own rule, in its blueprint.
+const OWN: u32 = 1;
+
 /// Places for paths without a wildcard and for those with one star, among those of one length: more than the 100 rules that a
 /// load balancer has unless one asks for more. What is left goes to the rarer shapes.
 const PLAIN: u32 = 100;
@@ -64,7 +67,7 @@ pub(super) fn of_services<'a>(
     standing: impl Fn(&ComponentName) -> Option<(&'a str, u32)>,
 ) -> Result<BTreeMap<ComponentName, u32>, PlanError> {
     let mut priorities = BTreeMap::new();
-    let mut taken = BTreeSet::new();
+    let mut taken = BTreeSet::from([OWN]);
     let with_http =
         || spec.services.iter().filter_map(|(name, service)| service.http.as_ref().map(|http| (name, http)));
     for (name, http) in with_http() {

@@ -141,6 +141,59 @@ fn too_many_secrets_are_refused_before_cloudformation_does() {
     assert!(matches!(stacks(&wish, &Observed::new()), Err(PlanError::TooManySecrets { .. })));
 }
 
+fn site_of(text: &str) -> Result<Vec<WantedStack>, PlanError> {
+    let text = MANIFEST.replace("docs: {routing: spa}", &format!("docs: {text}"));
+    let (spec, environment, place) = (spec(&text), environment(), place());
+    stacks(
+        &Wish { spec: &spec, environment: &environment, place: &place, blueprints: &BLUEPRINTS, network: None },
+        &Observed::new(),
+    )
+}
+
+#[test]
+fn a_site_without_a_backend_stands_alone() {
+    let wanted = site_of("{routing: spa, previews: 36h}").unwrap();
+    let site = named(&wanted, "shipway-hello-prod-site-docs");
+    assert!(!site.needs_network);
+    assert!(site.parameters.values().all(|value| matches!(value, Value::Text(_))));
+    let text = |key| site.parameters[key].clone();
+    assert_eq!(text("Redirects"), Value::Text(r#"{"begin":[],"exact":{}}"#.to_owned()));
+    assert_eq!(text("Headers"), Value::Text("[]".to_owned()));
+    assert_eq!(text("Previews"), Value::Text("2".to_owned()));
+    for key in ["LoadBalancer", "Backend1", "Backend4"] {
+        assert_eq!(text(key), Value::Text(String::new()), "{key}");
+    }
+}
+
+#[test]
+fn a_site_with_a_backend_waits_for_the_load_balancer() {
+    let wanted = site_of("{backend: [/api/*, /ws]}").unwrap();
+    let site = named(&wanted, "shipway-hello-prod-site-docs");
+    assert!(site.needs_network);
+    let names = wanted.iter().map(|stack| stack.name.clone()).collect::<Vec<_>>();
+    let load_balancer = named(&wanted, "shipway-hello-prod-load-balancer").name.clone();
+    assert!(names.iter().position(|name| *name == load_balancer) < names.iter().position(|name| *name == site.name));
+    assert_eq!(site.parameters["LoadBalancer"], Value::Output { stack: load_balancer, key: "DnsName" });
+    let backends = ["Backend1", "Backend2", "Backend3", "Backend4"].map(|key| site.parameters[key].clone());
+    assert_eq!(backends, ["/api/*", "/ws", "", ""].map(|text| Value::Text(text.to_owned())));
+}
+
+#[test]
+fn redirects_and_headers_go_to_the_edge_as_code_and_only_if_they_fit() {
+    let site =
+        |text: &str| site_of(text).map(|wanted| named(&wanted, "shipway-hello-prod-site-docs").parameters.clone());
+    let parameters =
+        site("{redirects: [{from: /a, to: '/${b}'}, {from: /c/*, to: /d, status: 302}], headers: {X-A: <$>}}").unwrap();
+    let text = |key| parameters[key].clone();
+    let redirects = r#"{"begin":[["/c/","/d",302]],"exact":{"/a":["/\u0024{b}",308]}}"#;
+    assert_eq!(text("Redirects"), Value::Text(redirects.to_owned()));
+    assert_eq!(text("Headers"), Value::Text(r#"[["x-a","\u003c\u0024>"]]"#.to_owned()));
+
+    let long = "<".repeat(700);
+    let refused = site(&format!("{{headers: {{X-A: '{long}'}}}}"));
+    assert!(matches!(refused, Err(PlanError::TooMuchForTheEdge { key: "headers", bytes: 4212, .. })), "{refused:?}");
+}
+
 #[test]
 fn names_fit_what_aws_takes() {
     let name = |app: &str, environment: &str| {
@@ -270,6 +323,7 @@ impl Cloud {
                 "Bucket",
                 "Distribution",
                 "Domain",
+                "Store",
             ]
             .map(|key| (key.to_owned(), format!("{name}/{key}")))
             .into(),

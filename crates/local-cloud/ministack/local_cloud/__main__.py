@@ -30,10 +30,11 @@ def main():
 
     from ministack import app
 
-    from local_cloud import control, ec2, ec2_rights, ecr, ecs, ecs_rights, eventbridge, functions
+    from local_cloud import cloudfront, control, ec2, ec2_rights, ecr, ecs, ecs_rights, eventbridge, functions
     from local_cloud import load_balancing, objects, s3, tls
 
-    for module in (ec2, ec2_rights, ecr, ecs, ecs_rights, eventbridge, functions, load_balancing, objects, s3, tls):
+    services = (cloudfront, ec2, ec2_rights, ecr, ecs, ecs_rights, eventbridge, functions, load_balancing, objects)
+    for module in (*services, s3, tls):
         module.install()
     app.app = control.wrap(app.app)
     app.main()

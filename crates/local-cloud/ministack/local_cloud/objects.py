@@ -1,4 +1,7 @@
-"""S3: a range of a version is a range, and who may list a bucket is told that an object is missing."""
+"""S3: a range of a version is a range, who may list a bucket is told that an object is missing, and an upload in parts can be
+checked as a whole."""
+
+import contextvars
 
 from ministack.core.iam_evaluator import EvalContext, evaluate_resource_policy
 from ministack.core.responses import get_region
@@ -6,9 +9,13 @@ from ministack.services import s3
 
 from local_cloud.patch import replace
 
+_whole = contextvars.ContextVar("local_cloud_whole_checksum", default=None)
+
 
 def install():
     replace(s3, "_get_object", _slice_versions)
+    replace(s3, "_complete_multipart_upload", _check_whole)
+    replace(s3, "_composite_checksum", _of_whole)
     replace(s3, "serve_cloudfront_origin_fetch", _tell_missing)
 
 
@@ -41,6 +48,30 @@ def _tell_missing(serve):
         return status, answer, body
 
     return fetch
+
+
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html#Full-object-checksums
+def _check_whole(complete):
+    def complete_upload(bucket_name, key, body, query_params, headers=None):
+        upload = s3._multipart_uploads.get(s3._qp(query_params, "uploadId"))
+        if (headers or {}).get("x-amz-checksum-type") != "FULL_OBJECT" or upload is None:
+            return complete(bucket_name, key, body, query_params, headers)
+        content = b"".join(part["body"] for _, part in sorted(upload["parts"].items()))
+        token = _whole.set(s3._compute_s3_checksum(upload["checksum_algorithm"], content))
+        try:
+            status, answer, text = complete(bucket_name, key, body, query_params, headers)
+        finally:
+            _whole.reset(token)
+        if status == 200:
+            s3._ensure_bucket(bucket_name)["objects"][key]["checksum_type"] = "FULL_OBJECT"
+            text = text.replace(b"COMPOSITE", b"FULL_OBJECT")
+        return status, answer, text
+
+    return complete_upload
+
+
+def _of_whole(composite):
+    return lambda algorithm, parts: _whole.get() or composite(algorithm, parts)
 
 
 def _may_list(bucket_name, source_arn):

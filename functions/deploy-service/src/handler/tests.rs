@@ -1,19 +1,14 @@
 //! Passes over an ECS in memory that starts tasks, lets them fail, shows its changes late, and loses its answers.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::BTreeMap,
-};
+use std::cell::RefCell;
 
-use aws_sdk_ecs::error::SdkError;
+use shipway_aws::testing::{Line, Table, begin, cut_everywhere, end};
 use shipway_domain::{
-    manifest,
-    network::NetworkOutputs,
-    platform::PlatformOutputs,
-    release::Outcome,
+    release::{Artifact, Outcome},
     rollout::Deployment,
-    task::{DescribedContainer, DescribedPort, TaskContainer},
+    task::TaskContainer,
 };
+use shipway_ecs::testing::{described, platform};
 
 use super::*;
 
@@ -26,16 +21,13 @@ const MISSING: &str = "sha256:c3";
 #[derive(Default)]
 struct World {
     now: i64,
+    /// How many seconds more go by with each tick.
+    longer: i64,
     /// What service() shows, for so many more looks, instead of what is.
     stale: (u32, Option<Service>),
     lag: u32,
     /// Whether ECS goes back by itself.
     rolls_back: bool,
-    claim_lost: bool,
-    manifest: Option<manifest::Spec>,
-    progress: BTreeMap<ReleaseId, Progress>,
-    previous: Option<Live>,
-    steps: Vec<String>,
     definitions: Vec<DescribedTaskDefinition>,
     service: Option<Service>,
     tasks: Vec<Task>,
@@ -46,32 +38,21 @@ struct World {
 
 struct Fake {
     world: RefCell<World>,
-    calls: Cell<usize>,
-    /// Lose the n-th call, before or after it is done.
-    cut: Cell<Option<(usize, bool)>>,
-}
-
-fn lost() -> AwsError {
-    AwsError::of("test:Cut")(SdkError::<aws_sdk_ecs::Error, ()>::timeout_error("cut off"))
+    line: Line,
+    store: Store,
+    /// The table as others see it.
+    aside: Store,
 }
 
 impl Fake {
     fn call<T>(&self, act: impl FnOnce(&mut World) -> T) -> Result<T, AwsError> {
-        let number = self.calls.get() + 1;
-        self.calls.set(number);
-        if self.cut.get() == Some((number, false)) {
-            return Err(lost());
-        }
-        let answer = act(&mut self.world.borrow_mut());
-        if self.cut.get() == Some((number, true)) { Err(lost()) } else { Ok(answer) }
+        self.line.call(|| act(&mut self.world.borrow_mut()))
     }
 
-    fn fenced<T>(&self, run: &Run, act: impl FnOnce(&mut World) -> T) -> Result<T, StoreError> {
-        if self.world.borrow().claim_lost {
-            let Run { app, environment, component, .. } = run.clone();
-            return Err(StoreError::Superseded { app, environment, component });
-        }
-        Ok(self.call(act)?)
+    /// The story of a release.
+    async fn steps(&self, run: &Run) -> Vec<String> {
+        let record = self.aside.release(&run.app, &run.environment, &run.release).await.unwrap().unwrap();
+        record.steps.into_iter().map(|step| step.what).collect()
     }
 }
 
@@ -100,9 +81,9 @@ impl World {
         id
     }
 
-    /// Five seconds of ECS.
+    /// Five seconds of ECS, or more.
     fn tick(&mut self) {
-        self.now += 5;
+        self.now += 5 + self.longer;
         let Some(mut service) = self.service.take() else { return };
         let primary = service.deployments.iter().position(|one| one.primary).unwrap();
         let revision = service.deployments[primary].task_definition.clone();
@@ -170,54 +151,6 @@ impl World {
 }
 
 impl Calls for Fake {
-    async fn renew(&self, run: &Run, _: Timestamp) -> Result<(), StoreError> {
-        self.fenced(run, |_| ())
-    }
-
-    async fn applied(&self, _: &Run) -> Result<(EnvironmentRecord, Manifest), StoreError> {
-        let spec = self.world.borrow().manifest.clone().unwrap();
-        let outputs = ServiceOutputs {
-            repository_uri: "123456789012.dkr.ecr.eu-west-1.amazonaws.com/hello-api".to_owned(),
-            log_group: "/shipway/hello-prod/api".to_owned(),
-            execution_role: "arn:aws:iam::123456789012:role/execution".to_owned(),
-            task_role: "arn:aws:iam::123456789012:role/task".to_owned(),
-            target_group: Some("tg".to_owned()),
-        };
-        let record = EnvironmentRecord {
-            network: Some(NetworkOutputs {
-                vpc: "vpc".to_owned(),
-                cidr: "10.0.0.0/16".to_owned(),
-                public_subnets: vec!["subnet-1".to_owned(), "subnet-2".to_owned()],
-                load_balancer_group: "sg-1".to_owned(),
-                service_group: "sg-2".to_owned(),
-            }),
-            platform: PlatformOutputs {
-                cluster: Some("hello-prod".to_owned()),
-                services: [("api".parse().unwrap(), outputs)].into(),
-                ..PlatformOutputs::default()
-            },
-            ..EnvironmentRecord::default()
-        };
-        let artifact = Artifact::Object { key: "k".to_owned(), version: "v".to_owned() };
-        Ok(self.call(|_| (record, Manifest { artifact, spec }))?)
-    }
-
-    async fn previous(&self, _: &Run) -> Result<Option<Live>, StoreError> {
-        Ok(self.call(|world| world.previous.clone())?)
-    }
-
-    async fn progress(&self, _: &Run, of: &ReleaseId) -> Result<Option<Progress>, StoreError> {
-        Ok(self.call(|world| world.progress.get(of).cloned())?)
-    }
-
-    async fn save(&self, run: &Run, progress: &Progress, _: Timestamp) -> Result<(), StoreError> {
-        self.fenced(run, |world| drop(world.progress.insert(run.release.clone(), progress.clone())))
-    }
-
-    async fn step(&self, run: &Run, what: String, _: Timestamp) -> Result<(), StoreError> {
-        self.fenced(run, |world| world.steps.push(what))
-    }
-
     async fn task_definition(&self, name: &str) -> Result<Option<DescribedTaskDefinition>, AwsError> {
         self.call(|world| world.definitions.iter().rev().find(|one| one.arn == name || one.family == name).cloned())
     }
@@ -309,45 +242,14 @@ fn short(version: &Version) -> &str {
     version.revision.task_definition.rsplit(':').next().unwrap()
 }
 
-/// What ECS describes of a task definition that was registered.
-fn described(task: &TaskDefinition, arn: &str) -> DescribedTaskDefinition {
-    let container = &task.container;
-    DescribedTaskDefinition {
-        arn: arn.to_owned(),
-        active: true,
-        family: task.family.clone(),
-        cpu: Some(task.cpu.to_string()),
-        memory: Some(task.memory.to_string()),
-        execution_role: Some(task.execution_role.clone()),
-        task_role: Some(task.task_role.clone()),
-        network_mode: Some("awsvpc".to_owned()),
-        requires_compatibilities: vec!["FARGATE".to_owned()],
-        containers: vec![DescribedContainer {
-            name: container.name.clone(),
-            image: container.image.clone(),
-            ports: container
-                .port
-                .map(|port| DescribedPort { container: port, host: Some(port), protocol: None })
-                .into_iter()
-                .collect(),
-            env: container.env.clone().into_iter().collect(),
-            log_driver: Some("awslogs".to_owned()),
-            log_options: container.log.options(),
-            ..DescribedContainer::default()
-        }],
-        ..DescribedTaskDefinition::default()
-    }
-}
-
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }
 
-fn manifest_with(port: u16, more: &str) -> Option<manifest::Spec> {
-    let text = format!(
+fn manifest(port: u16, more: &str) -> String {
+    format!(
         "version: 1\napp: hello\nenvironments: {{prod: {{}}}}\nservices:\n  api:\n    image: {{repository: hello-api}}\n    port: {port}\n    http: {{}}\n{more}"
-    );
-    Some(manifest::read(&text, &"hello".parse().unwrap(), &"prod".parse().unwrap()).unwrap())
+    )
 }
 
 fn run(number: u32, digest: &str) -> Run {
@@ -358,30 +260,37 @@ fn run(number: u32, digest: &str) -> Run {
         artifact: Artifact::Image { repository: "hello-api".parse().unwrap(), digest: digest.parse().unwrap() },
         release: format!("20261121T0315{number:02}123-3f9c2a").parse().unwrap(),
         fence: u64::from(number),
+        repair: false,
     }
 }
 
-fn empty() -> Fake {
-    let world = World { manifest: manifest_with(8080, ""), next: 1, ..World::default() };
-    Fake { world: RefCell::new(world), calls: Cell::new(0), cut: Cell::new(None) }
+/// One whose platform stands.
+async fn empty() -> Fake {
+    let (table, line) = (Table::default(), Line::default());
+    let world = RefCell::new(World { next: 1, ..World::default() });
+    let fake = Fake { world, store: table.store(&line), aside: table.store(&Line::default()), line };
+    platform(&fake.aside, &manifest(8080, "")).await;
+    fake
 }
 
 /// One with a release that is live.
 async fn with_live() -> Fake {
-    let fake = empty();
+    let fake = empty().await;
     let first = run(1, GOOD);
     assert_eq!(finish(&fake, &first, Ask::Deploy).await.unwrap().outcome, Outcome::Succeeded);
+    end(&fake.aside, &first, Outcome::Succeeded).await;
     fake.world.borrow_mut().writes.clear();
-    fake.world.borrow_mut().steps.clear();
-    fake.world.borrow_mut().previous = Some(Live { artifact: first.artifact, release: first.release, since: at(0) });
-    fake.calls.set(0);
     fake
 }
 
+/// One pass of a release, which begins with its first.
 async fn pass(fake: &Fake, run: &Run, action: Ask) -> Result<Pass<Verdict>, Error> {
+    if fake.aside.release(&run.app, &run.environment, &run.release).await.unwrap().is_none() {
+        begin(&fake.aside, run).await;
+    }
     let surroundings = Surroundings { region: "eu-west-1".to_owned(), registry_mirror: None };
     let now = at(fake.world.borrow().now);
-    handle(fake, &surroundings, PassInput { run: run.clone(), action }, now).await
+    handle(&fake.store, fake, &surroundings, PassInput { run: run.clone(), action }, now).await
 }
 
 /// The machine: passes until the end, again after what a retry can help.
@@ -394,7 +303,7 @@ async fn finish(fake: &Fake, run: &Run, action: Ask) -> Result<Verdict, Error> {
             Err(error) => return Err(error),
         }
     }
-    panic!("no end: {:?}", fake.world.borrow().steps);
+    panic!("no end: {:?}", fake.steps(run).await);
 }
 
 fn writes(fake: &Fake) -> Vec<String> {
@@ -410,14 +319,14 @@ fn serves(fake: &Fake) -> (String, u32) {
 
 #[tokio::test]
 async fn a_first_release_makes_the_service() {
-    let fake = empty();
+    let fake = empty().await;
     let verdict = finish(&fake, &run(1, GOOD), Ask::Deploy).await.unwrap();
     assert_eq!(
         (verdict.outcome, verdict.reason.as_str()),
         (Outcome::Succeeded, "1 of 1 tasks of hello-prod-api:1 serve")
     );
     assert_eq!(writes(&fake), ["register 1", "create 1"]);
-    assert_eq!(fake.world.borrow().steps.len(), 2);
+    assert_eq!(fake.steps(&run(1, GOOD)).await.len(), 2);
 }
 
 #[tokio::test]
@@ -438,15 +347,15 @@ async fn the_same_again_writes_nothing() {
     );
     assert_eq!(writes(&fake), [""; 0]);
     // An end whose answer was lost is told again, without a step more.
-    let steps = fake.world.borrow().steps.len();
+    let steps = fake.steps(&run(2, GOOD)).await;
     assert_eq!(finish(&fake, &run(2, GOOD), Ask::Deploy).await.unwrap(), again);
-    assert_eq!(fake.world.borrow().steps.len(), steps);
+    assert_eq!(fake.steps(&run(2, GOOD)).await, steps);
 }
 
 #[tokio::test]
 async fn another_setting_is_another_revision_of_the_same_image() {
     let fake = with_live().await;
-    fake.world.borrow_mut().manifest = manifest_with(8080, "    env: {A: b}\n");
+    platform(&fake.aside, &manifest(8080, "    env: {A: b}\n")).await;
     assert_eq!(finish(&fake, &run(2, GOOD), Ask::Deploy).await.unwrap().outcome, Outcome::Succeeded);
     assert_eq!(writes(&fake), ["register 2", "update 2 -"]);
 }
@@ -454,7 +363,7 @@ async fn another_setting_is_another_revision_of_the_same_image() {
 #[tokio::test]
 async fn another_port_moves_the_target_and_going_back_moves_it_back() {
     let fake = with_live().await;
-    fake.world.borrow_mut().manifest = manifest_with(9090, "");
+    platform(&fake.aside, &manifest(9090, "")).await;
     assert_eq!(finish(&fake, &run(2, CRASHING), Ask::Deploy).await.unwrap().outcome, Outcome::RolledBack);
     let world = fake.world.borrow();
     assert_eq!(world.service.as_ref().unwrap().settings.target_group.as_ref().unwrap().port, 8080);
@@ -492,7 +401,7 @@ async fn an_image_that_is_not_there_and_one_that_is_never_healthy_are_rolled_bac
 
 #[tokio::test]
 async fn a_first_release_that_crashes_is_stopped_and_the_next_one_starts_the_service_again() {
-    let fake = empty();
+    let fake = empty().await;
     let verdict = finish(&fake, &run(1, CRASHING), Ask::Deploy).await.unwrap();
     assert_eq!(verdict.outcome, Outcome::Failed);
     assert!(
@@ -508,7 +417,7 @@ async fn a_first_release_that_crashes_is_stopped_and_the_next_one_starts_the_ser
 
 #[tokio::test]
 async fn the_same_bad_first_image_again_is_tried_again() {
-    let fake = empty();
+    let fake = empty().await;
     finish(&fake, &run(1, CRASHING), Ask::Deploy).await.unwrap();
     fake.world.borrow_mut().writes.clear();
     assert_eq!(finish(&fake, &run(2, CRASHING), Ask::Deploy).await.unwrap().outcome, Outcome::Failed);
@@ -543,11 +452,11 @@ async fn a_release_after_one_that_was_superseded_half_way_goes_back_to_the_live_
 async fn a_lost_claim_ends_the_run_before_it_looks_at_anything() {
     let fake = with_live().await;
     pass(&fake, &run(2, BETTER), Ask::Deploy).await.unwrap();
-    fake.calls.set(0);
-    fake.world.borrow_mut().claim_lost = true;
+    begin(&fake.aside, &run(3, BETTER)).await;
+    fake.line.cut(None);
     assert_eq!(pass(&fake, &run(2, BETTER), Ask::Deploy).await.unwrap_err().failure(), Failure::Superseded);
     assert_eq!(pass(&fake, &run(2, BETTER), Ask::RollBack).await.unwrap_err().failure(), Failure::Superseded);
-    assert_eq!(fake.calls.get(), 0);
+    assert_eq!(fake.line.calls(), 2, "one look at the claim each");
 }
 
 #[tokio::test]
@@ -583,7 +492,7 @@ async fn rolling_back_undoes_what_had_begun() {
 
 #[tokio::test]
 async fn rolling_back_a_first_release_stops_it() {
-    let fake = empty();
+    let fake = empty().await;
     pass(&fake, &run(1, GOOD), Ask::Deploy).await.unwrap();
     assert_eq!(finish(&fake, &run(1, GOOD), Ask::RollBack).await.unwrap().outcome, Outcome::Failed);
     assert_eq!(serves(&fake), (GOOD.to_owned(), 0));
@@ -602,20 +511,26 @@ const STORIES: [(bool, &str, Outcome, &[&str], &str); 6] = [
 #[tokio::test]
 async fn cut_off_before_or_after_any_call_the_end_is_the_same_and_nothing_is_done_twice() {
     for (live, digest, outcome, expected, serving) in STORIES {
-        for after in [false, true] {
-            for number in 1.. {
-                let fake = if live { with_live().await } else { empty() };
-                fake.cut.set(Some((number, after)));
-                let verdict = finish(&fake, &run(2, digest), Ask::Deploy).await.unwrap();
-                let story = format!("{digest}, call {number}, after: {after}: {}", verdict.reason);
-                assert_eq!(verdict.outcome, outcome, "{story}");
-                assert_eq!(writes(&fake), expected, "{story}");
-                assert_eq!(serves(&fake).0, serving, "{story}");
-                if fake.calls.get() < number {
-                    break;
-                }
-            }
-        }
+        cut_everywhere(async |cut| {
+            let fake = if live { with_live().await } else { empty().await };
+            // Otherwise most calls are those of waiting for the deadline.
+            fake.world.borrow_mut().longer = if digest == SICK { 60 } else { 0 };
+            fake.line.cut(cut);
+            let verdict = finish(&fake, &run(2, digest), Ask::Deploy).await.unwrap();
+            let story = format!("{digest}, {cut:?}: {}", verdict.reason);
+            assert_eq!(verdict.outcome, outcome, "{story}");
+            assert_eq!(writes(&fake), expected, "{story}");
+            assert_eq!(serves(&fake).0, serving, "{story}");
+            let steps = fake.steps(&run(2, digest)).await;
+            let began = |step: &String| step.starts_with("started") || step.starts_with("took up");
+            assert_eq!(steps.iter().filter(|step| began(step)).count(), usize::from(!expected.is_empty()), "{story}");
+            let gave_up = steps.iter().filter(|step| step.starts_with("giving up")).count();
+            assert_eq!(gave_up, usize::from(!outcome.is_live()), "{story}");
+            let ends = steps.iter().filter(|step| step.starts_with(outcome.word())).count();
+            assert_eq!(ends, 1, "{story}: {steps:?}");
+            fake.line.calls()
+        })
+        .await;
     }
 }
 
@@ -623,7 +538,7 @@ async fn cut_off_before_or_after_any_call_the_end_is_the_same_and_nothing_is_don
 async fn what_ecs_shows_late_changes_nothing() {
     for (live, digest, outcome, expected, serving) in STORIES {
         for lag in 1..4 {
-            let fake = if live { with_live().await } else { empty() };
+            let fake = if live { with_live().await } else { empty().await };
             fake.world.borrow_mut().lag = lag;
             let verdict = finish(&fake, &run(2, digest), Ask::Deploy).await.unwrap();
             assert_eq!(verdict.outcome, outcome, "{digest}, {lag}: {}", verdict.reason);
@@ -638,37 +553,32 @@ async fn what_ecs_shows_late_changes_nothing() {
 
 #[tokio::test]
 async fn an_error_at_any_point_can_be_rolled_back() {
-    for after in [false, true] {
-        for number in 1.. {
-            let fake = with_live().await;
-            fake.cut.set(Some((number, after)));
-            let two = run(2, BETTER);
-            let mut cut = false;
-            for _ in 0..40 {
-                match pass(&fake, &two, Ask::Deploy).await {
-                    Ok(Pass::Done(_)) => break,
-                    Ok(Pass::Again { .. }) => fake.world.borrow_mut().tick(),
-                    Err(_) => {
-                        cut = true;
-                        break;
-                    }
-                }
+    cut_everywhere(async |cut| {
+        let fake = with_live().await;
+        fake.line.cut(cut);
+        let two = run(2, BETTER);
+        let mut ended = false;
+        while !ended {
+            match pass(&fake, &two, Ask::Deploy).await {
+                Ok(Pass::Again { .. }) => fake.world.borrow_mut().tick(),
+                Ok(Pass::Done(_)) => return fake.line.calls(),
+                Err(_) => ended = true,
             }
-            if !cut {
-                break;
-            }
-            finish(&fake, &two, Ask::RollBack).await.unwrap();
-            assert_eq!(serves(&fake), (GOOD.to_owned(), 1), "call {number}, after: {after}");
-            assert!(writes(&fake).iter().filter(|call| call.starts_with("update")).count() <= 2);
         }
-    }
+        let calls = fake.line.calls();
+        finish(&fake, &two, Ask::RollBack).await.unwrap();
+        assert_eq!(serves(&fake), (GOOD.to_owned(), 1), "{cut:?}");
+        assert!(writes(&fake).iter().filter(|call| call.starts_with("update")).count() <= 2);
+        calls
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn another_manifest_half_way_changes_nothing() {
     let fake = with_live().await;
     pass(&fake, &run(2, BETTER), Ask::Deploy).await.unwrap();
-    fake.world.borrow_mut().manifest.as_mut().unwrap().services.clear();
+    platform(&fake.aside, &manifest(8080, "").replace("api:", "other:")).await;
     assert_eq!(finish(&fake, &run(2, BETTER), Ask::Deploy).await.unwrap().outcome, Outcome::Succeeded);
     assert_eq!(writes(&fake), ["register 2", "update 2 -"]);
     let unknown = finish(&fake, &run(3, BETTER), Ask::Deploy).await.unwrap_err();
@@ -681,9 +591,9 @@ async fn waiting_costs_one_look_at_the_service_a_pass() {
     pass(&fake, &run(2, SICK), Ask::Deploy).await.unwrap();
     for look in 0..4 {
         fake.world.borrow_mut().tick();
-        fake.calls.set(0);
+        fake.line.cut(None);
         pass(&fake, &run(2, SICK), Ask::Deploy).await.unwrap();
         // Claim, progress, environment, service, tasks, targets; once what the load balancer says against it is written down.
-        assert!(fake.calls.get() <= if look == 0 { 7 } else { 6 }, "{look}");
+        assert!(fake.line.calls() <= if look == 0 { 7 } else { 6 }, "{look}");
     }
 }

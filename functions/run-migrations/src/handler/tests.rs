@@ -1,13 +1,10 @@
 //! Passes over an ECS in memory that runs tasks, refuses them, shows them late, and loses its answers.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
-use aws_sdk_ecs::error::SdkError;
-use shipway_domain::{
-    manifest,
-    platform::{PlatformOutputs, ServiceOutputs},
-    task::{DescribedContainer, TaskContainer},
-};
+use shipway_aws::testing::{Line, Table, begin, cut_everywhere};
+use shipway_domain::{release::Artifact, task::TaskContainer};
+use shipway_ecs::testing::{described, platform};
 
 use super::*;
 
@@ -22,10 +19,6 @@ struct World {
     /// ListTasks and DescribeTasks do not show what is younger than this.
     lag: i64,
     refusals: Vec<&'static str>,
-    claim_lost: bool,
-    committed: bool,
-    progress: Option<Progress>,
-    steps: Vec<String>,
     definitions: Vec<DescribedTaskDefinition>,
     /// Each with the token it was asked for under.
     tasks: Vec<(Task, String)>,
@@ -34,33 +27,21 @@ struct World {
 
 struct Fake {
     world: RefCell<World>,
-    spec: manifest::Spec,
-    calls: Cell<usize>,
-    /// Lose the n-th call, before or after it is done.
-    cut: Cell<Option<(usize, bool)>>,
-}
-
-fn lost() -> AwsError {
-    AwsError::of("test:Cut")(SdkError::<aws_sdk_ecs::Error, ()>::timeout_error("cut off"))
+    line: Line,
+    store: Store,
+    /// The table as others see it.
+    aside: Store,
 }
 
 impl Fake {
     fn call<T>(&self, act: impl FnOnce(&mut World) -> T) -> Result<T, AwsError> {
-        let number = self.calls.get() + 1;
-        self.calls.set(number);
-        if self.cut.get() == Some((number, false)) {
-            return Err(lost());
-        }
-        let answer = act(&mut self.world.borrow_mut());
-        if self.cut.get() == Some((number, true)) { Err(lost()) } else { Ok(answer) }
+        self.line.call(|| act(&mut self.world.borrow_mut()))
     }
 
-    fn fenced<T>(&self, run: &Run, act: impl FnOnce(&mut World) -> T) -> Result<T, StoreError> {
-        if self.world.borrow().claim_lost {
-            let Run { app, environment, component, .. } = run.clone();
-            return Err(StoreError::Superseded { app, environment, component });
-        }
-        Ok(self.call(act)?)
+    async fn steps(&self) -> Vec<String> {
+        let Run { app, environment, release, .. } = the_run();
+        let record = self.aside.release(&app, &environment, &release).await.unwrap().unwrap();
+        record.steps.into_iter().map(|step| step.what).collect()
     }
 }
 
@@ -90,89 +71,34 @@ impl World {
 }
 
 impl Calls for Fake {
-    async fn commit(&self, run: &Run, _: Timestamp) -> Result<(), StoreError> {
-        self.fenced(run, |world| world.committed = true)
-    }
-
-    async fn applied(&self, _: &Run) -> Result<(EnvironmentRecord, Manifest), StoreError> {
-        let outputs = ServiceOutputs {
-            repository_uri: "123456789012.dkr.ecr.eu-west-1.amazonaws.com/hello-api".to_owned(),
-            log_group: "/shipway/hello-prod/api".to_owned(),
-            execution_role: "arn:aws:iam::123456789012:role/execution".to_owned(),
-            task_role: "arn:aws:iam::123456789012:role/task".to_owned(),
-            target_group: None,
-        };
-        let record = EnvironmentRecord {
-            network: Some(NetworkOutputs {
-                vpc: "vpc".to_owned(),
-                cidr: "10.0.0.0/16".to_owned(),
-                public_subnets: vec!["subnet-1".to_owned()],
-                load_balancer_group: "sg-1".to_owned(),
-                service_group: "sg-2".to_owned(),
-            }),
-            platform: PlatformOutputs {
-                cluster: Some("hello-prod".to_owned()),
-                services: [("api".parse().unwrap(), outputs)].into(),
-                ..PlatformOutputs::default()
-            },
-            ..EnvironmentRecord::default()
-        };
-        let artifact = Artifact::Object { key: "k".to_owned(), version: "v".to_owned() };
-        Ok(self.call(|_| (record, Manifest { artifact, spec: self.spec.clone() }))?)
-    }
-
-    async fn progress(&self, _: &Run) -> Result<Option<Progress>, StoreError> {
-        Ok(self.call(|world| world.progress.clone())?)
-    }
-
-    async fn save(&self, run: &Run, progress: &Progress, _: Timestamp) -> Result<(), StoreError> {
-        self.fenced(run, |world| world.progress = Some(progress.clone()))
-    }
-
-    async fn step(&self, run: &Run, what: String, _: Timestamp) -> Result<(), StoreError> {
-        self.fenced(run, |world| world.steps.push(what))
-    }
-
     async fn task_definition(&self, name: &str) -> Result<Option<DescribedTaskDefinition>, AwsError> {
         self.call(|world| world.definitions.iter().rev().find(|one| one.arn == name || one.family == name).cloned())
     }
 
     async fn register(&self, wanted: &TaskDefinition) -> Result<String, AwsError> {
         self.call(|world| {
-            let arn = format!("{}:{}", wanted.family, world.definitions.len() + 1);
+            let arn = format!(
+                "arn:aws:ecs:eu-west-1:123456789012:task-definition/{}:{}",
+                wanted.family,
+                world.definitions.len() + 1
+            );
             world.writes.push("register".to_owned());
-            world.definitions.push(DescribedTaskDefinition {
-                arn: arn.clone(),
-                active: true,
-                family: wanted.family.clone(),
-                cpu: Some(wanted.cpu.to_string()),
-                memory: Some(wanted.memory.to_string()),
-                execution_role: Some(wanted.execution_role.clone()),
-                task_role: Some(wanted.task_role.clone()),
-                network_mode: Some("awsvpc".to_owned()),
-                requires_compatibilities: vec!["FARGATE".to_owned()],
-                containers: vec![DescribedContainer {
-                    name: wanted.container.name.clone(),
-                    image: wanted.container.image.clone(),
-                    command: wanted.container.command.clone(),
-                    log_driver: Some("awslogs".to_owned()),
-                    log_options: wanted.container.log.options(),
-                    ..DescribedContainer::default()
-                }],
-                ..DescribedTaskDefinition::default()
-            });
+            world.definitions.push(described(wanted, &arn));
             arn
         })
     }
 
-    async fn find(&self, _: &str, started_by: &str) -> Result<Option<String>, AwsError> {
+    async fn find(&self, _: &str, family: &str, started_by: &str) -> Result<Option<String>, AwsError> {
+        assert_eq!(family, "hello-prod-api-migrate");
         self.call(|world| {
             world.shown().find(|task| task.started_by.as_deref() == Some(started_by)).map(|task| task.arn.clone())
         })
     }
 
     async fn run(&self, new: NewTask<'_>) -> Result<Placed, AwsError> {
-        assert!(self.world.borrow().committed);
+        let Run { app, environment, component, .. } = new.run;
+        let state = self.aside.component(app, environment, component).await.unwrap();
+        assert!(state.claim.unwrap().committed);
         assert!(new.token.len() <= 64 && new.started_by.len() <= 36);
         self.call(|world| {
             if let Some((task, _)) = world.tasks.iter().find(|(_, token)| token == new.token) {
@@ -228,28 +154,38 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }
 
-fn cloud(seconds: i64, exit_code: Option<i32>) -> Fake {
-    let text = "version: 1\napp: hello\nenvironments: {prod: {}}\nservices:\n  api:\n    image: {repository: hello-api}\n    port: 8080\n    migrate: {command: [migrate], timeout: 1m}\n";
-    Fake {
-        world: RefCell::new(World { seconds, exit_code, ..World::default() }),
-        spec: manifest::read(text, &"hello".parse().unwrap(), &"prod".parse().unwrap()).unwrap(),
-        calls: Cell::new(0),
-        cut: Cell::new(None),
-    }
-}
+const MANIFEST: &str = "version: 1
+app: hello
+environments: {prod: {}}
+services:
+  api: {image: {repository: hello-api}, port: 8080, migrate: {command: [migrate], timeout: 1m}}
+";
 
-async fn pass(fake: &Fake) -> Result<Pass<Summary>, Error> {
-    let run = Run {
+fn the_run() -> Run {
+    Run {
         app: "hello".parse().unwrap(),
         environment: "prod".parse().unwrap(),
         component: "service/api".parse().unwrap(),
         artifact: Artifact::Image { repository: "hello-api".parse().unwrap(), digest: "sha256:a1".parse().unwrap() },
         release: "20261121T031542123-3f9c2a".parse().unwrap(),
         fence: 1,
-    };
+        repair: false,
+    }
+}
+
+async fn cloud(seconds: i64, exit_code: Option<i32>) -> Fake {
+    let (table, line) = (Table::default(), Line::default());
+    let world = RefCell::new(World { seconds, exit_code, ..World::default() });
+    let fake = Fake { world, store: table.store(&line), aside: table.store(&Line::default()), line };
+    platform(&fake.aside, MANIFEST).await;
+    begin(&fake.aside, &the_run()).await;
+    fake
+}
+
+async fn pass(fake: &Fake) -> Result<Pass<Summary>, Error> {
     let surroundings = Surroundings { region: "eu-west-1".to_owned(), registry_mirror: None };
     let now = at(fake.world.borrow().now);
-    handle(fake, &surroundings, PassInput { run, action: Ask::Migrate }, now).await
+    handle(&fake.store, fake, &surroundings, PassInput { run: the_run(), action: Ask::Migrate }, now).await
 }
 
 /// The machine: passes until the end, again after what a retry can help.
@@ -262,7 +198,7 @@ async fn finish(fake: &Fake) -> Result<Summary, Error> {
             Err(error) => return Err(error),
         }
     }
-    panic!("no end: {:?}", fake.world.borrow().steps);
+    panic!("no end: {:?}", fake.steps().await);
 }
 
 fn writes(fake: &Fake) -> Vec<String> {
@@ -271,23 +207,23 @@ fn writes(fake: &Fake) -> Vec<String> {
 
 #[tokio::test]
 async fn a_migration_that_ends_with_0_is_done_and_never_runs_again() {
-    let fake = cloud(12, Some(0));
+    let fake = cloud(12, Some(0)).await;
     let summary = finish(&fake).await.unwrap();
     assert_eq!(summary.note, "the migration of `api` ended with exit code 0");
     assert_eq!(finish(&fake).await.unwrap(), summary);
     assert_eq!(writes(&fake), ["register", "run"]);
-    assert_eq!(fake.world.borrow().steps, ["started the migration as task 0", "the migration ended with exit code 0"]);
+    assert_eq!(fake.steps().await, ["started the migration as task 0", "the migration ended with exit code 0"]);
 }
 
 #[tokio::test]
 async fn one_that_is_over_before_anybody_looked_is_judged_by_its_end() {
-    assert!(finish(&cloud(0, Some(0))).await.is_ok());
-    assert_eq!(finish(&cloud(0, Some(3))).await.unwrap_err().failure(), Failure::Migration);
+    assert!(finish(&cloud(0, Some(0)).await).await.is_ok());
+    assert_eq!(finish(&cloud(0, Some(3)).await).await.unwrap_err().failure(), Failure::Migration);
 }
 
 #[tokio::test]
 async fn a_failure_tells_exit_code_reason_and_log_and_stays_one() {
-    let fake = cloud(5, Some(1));
+    let fake = cloud(5, Some(1)).await;
     fake.world.borrow_mut().log_lag = 1;
     let failed = finish(&fake).await.unwrap_err();
     assert_eq!(failed.failure(), Failure::Migration);
@@ -299,7 +235,7 @@ async fn a_failure_tells_exit_code_reason_and_log_and_stays_one() {
 
 #[tokio::test]
 async fn without_an_exit_code_it_failed() {
-    let fake = cloud(5, None);
+    let fake = cloud(5, None).await;
     fake.world.borrow_mut().log_lag = 9;
     let failed = finish(&fake).await.unwrap_err();
     assert_eq!(failed.failure(), Failure::Migration);
@@ -308,7 +244,7 @@ async fn without_an_exit_code_it_failed() {
 
 #[tokio::test]
 async fn one_that_hangs_is_stopped_and_waited_for() {
-    let fake = cloud(10_000, Some(0));
+    let fake = cloud(10_000, Some(0)).await;
     let failed = finish(&fake).await.unwrap_err();
     assert!(failed.to_string().contains("it did not end within 60 seconds"), "{failed}");
     assert_eq!(writes(&fake), ["register", "run", "stop"]);
@@ -317,15 +253,15 @@ async fn one_that_hangs_is_stopped_and_waited_for() {
 
 #[tokio::test]
 async fn a_lost_claim_ends_the_run_before_it_does_anything() {
-    let fake = cloud(5, Some(0));
-    fake.world.borrow_mut().claim_lost = true;
+    let fake = cloud(5, Some(0)).await;
+    begin(&fake.aside, &Run { release: "20261121T031542124-3f9c2a".parse().unwrap(), fence: 2, ..the_run() }).await;
     assert_eq!(pass(&fake).await.unwrap_err().failure(), Failure::Superseded);
-    assert_eq!(fake.calls.get(), 0);
+    assert_eq!((fake.line.calls(), writes(&fake)), (1, Vec::new()));
 }
 
 #[tokio::test]
 async fn a_task_that_cannot_be_placed_is_asked_for_again_or_not_by_its_reason() {
-    let fake = cloud(5, Some(0));
+    let fake = cloud(5, Some(0)).await;
     fake.world.borrow_mut().refusals = vec!["RESOURCE:ENI", "Capacity is unavailable at this time."];
     assert!(finish(&fake).await.is_ok());
     assert_eq!(fake.world.borrow().tasks[0].1, "20261121T031542123-3f9c2a-2");
@@ -335,7 +271,7 @@ async fn a_task_that_cannot_be_placed_is_asked_for_again_or_not_by_its_reason() 
         ("RESOURCE:MEMORY", Failure::Transient),
     ];
     for (reason, failure) in table {
-        let fake = cloud(5, Some(0));
+        let fake = cloud(5, Some(0)).await;
         fake.world.borrow_mut().refusals = vec![reason];
         assert_eq!(pass(&fake).await.unwrap_err().failure(), failure, "{reason}");
     }
@@ -343,8 +279,8 @@ async fn a_task_that_cannot_be_placed_is_asked_for_again_or_not_by_its_reason() 
 
 #[tokio::test]
 async fn a_service_without_a_migration_is_done() {
-    let mut fake = cloud(5, Some(0));
-    fake.spec.services.values_mut().next().unwrap().migrate = None;
+    let fake = cloud(5, Some(0)).await;
+    platform(&fake.aside, &MANIFEST.replace(", migrate: {command: [migrate], timeout: 1m}", "")).await;
     assert!(finish(&fake).await.is_ok());
     assert_eq!(writes(&fake), [""; 0]);
 }
@@ -355,35 +291,34 @@ async fn cut_off_before_or_after_any_call_it_runs_once_and_ends_the_same() {
         [(12, Some(0), None), (12, Some(2), Some("exit code 2")), (10_000, Some(0), Some("within 60 seconds"))]
     {
         for lag in [0, 8] {
-            for after in [false, true] {
-                for number in 1.. {
-                    let fake = cloud(seconds, exit_code);
-                    fake.world.borrow_mut().lag = lag;
-                    fake.cut.set(Some((number, after)));
-                    let story = format!("call {number}, after: {after}, lag {lag}");
-                    match (finish(&fake).await, expected) {
-                        (Ok(_), None) => {}
-                        (Err(error), Some(part)) => assert!(error.to_string().contains(part), "{story}: {error}"),
-                        (other, _) => panic!("{story}: {other:?}"),
-                    }
-                    let runs = writes(&fake);
-                    assert_eq!(runs[..2], ["register", "run"], "{story}");
-                    assert_eq!(runs.len(), if seconds > 60 { 3 } else { 2 }, "{story}");
-                    assert_eq!(fake.world.borrow().tasks.len(), 1);
-                    if fake.calls.get() < number {
-                        break;
-                    }
+            cut_everywhere(async |cut| {
+                let fake = cloud(seconds, exit_code).await;
+                fake.world.borrow_mut().lag = lag;
+                fake.line.cut(cut);
+                let story = format!("{cut:?}, lag {lag}");
+                match (finish(&fake).await, expected) {
+                    (Ok(_), None) => {}
+                    (Err(error), Some(part)) => assert!(error.to_string().contains(part), "{story}: {error}"),
+                    (other, _) => panic!("{story}: {other:?}"),
                 }
-            }
+                let hangs = seconds > 60;
+                let (runs, steps) = (writes(&fake), fake.steps().await);
+                assert_eq!(runs[..2], ["register", "run"], "{story}");
+                assert_eq!(runs.len(), if hangs { 3 } else { 2 }, "{story}");
+                assert_eq!(steps.len(), if hangs { 3 } else { 2 }, "{story}: {steps:?}");
+                assert_eq!(fake.world.borrow().tasks.len(), 1);
+                fake.line.calls()
+            })
+            .await;
         }
     }
 }
 
 #[tokio::test]
 async fn another_manifest_half_way_changes_nothing() {
-    let mut fake = cloud(12, Some(0));
+    let fake = cloud(12, Some(0)).await;
     pass(&fake).await.unwrap();
-    fake.spec.services.clear();
+    platform(&fake.aside, &MANIFEST.replace("api:", "other:")).await;
     assert!(finish(&fake).await.is_ok());
     assert_eq!(writes(&fake), ["register", "run"]);
 }

@@ -1,0 +1,391 @@
+//! The table in memory, for the tests of functions: the real [`Store`] with what it asks of DynamoDB answered as DynamoDB
+//! does, conditions and cancelled transactions included, on a [`Line`] that can lose any call.
+//!
+//! Only what the store asks for is there. Anything else, and much of what DynamoDB would call invalid, is a panic.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "only tests use it, and a test ends by a panic")]
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, TransactWriteItem};
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use shipway_domain::{
+    manifest,
+    message::Run,
+    name::{Component, EnvironmentName, ReleaseId},
+    network::NetworkOutputs,
+    platform::PlatformOutputs,
+    release::{self, Artifact, Claim, ComponentState, Outcome, ReleaseRecord},
+};
+
+use crate::{
+    AwsError, Store,
+    store::{Cancelled, Item, Key, Manifest, Query},
+};
+
+/// Which call is lost, counted from one, and whether it took effect before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// It never arrives.
+    Before(usize),
+    /// Its answer never comes.
+    After(usize),
+}
+
+/// Tells a story again and again, each time with another of its calls lost, before its effect and after it. The story sets the
+/// cut on its line and answers how many calls it made with it; it is over when that call is never made.
+pub async fn cut_everywhere(story: impl AsyncFn(Cut) -> usize) {
+    for cut in [Cut::Before as fn(usize) -> Cut, Cut::After] {
+        let mut number = 1;
+        while story(cut(number)).await >= number {
+            number += 1;
+        }
+        assert!(number > 1, "the story makes no calls");
+    }
+}
+
+/// The line between a function and AWS: it counts calls, loses one, and lets others write in between.
+#[derive(Clone, Default)]
+pub struct Line(Arc<Mutex<Traffic>>);
+
+#[derive(Default)]
+struct Traffic {
+    calls: usize,
+    cut: Option<Cut>,
+    between: VecDeque<BoxFuture<'static, ()>>,
+}
+
+impl Line {
+    /// How many calls were made since the last cut was set.
+    pub fn calls(&self) -> usize {
+        self.traffic().calls
+    }
+
+    /// Loses a call from now on.
+    pub fn cut(&self, cut: impl Into<Option<Cut>>) {
+        let mut traffic = self.traffic();
+        traffic.cut = cut.into();
+        traffic.calls = 0;
+    }
+
+    /// Lets this happen right before the next transaction: after the function has read, and before it writes.
+    pub fn meanwhile(&self, other: impl Future<Output = ()> + Send + 'static) {
+        self.traffic().between.push_back(Box::pin(other));
+    }
+
+    /// Makes a call.
+    ///
+    /// # Errors
+    /// The call is lost.
+    pub fn call<T>(&self, act: impl FnOnce() -> T) -> Result<T, AwsError> {
+        let (number, cut) = {
+            let mut traffic = self.traffic();
+            traffic.calls += 1;
+            (traffic.calls, traffic.cut)
+        };
+        let lost = || Err(AwsError::broken_off("the call", &fmt::Error));
+        if cut == Some(Cut::Before(number)) {
+            return lost();
+        }
+        let answer = act();
+        if cut == Some(Cut::After(number)) { lost() } else { Ok(answer) }
+    }
+
+    fn traffic(&self) -> MutexGuard<'_, Traffic> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Line")
+    }
+}
+
+/// The table.
+#[derive(Clone, Debug, Default)]
+pub struct Table(Arc<Mutex<Content>>);
+
+#[derive(Debug, Default)]
+struct Content {
+    items: BTreeMap<Key, Item>,
+    /// Why the next transactions are cancelled.
+    cancelled: VecDeque<&'static str>,
+}
+
+impl Table {
+    /// The store on this table, by this line. On a line of its own a test looks at what the function did.
+    pub fn store(&self, line: &Line) -> Store {
+        Store::in_memory(Connection { table: self.clone(), line: line.clone() })
+    }
+
+    /// Cancels the next transaction for this reason.
+    pub fn cancel_next(&self, reason: &'static str) {
+        self.content().cancelled.push_back(reason);
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.0.lock().unwrap()
+    }
+}
+
+/// What a store has in place of DynamoDB's client.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    table: Table,
+    line: Line,
+}
+
+impl Connection {
+    pub(crate) fn item(&self, key: &Key) -> Result<Option<Item>, AwsError> {
+        self.line.call(|| self.table.content().items.get(key).cloned())
+    }
+
+    pub(crate) fn query(&self, query: &Query) -> Result<Vec<Item>, AwsError> {
+        self.line.call(|| {
+            let content = self.table.content();
+            let starts = |key: &Key| key.pk == query.pk && key.sk.starts_with(query.start.unwrap_or_default());
+            let found = content.items.iter().filter(|(key, _)| starts(key)).map(|(_, item)| item.clone());
+            if query.last.is_some() { found.rev().collect() } else { found.collect() }
+        })
+    }
+
+    pub(crate) async fn transact(&self, writes: Vec<TransactWriteItem>) -> Result<(), Cancelled> {
+        let between = self.line.traffic().between.pop_front();
+        if let Some(other) = between {
+            other.await;
+        }
+        self.line.call(|| self.table.content().transact(&writes)).map_err(Cancelled::Failed)?.map_err(Cancelled::For)
+    }
+}
+
+impl Content {
+    /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
+    fn transact(&mut self, writes: &[TransactWriteItem]) -> Result<(), Vec<CancellationReason>> {
+        assert!(writes.len() <= 100, "a transaction has at most 100 writes, not {}", writes.len());
+        let mut next: Vec<(Key, Option<Item>)> = Vec::new();
+        let mut codes = Vec::new();
+        for write in writes {
+            let (key, holds, written) = if let Some(put) = write.put() {
+                let key = Key::of(put.item());
+                let given = Expressions::of(put.expression_attribute_names(), put.expression_attribute_values());
+                let holds = given.hold(put.condition_expression(), self.items.get(&key));
+                given.assert_all_used(&[put.condition_expression()]);
+                (key, holds, Some(put.item().clone()))
+            } else if let Some(update) = write.update() {
+                let key = Key::of(update.key());
+                let given = Expressions::of(update.expression_attribute_names(), update.expression_attribute_values());
+                let holds = given.hold(update.condition_expression(), self.items.get(&key));
+                given.assert_all_used(&[update.condition_expression(), Some(update.update_expression())]);
+                let old = self.items.get(&key).unwrap_or(update.key());
+                let new = holds.then(|| given.updated(update.update_expression(), old));
+                (key, holds, new)
+            } else if let Some(delete) = write.delete() {
+                (Key::of(delete.key()), true, None)
+            } else {
+                panic!("the table in memory cannot do {write:?}");
+            };
+            assert!(next.iter().all(|(other, _)| *other != key), "one transaction writes {key:?} twice");
+            next.push((key, written));
+            codes.push(if holds { "None" } else { "ConditionalCheckFailed" });
+        }
+        if let Some(code) = self.cancelled.pop_front() {
+            codes[0] = code;
+        }
+        if codes.iter().all(|code| *code == "None") {
+            for (key, item) in next {
+                match item {
+                    Some(item) => drop(self.items.insert(key, item)),
+                    None => drop(self.items.remove(&key)),
+                }
+            }
+            return Ok(());
+        }
+        Err(codes.into_iter().map(|code| CancellationReason::builder().code(code).build()).collect())
+    }
+}
+
+/// The names and values that the expressions of one write are given.
+struct Expressions<'a> {
+    names: Option<&'a HashMap<String, String>>,
+    values: Option<&'a HashMap<String, AttributeValue>>,
+}
+
+impl<'a> Expressions<'a> {
+    fn of(
+        names: Option<&'a HashMap<String, String>>,
+        values: Option<&'a HashMap<String, AttributeValue>>,
+    ) -> Expressions<'a> {
+        Expressions { names, values }
+    }
+
+    /// DynamoDB refuses what is given and not used.
+    fn assert_all_used(&self, expressions: &[Option<&str>]) {
+        let text = expressions.iter().flatten().copied().collect::<Vec<_>>().join(" ");
+        for name in
+            self.names.into_iter().flat_map(HashMap::keys).chain(self.values.into_iter().flat_map(HashMap::keys))
+        {
+            assert!(text.contains(name.as_str()), "{name} is given and not used: {text}");
+        }
+    }
+
+    fn hold(&self, condition: Option<&str>, item: Option<&Item>) -> bool {
+        condition.into_iter().flat_map(|condition| condition.split(" AND ")).all(|part| match part.split_once(" = ") {
+            Some((path, value)) => self.at(path, item).is_some_and(|found| found == self.value(value)),
+            None => {
+                let (function, arguments) = call(part);
+                assert_eq!(function, "attribute_not_exists");
+                self.at(arguments[0], item).is_none()
+            }
+        })
+    }
+
+    /// All operands are what they were before the update.
+    fn updated(&self, update: &str, old: &Item) -> Item {
+        let mut new = old.clone();
+        let (set, add) = update.strip_prefix("SET ").unwrap().split_once(" ADD ").unwrap_or((&update[4..], ""));
+        for (path, operand) in parts(set).into_iter().map(|clause| clause.split_once(" = ").unwrap()) {
+            self.put(&mut new, path, self.operand(operand, old));
+        }
+        if let Some((path, value)) = add.split_once(' ') {
+            let number = |value: &AttributeValue| value.as_n().unwrap().parse::<u64>().unwrap();
+            let sum = self.at(path, Some(old)).map_or(0, number) + number(self.value(value));
+            self.put(&mut new, path, AttributeValue::N(sum.to_string()));
+        }
+        new
+    }
+
+    fn operand(&self, text: &str, item: &Item) -> AttributeValue {
+        if text.starts_with(':') {
+            return self.value(text).clone();
+        }
+        let (function, arguments) = call(text);
+        match function {
+            "if_not_exists" => {
+                self.at(arguments[0], Some(item)).cloned().unwrap_or_else(|| self.operand(arguments[1], item))
+            }
+            "list_append" => {
+                let list = |text| self.operand(text, item).as_l().unwrap().clone();
+                AttributeValue::L([list(arguments[0]), list(arguments[1])].concat())
+            }
+            other => panic!("the table in memory has no {other}"),
+        }
+    }
+
+    fn at<'i>(&self, path: &str, item: Option<&'i Item>) -> Option<&'i AttributeValue> {
+        match path.split_once('.') {
+            None => item?.get(self.name(path)),
+            Some((outer, inner)) => self.at(inner, item?.get(self.name(outer))?.as_m().ok()),
+        }
+    }
+
+    fn put(&self, item: &mut Item, path: &str, value: AttributeValue) {
+        match path.split_once('.') {
+            None => drop(item.insert(self.name(path).to_owned(), value)),
+            Some((outer, inner)) => match item.get_mut(self.name(outer)) {
+                Some(AttributeValue::M(outer)) => self.put(outer, inner, value),
+                _ => panic!("DynamoDB refuses the path {path}"),
+            },
+        }
+    }
+
+    fn name<'n>(&'n self, name: &'n str) -> &'n str {
+        if name.starts_with('#') { &self.names.unwrap()[name] } else { name }
+    }
+
+    fn value(&self, name: &str) -> &AttributeValue {
+        &self.values.unwrap()[name]
+    }
+}
+
+/// `function(argument, argument)`.
+fn call(text: &str) -> (&str, Vec<&str>) {
+    let (function, rest) = text.split_once('(').unwrap_or_else(|| panic!("`{text}` is not known"));
+    (function, parts(rest.strip_suffix(')').unwrap()))
+}
+
+/// What commas separate, without those inside of parentheses.
+fn parts(text: &str) -> Vec<&str> {
+    let mut depth = 0;
+    text.split(|c: char| {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        c == ',' && depth == 0
+    })
+    .map(str::trim)
+    .collect()
+}
+
+/// What record-release and the provisioning functions do until a platform stands by this manifest.
+pub async fn provision(
+    store: &Store,
+    environment: &EnvironmentName,
+    manifest: &str,
+    made: Option<(&NetworkOutputs, &PlatformOutputs)>,
+) {
+    let app = manifest.lines().find_map(|line| line.strip_prefix("app: ")).unwrap().parse().unwrap();
+    let spec = manifest::read(manifest, &app, environment).unwrap();
+    let fence = store.component(&app, environment, &Component::Platform).await.unwrap().fence + 1;
+    let artifact =
+        Artifact::Object { key: format!("apps/{app}/{environment}/shipway.yaml"), version: fence.to_string() };
+    let run = Run {
+        release: ReleaseId::of_execution(&format!("platform {fence}"), Timestamp::UNIX_EPOCH),
+        environment: environment.clone(),
+        component: Component::Platform,
+        artifact: artifact.clone(),
+        repair: false,
+        fence,
+        app,
+    };
+    begin_with(store, &run, Some(&Manifest { artifact, spec })).await;
+    if let Some((network, platform)) = made {
+        store.set_network(&run, network, Timestamp::UNIX_EPOCH).await.unwrap();
+        store.set_platform(&run, platform, Timestamp::UNIX_EPOCH).await.unwrap();
+    }
+    end(store, &run, Outcome::Succeeded).await;
+}
+
+/// What record-release does when this run begins: it has the claim from now on, whoever had it before.
+pub async fn begin(store: &Store, run: &Run) {
+    begin_with(store, run, None).await;
+}
+
+async fn begin_with(store: &Store, run: &Run, planned: Option<&Manifest>) {
+    let state = store.component(&run.app, &run.environment, &run.component).await.unwrap();
+    let claim = Claim { release: run.release.clone(), fence: run.fence, until: Timestamp::MAX, committed: false };
+    let claimed = ComponentState { claim: Some(claim), fence: run.fence, ..state.clone() };
+    let record = ReleaseRecord {
+        release: run.release.clone(),
+        app: run.app.clone(),
+        environment: run.environment.clone(),
+        component: run.component.clone(),
+        artifact: run.artifact.clone(),
+        execution: run.release.to_string(),
+        started_at: Timestamp::UNIX_EPOCH,
+        previous: state.live.clone(),
+        ended_at: None,
+        outcome: None,
+        reason: None,
+        steps: Vec::new(),
+    };
+    let known = store.release(&run.app, &run.environment, &run.release).await.unwrap();
+    store.begin(run, &state, &claimed, known.is_none().then_some(&record), planned).await.unwrap();
+}
+
+/// What record-release does when this run ends.
+pub async fn end(store: &Store, run: &Run, outcome: Outcome) {
+    let Run { app, environment, component, .. } = run;
+    let state = store.component(app, environment, component).await.unwrap();
+    let now = Timestamp::UNIX_EPOCH;
+    let new = release::end(&state, &run.release, run.fence, &run.artifact, outcome, now).unwrap();
+    let record = store.release(app, environment, &run.release).await.unwrap().unwrap();
+    let record = ReleaseRecord { outcome: Some(outcome), ..record };
+    let planned = store.environment(app, environment).await.unwrap().filter(|_| *component == Component::Platform);
+    let stands = planned.as_ref().and_then(|record| Some((record.planned.as_ref()?, record.applied.as_ref())));
+    store.end(run, &state, &new, &record, stands).await.unwrap();
+}

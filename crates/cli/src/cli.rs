@@ -1,0 +1,334 @@
+//! What can be typed: the commands, their arguments and their help.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, builder::styling};
+use clap_complete::Shell;
+use shipway_domain::name::{AppName, Component, ComponentName, EnvironmentName, PreviewName, ReleaseId};
+
+use crate::exit::Exit;
+
+const STYLES: styling::Styles = styling::Styles::styled()
+    .header(styling::AnsiColor::Yellow.on_default().bold())
+    .usage(styling::AnsiColor::Yellow.on_default().bold())
+    .literal(styling::AnsiColor::Green.on_default())
+    .placeholder(styling::AnsiColor::Cyan.on_default());
+
+/// Publishes sites, follows releases and takes them back, with the Shipway of your AWS account.
+///
+/// It reads, uploads to the intake bucket and starts executions of Shipway's state machines. What changes anything is done by
+/// Shipway inside the account, by its own rights.
+#[derive(Debug, Parser)]
+#[command(
+    name = "shipway",
+    version,
+    styles = STYLES,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Start with `shipway publish --help`. Credentials and region come from where the AWS CLI takes them."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) shared: Shared,
+}
+
+/// The command line's description, as it is parsed and as its help is printed.
+pub(crate) fn description() -> clap::Command {
+    let codes = Exit::table();
+    Cli::command().after_long_help(format!(
+        "Settings, in place of options and of what the stack's outputs say:\n  \
+           SHIPWAY_APP, SHIPWAY_ENV, SHIPWAY_SITE, SHIPWAY_STACK\n  \
+           SHIPWAY_BUCKET, SHIPWAY_TABLE, SHIPWAY_PUBLISH_MACHINE, SHIPWAY_ROLLOUT_MACHINE\n  \
+           AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL and the others of the AWS CLI\n  \
+           NO_COLOR\n\n{codes}"
+    ))
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Shared options")]
+pub(crate) struct Shared {
+    /// Print one JSON document on standard output, and the report on standard error
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Colour the output: auto, always or never
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
+    pub(crate) color: Color,
+    /// The CloudFormation stack that Shipway is installed as
+    #[arg(long, global = true, env = "SHIPWAY_STACK", hide_env = true, value_name = "NAME", default_value = "shipway")]
+    pub(crate) stack: String,
+    /// The profile of the AWS configuration to use
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// The AWS region that Shipway is installed in
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) region: Option<String>,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Where: what `shipway.yaml` leaves no choice about need not be said.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Where {
+    /// The app; the one of the manifest unless given
+    #[arg(long, env = "SHIPWAY_APP", hide_env = true, value_name = "NAME")]
+    pub(crate) app: Option<AppName>,
+    /// The environment; the only one of the manifest unless given
+    #[arg(long = "env", env = "SHIPWAY_ENV", hide_env = true, value_name = "NAME")]
+    pub(crate) environment: Option<EnvironmentName>,
+    /// The manifest to look into
+    #[arg(long, value_name = "FILE", default_value = "shipway.yaml")]
+    pub(crate) manifest: PathBuf,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Publish(Publish),
+    Releases(Releases),
+    Watch(Watch),
+    Rollback(Rollback),
+    #[command(subcommand)]
+    Site(Site),
+    Completions(Completions),
+}
+
+/// Publish a folder or a zip as a site, and follow the release to its end
+///
+/// A folder is packed so that the same files make the same zip. What Shipway would refuse is refused before anything is
+/// uploaded. Uploading is all it takes: the release begins by itself, and goes on when this command is stopped.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shipway publish dist --env prod
+  shipway publish dist --env prod --name \"$GITHUB_SHA\"
+  shipway publish dist --env prod --preview pr-12
+  shipway publish site.zip --app hello --env prod --site web --no-wait
+
+In CI, s3:PutObject under the site's prefix is enough, with SHIPWAY_BUCKET set. Then the release \
+cannot be followed; the command says so and ends with 0.")]
+pub(crate) struct Publish {
+    /// The folder that holds index.html, or a zip of it
+    #[arg(value_name = "DIR|ZIP")]
+    pub(crate) source: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: Where,
+    /// The site; the only one of the manifest unless given
+    #[arg(long, env = "SHIPWAY_SITE", hide_env = true, value_name = "NAME")]
+    pub(crate) site: Option<ComponentName>,
+    /// Publish as a preview of this name, under a URL of its own; what is live is not touched
+    #[arg(long, value_name = "NAME", conflicts_with = "name")]
+    pub(crate) preview: Option<PreviewName>,
+    /// What to call the zip in the intake bucket; made from its content unless given
+    #[arg(long, value_name = "NAME", value_parser = object_name)]
+    pub(crate) name: Option<String>,
+    /// End after the upload
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+/// List releases, the newest first
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shipway releases
+  shipway releases service/api --env prod --limit 5
+  shipway releases site/web --json | jq -r '.[0].outcome'")]
+pub(crate) struct Releases {
+    /// Of which component; of all unless given
+    #[arg(value_name = "COMPONENT")]
+    pub(crate) component: Option<Component>,
+    #[command(flatten)]
+    pub(crate) place: Where,
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) limit: u16,
+}
+
+/// Follow one release live, to its end
+///
+/// The exit code is that of the release. A release that has ended already is told in full.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shipway watch service/api --env prod
+  shipway watch 20261121T031542123-3f9c2a --env prod")]
+pub(crate) struct Watch {
+    /// The release's id, or a component, whose newest release is then followed
+    #[arg(value_name = "RELEASE|COMPONENT")]
+    pub(crate) what: Watched,
+    #[command(flatten)]
+    pub(crate) place: Where,
+}
+
+/// Make an earlier artifact of a service or a site live again
+///
+/// It takes what was live before what is live now, or what the given release made live. Nothing is built; no migration runs for
+/// what is remembered as live before, which is the last ten.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shipway rollback site/web --env prod
+  shipway rollback service/api 20261121T031542123-3f9c2a --env prod --yes
+
+Twice in a row goes back twice; it never returns to what a rollback has left. Name a release for that.")]
+pub(crate) struct Rollback {
+    /// The component: service/<name> or site/<name>
+    #[arg(value_name = "COMPONENT")]
+    pub(crate) component: Component,
+    /// The release to go back to
+    #[arg(value_name = "RELEASE")]
+    pub(crate) release: Option<ReleaseId>,
+    #[command(flatten)]
+    pub(crate) place: Where,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// End when the release has been started
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+/// Look at a site's bucket
+#[derive(Debug, Subcommand)]
+pub(crate) enum Site {
+    Verify(Verify),
+}
+
+/// Compare a site's bucket with what the live release put there
+///
+/// Lists the bucket, and asks S3 for checksum and headers of every object. Ends with 1 when something is missing, differs or is
+/// unknown; kept files of earlier releases are known, and previews are left out.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shipway site verify web --env prod
+  shipway site verify web --env prod --repair")]
+pub(crate) struct Verify {
+    /// The site; the only one of the manifest unless given
+    #[arg(value_name = "SITE", env = "SHIPWAY_SITE", hide_env = true)]
+    pub(crate) site: Option<ComponentName>,
+    #[command(flatten)]
+    pub(crate) place: Where,
+    /// Publish what is live again, writing every file and trusting nothing in the bucket, where something differs
+    #[arg(long)]
+    pub(crate) repair: bool,
+}
+
+/// Print a script that completes this command in a shell
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shipway completions bash > ~/.local/share/bash-completion/completions/shipway
+  shipway completions zsh > ~/.zfunc/_shipway
+  shipway completions fish > ~/.config/fish/completions/shipway.fish")]
+pub(crate) struct Completions {
+    /// Which shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: Shell,
+}
+
+/// What is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Watched {
+    /// A release.
+    Release(ReleaseId),
+    /// The newest release of a component.
+    Newest(Component),
+}
+
+impl std::str::FromStr for Watched {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Watched, String> {
+        match (text.parse::<ReleaseId>(), text.parse::<Component>()) {
+            (Ok(release), _) => Ok(Watched::Release(release)),
+            (_, Ok(component)) => Ok(Watched::Newest(component)),
+            (Err(release), _) if text.starts_with(|c: char| c.is_ascii_digit()) => Err(release.to_string()),
+            (_, Err(component)) => Err(component.to_string()),
+        }
+    }
+}
+
+/// What a zip may be called: the letters that its key may have.
+fn object_name(text: &str) -> Result<String, String> {
+    let text = text.strip_suffix(".zip").unwrap_or(text);
+    let fits = !text.is_empty()
+        && text.len() <= 128
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if fits { Ok(text.to_owned()) } else { Err("1 to 128 letters, digits, `.`, `_` and `-`".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// docs/command.md, from which a person learns what `--help` says.
+    const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/command.md");
+
+    fn helps() -> String {
+        let mut text = String::new();
+        let root = description().term_width(100);
+        let mut next = vec![(String::new(), root)];
+        while let Some((path, command)) = next.pop() {
+            let path = format!("{path} {}", command.get_name()).trim().to_owned();
+            let shown = command.clone().bin_name(path.clone()).term_width(100);
+            text.push_str(&format!(
+                "### `{path}`\n\n```text\n{}\n```\n\n",
+                shown.clone().render_long_help().to_string().trim_end()
+            ));
+            let below: Vec<_> = command.get_subcommands().filter(|sub| sub.get_name() != "help").cloned().collect();
+            next.extend(below.into_iter().rev().map(|sub| (path.clone(), sub)));
+        }
+        text
+    }
+
+    /// With `UPDATE=1` in the environment the page is written anew.
+    #[test]
+    fn the_help_is_what_the_page_says() {
+        let page = std::fs::read_to_string(DOCS).unwrap();
+        let (before, _) = page.split_once("\n## Help\n").unwrap();
+        let wanted = format!("{before}\n## Help\n\n{}", helps().trim_end().to_owned() + "\n");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(DOCS, &wanted).unwrap();
+        } else {
+            assert!(
+                page == wanted,
+                "docs/command.md is not what the help says; UPDATE=1 cargo test -p shipway mends it"
+            );
+        }
+    }
+
+    #[test]
+    fn the_description_is_sound() {
+        description().debug_assert();
+    }
+
+    #[test]
+    fn a_release_and_a_component_are_told_apart() {
+        assert!(matches!("20261121T031542123-3f9c2a".parse(), Ok(Watched::Release(_))));
+        assert!(matches!("service/api".parse(), Ok(Watched::Newest(_))));
+        assert!("20261121".parse::<Watched>().unwrap_err().contains("a release's id"));
+        assert!("api".parse::<Watched>().unwrap_err().contains("a component"));
+    }
+
+    #[test]
+    fn names_of_zips_are_those_that_keys_may_have() {
+        assert_eq!(object_name("1a2b3c.zip"), Ok("1a2b3c".to_owned()));
+        for bad in ["", ".zip", "a b", "a/b", "ü"] {
+            assert!(object_name(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! Events against a table, an ECR and a Step Functions in memory: late, doubled, in any order, and cut off at every call.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+};
+
+use serde_json::json;
+use shipway_aws::testing::{Line, Table, begin, cut_everywhere, end, provision};
+use shipway_domain::{message::Run, release::Outcome};
+
+use super::*;
+
+const MANIFEST: &str = r#"version: 1
+app: hello
+sites: {web: {}}
+services:
+  api: {image: {repository: hello-api, tags: ["v*"]}, port: 8080}
+environments:
+  prod: {}
+  dev: {services: {api: {image: {tags: ["*"]}}}}
+"#;
+
+const PLATFORM: &str = "20261121T031542123-3f9c2a";
+
+struct Execution {
+    input: String,
+    runs: bool,
+}
+
+struct Image {
+    pushed: PushedImage,
+    tag: String,
+}
+
+struct Fake {
+    line: Line,
+    store: Store,
+    /// The table as others see it.
+    aside: Store,
+    images: RefCell<Vec<Image>>,
+    /// By machine and name.
+    executions: RefCell<BTreeMap<(String, String), Execution>>,
+    second: Cell<i64>,
+}
+
+impl Calls for Fake {
+    async fn image(&self, _: &RepositoryName, digest: &Digest) -> Result<Option<PushedImage>, AwsError> {
+        self.line.call(|| {
+            self.images.borrow().iter().map(|image| &image.pushed).find(|image| image.digest == *digest).cloned()
+        })
+    }
+
+    async fn newest_image(&self, _: &RepositoryName, patterns: &[TagPattern]) -> Result<Option<PushedImage>, AwsError> {
+        self.line.call(|| {
+            let images = self.images.borrow();
+            let wanted = images.iter().filter(|image| patterns.iter().any(|pattern| pattern.matches(&image.tag)));
+            wanted.map(|image| image.pushed.clone()).max_by_key(|image| image.pushed_at)
+        })
+    }
+
+    async fn start(&self, machine: &str, name: &str, input: &str) -> Result<Started, AwsError> {
+        assert!(name.len() <= 80, "{name}");
+        self.line.call(|| {
+            let mut executions = self.executions.borrow_mut();
+            match executions.get(&(machine.to_owned(), name.to_owned())) {
+                Some(known) if known.runs && known.input == input => Started::Running,
+                Some(_) => Started::Before,
+                None => {
+                    let new = Execution { input: input.to_owned(), runs: true };
+                    executions.insert((machine.to_owned(), name.to_owned()), new);
+                    Started::Running
+                }
+            }
+        })
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+fn environment(name: &str) -> EnvironmentName {
+    name.parse().unwrap()
+}
+
+impl Fake {
+    /// An account with these environments.
+    async fn with(environments: &[&str]) -> Fake {
+        let (table, line) = (Table::default(), Line::default());
+        let fake = Fake {
+            store: table.store(&line),
+            aside: table.store(&Line::default()),
+            line,
+            images: RefCell::default(),
+            executions: RefCell::default(),
+            second: Cell::new(100),
+        };
+        for name in environments {
+            provision(&fake.aside, &environment(name), MANIFEST, None).await;
+        }
+        fake
+    }
+
+    /// The n-th image was pushed n seconds after the first.
+    fn pushes(&self, tag: &str, number: u8) -> Value {
+        let digest = format!("sha256:{number:02x}");
+        let pushed = PushedImage { digest: digest.parse().unwrap(), pushed_at: at(i64::from(number)) };
+        self.images.borrow_mut().push(Image { pushed, tag: tag.to_owned() });
+        json!({
+            "source": "aws.ecr", "detail-type": "ECR Image Action", "account": "123456789012", "region": "eu-west-1",
+            "detail": {"action-type": "PUSH", "result": "SUCCESS", "repository-name": "hello-api",
+                "image-digest": digest, "image-tag": tag},
+        })
+    }
+
+    async fn handle(&self, message: &Value) -> Result<Vec<Answer>, Error> {
+        let settings = Settings {
+            home: Home {
+                account: "123456789012".to_owned(),
+                region: "eu-west-1".to_owned(),
+                intake_bucket: "intake".to_owned(),
+            },
+            provision: "provision".to_owned(),
+            rollout: "rollout".to_owned(),
+            publish: "publish".to_owned(),
+        };
+        self.second.set(self.second.get() + 1);
+        handle(&settings, &self.store, self, message.clone(), at(self.second.get())).await
+    }
+
+    /// Lambda and the machines: what failed for a while is asked again.
+    async fn take(&self, message: &Value) -> Vec<String> {
+        for _ in 0..5 {
+            match self.handle(message).await {
+                Ok(answers) => return answers.into_iter().map(|answer| answer.note).collect(),
+                Err(error) => assert_eq!(error.failure(), Failure::Transient, "{error}"),
+            }
+        }
+        panic!("{message} is never taken");
+    }
+
+    /// What was started: machine, component, artifact.
+    fn started(&self) -> Vec<String> {
+        let executions = self.executions.borrow();
+        let mut started: Vec<_> = executions
+            .iter()
+            .map(|((machine, _), execution)| {
+                let input: ReleaseInput = serde_json::from_str(&execution.input).unwrap();
+                format!("{machine} {}/{} {}", input.environment, input.component, input.artifact)
+            })
+            .collect();
+        started.sort();
+        started
+    }
+
+    async fn state(&self, place: &str, component: &str) -> ComponentState {
+        let app = "hello".parse().unwrap();
+        self.aside.component(&app, &environment(place), &component.parse().unwrap()).await.unwrap()
+    }
+
+    /// The execution of what is desired is one that was started, with that as its input.
+    async fn assert_desired_is_started(&self, place: &str, component: &str) -> Artifact {
+        let desired = self.state(place, component).await.desired.unwrap();
+        let executions = self.executions.borrow();
+        let ((_, _), execution) = executions.iter().find(|((_, name), _)| *name == desired.execution).unwrap();
+        let input: ReleaseInput = serde_json::from_str(&execution.input).unwrap();
+        assert_eq!((input.artifact, input.environment.as_str()), (desired.artifact.clone(), place));
+        desired.artifact
+    }
+
+    /// The release of what is desired, from its beginning to its good end.
+    async fn release(&self, place: &str, component: &str) {
+        let state = self.state(place, component).await;
+        let run = Run {
+            app: "hello".parse().unwrap(),
+            environment: environment(place),
+            component: component.parse().unwrap(),
+            artifact: state.desired.unwrap().artifact,
+            release: ReleaseId::of_execution(component, at(state.revision.try_into().unwrap())),
+            fence: state.fence + 1,
+            repair: false,
+        };
+        begin(&self.aside, &run).await;
+        end(&self.aside, &run, Outcome::Succeeded).await;
+        self.executions.borrow_mut().values_mut().for_each(|execution| execution.runs = false);
+    }
+}
+
+/// The n-th version of an object.
+fn uploads(key: &str, number: u8) -> Value {
+    json!({
+        "source": "aws.s3", "detail-type": "Object Created", "account": "123456789012", "region": "eu-west-1",
+        "time": at(i64::from(number)).to_string(),
+        "detail": {"bucket": {"name": "intake"},
+            "object": {"key": key, "version-id": format!("v{number}"), "sequencer": format!("{number:04X}")}},
+    })
+}
+
+fn stands(release: &str) -> Value {
+    json!({"platform": {"app": "hello", "environment": "prod", "release": release}})
+}
+
+#[tokio::test]
+async fn what_is_delivered_is_desired_and_its_execution_started() {
+    let fake = Fake::with(&["prod"]).await;
+    fake.take(&fake.pushes("v1", 1)).await;
+    fake.take(&uploads("apps/hello/prod/shipway.yaml", 2)).await;
+    fake.take(&uploads("sites/hello/prod/web/a.zip", 3)).await;
+    fake.take(&uploads("sites/hello/prod/web/preview/pr-12.zip", 4)).await;
+    let expected = [
+        "provision prod/platform apps/hello/prod/shipway.yaml (v2)",
+        "publish prod/preview/web/pr-12 sites/hello/prod/web/preview/pr-12.zip (v4)",
+        "publish prod/site/web sites/hello/prod/web/a.zip (v3)",
+        "rollout prod/service/api hello-api@sha256:01",
+    ];
+    assert_eq!(fake.started(), expected);
+    for component in ["platform", "preview/web/pr-12", "site/web", "service/api"] {
+        fake.assert_desired_is_started("prod", component).await;
+    }
+}
+
+#[tokio::test]
+async fn a_preview_is_a_component_of_its_own_and_leaves_its_site_and_other_previews_alone() {
+    let fake = Fake::with(&["prod"]).await;
+    fake.take(&uploads("sites/hello/prod/web/a.zip", 1)).await;
+    let site = fake.state("prod", "site/web").await;
+    fake.take(&uploads("sites/hello/prod/web/preview/pr-12.zip", 2)).await;
+    fake.take(&uploads("sites/hello/prod/web/preview/pr-13.zip", 1)).await;
+    fake.take(&uploads("sites/hello/prod/web/preview/pr-12.zip", 3)).await;
+    assert_eq!(fake.state("prod", "site/web").await, site);
+    assert_eq!(fake.started().len(), 4);
+    let newest = fake.assert_desired_is_started("prod", "preview/web/pr-12").await;
+    assert_eq!(newest.to_string(), "sites/hello/prod/web/preview/pr-12.zip (v3)");
+    fake.assert_desired_is_started("prod", "preview/web/pr-13").await;
+}
+
+#[tokio::test]
+async fn one_image_for_two_environments_is_a_release_in_each() {
+    let fake = Fake::with(&["prod", "dev"]).await;
+    fake.take(&fake.pushes("v1", 1)).await;
+    let expected = ["rollout dev/service/api hello-api@sha256:01", "rollout prod/service/api hello-api@sha256:01"];
+    assert_eq!(fake.started(), expected);
+    fake.take(&fake.pushes("nightly", 2)).await;
+    assert_eq!(fake.started().len(), 3);
+    assert_eq!(fake.assert_desired_is_started("prod", "service/api").await.to_string(), "hello-api@sha256:01");
+    assert_eq!(fake.assert_desired_is_started("dev", "service/api").await.to_string(), "hello-api@sha256:02");
+}
+
+#[tokio::test]
+async fn an_event_that_comes_again_starts_nothing_more_while_its_execution_runs_and_after() {
+    let fake = Fake::with(&["prod"]).await;
+    let event = fake.pushes("v1", 1);
+    assert_eq!(fake.take(&event).await, ["hello-api@sha256:01 goes on its way"]);
+    assert_eq!(fake.take(&event).await, ["hello-api@sha256:01 goes on its way"]);
+    fake.release("prod", "service/api").await;
+    let again = "hello-api@sha256:01 had its release already; start its execution again to repeat it";
+    assert_eq!(fake.take(&event).await, [again]);
+    // Under another of its tags it is the same image.
+    assert_eq!(fake.take(&fake.pushes("v1.0", 1)).await, [again]);
+    assert_eq!(fake.started().len(), 1);
+}
+
+#[tokio::test]
+async fn cut_off_at_any_call_and_delivered_again_it_is_one_execution_of_each_component() {
+    cut_everywhere(async |cut| {
+        let fake = Fake::with(&["prod", "dev"]).await;
+        let events = [
+            fake.pushes("v1", 1),
+            uploads("apps/hello/prod/shipway.yaml", 2),
+            uploads("sites/hello/prod/web/a.zip", 3),
+            uploads("sites/hello/prod/web/preview/pr-12.zip", 4),
+        ];
+        fake.line.cut(cut);
+        for event in &events {
+            fake.take(event).await;
+        }
+        assert_eq!(fake.started().len(), 5, "{cut:?}");
+        for component in ["platform", "preview/web/pr-12", "site/web", "service/api"] {
+            fake.assert_desired_is_started("prod", component).await;
+        }
+        fake.assert_desired_is_started("dev", "service/api").await;
+        fake.line.calls()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn in_any_order_doubled_and_cut_off_the_newest_is_desired_and_nothing_has_two_executions() {
+    for order in [[1, 2, 1, 2], [2, 1, 2, 1], [1, 1, 2, 2], [2, 2, 1, 1]] {
+        cut_everywhere(async |cut| {
+            let fake = Fake::with(&["prod"]).await;
+            fake.line.cut(cut);
+            for number in order {
+                fake.take(&fake.pushes("v1", number)).await;
+                fake.take(&uploads("sites/hello/prod/web/a.zip", number)).await;
+            }
+            let story = format!("{order:?}, {cut:?}");
+            let image = fake.assert_desired_is_started("prod", "service/api").await.to_string();
+            let zip = fake.assert_desired_is_started("prod", "site/web").await.to_string();
+            assert_eq!((image.as_str(), zip.as_str()), ("hello-api@sha256:02", "sites/hello/prod/web/a.zip (v2)"));
+            let mut started = fake.started();
+            let count = started.len();
+            started.dedup();
+            assert_eq!(started.len(), count, "{story}: {started:?}");
+            fake.line.calls()
+        })
+        .await;
+    }
+}
+
+/// What another invocation writes for an event: the n-th image is desired.
+async fn want(store: Store, number: u8) {
+    let (app, prod, component) = ("hello".parse().unwrap(), environment("prod"), "service/api".parse().unwrap());
+    let digest = format!("sha256:{number:02x}").parse().unwrap();
+    let artifact = Artifact::Image { repository: "hello-api".parse().unwrap(), digest };
+    let state = store.component(&app, &prod, &component).await.unwrap();
+    let order = Order { at: at(i64::from(number)), sequencer: None };
+    if let Intake::Want(wanted) = take_in(&state, &artifact, &order, &format!("event-of-the-other-{number}"), at(0)) {
+        let new = ComponentState { desired: Some(wanted), ..state.clone() };
+        store.put_component(&app, &prod, &component, &state, &new).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn of_two_events_at_once_the_newer_wins_whoever_writes_first() {
+    for (mine, theirs, note) in [
+        (1, 2, "ignored: hello-api@sha256:01 is older than hello-api@sha256:02"),
+        (2, 1, "hello-api@sha256:02 goes on its way"),
+        (2, 2, "hello-api@sha256:02 goes on its way"),
+    ] {
+        let fake = Fake::with(&["prod"]).await;
+        fake.line.meanwhile(want(fake.aside.clone(), theirs));
+        let answers = fake.handle(&fake.pushes("v1", mine)).await.unwrap();
+        assert!(answers[0].note.starts_with(note), "{answers:?}");
+        let desired = fake.state("prod", "service/api").await.desired.unwrap();
+        assert_eq!(desired.artifact.to_string(), "hello-api@sha256:02");
+        // The same event twice at once: both start the execution that was written down first.
+        assert!(mine != theirs || desired.execution == "event-of-the-other-2" && fake.started().len() == 1);
+    }
+}
+
+#[tokio::test]
+async fn a_component_that_is_changed_again_and_again_is_for_later() {
+    let fake = Fake::with(&["prod"]).await;
+    for number in 1..=5 {
+        fake.line.meanwhile(want(fake.aside.clone(), number));
+    }
+    let event = fake.pushes("v1", 9);
+    assert_eq!(fake.handle(&event).await.unwrap_err().failure(), Failure::Transient);
+    assert_eq!(fake.started(), [""; 0]);
+    fake.take(&event).await;
+    fake.assert_desired_is_started("prod", "service/api").await;
+}
+
+#[tokio::test]
+async fn what_nobody_takes_is_ignored_with_its_reason() {
+    let fake = Fake::with(&["prod"]).await;
+    let gone = fake.pushes("v1", 1);
+    fake.images.borrow_mut().clear();
+    let mut foreign = fake.pushes("v1", 2);
+    foreign["account"] = json!("999999999999");
+    let table = [
+        (fake.pushes("nightly", 3), "ignored: no service takes the tag `nightly` of hello-api"),
+        (gone, "ignored: hello-api@sha256:01 is not there any more"),
+        (foreign, "ignored: the event comes from account 999999999999"),
+        (uploads("sites/hello/prod/docs/a.zip", 1), "ignored: hello/prod has no such site"),
+        (uploads("sites/hello/prod/docs/preview/a.zip", 1), "ignored: hello/prod has no such site"),
+        (uploads("sites/hello/dev/web/a.zip", 1), "ignored: hello/dev has no such site"),
+    ];
+    for (event, reason) in table {
+        let notes = fake.take(&event).await;
+        assert!(notes[0].starts_with(reason), "{notes:?}");
+    }
+    assert_eq!(fake.started(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_message_that_is_no_event_and_no_machines_is_refused() {
+    let fake = Fake::with(&["prod"]).await;
+    let refused = fake.handle(&json!({"platform": {"app": "HELLO"}})).await.unwrap_err();
+    assert_eq!(refused.failure(), Failure::RejectedInput);
+    let early = json!({"platform": {"app": "hello", "environment": "dev", "release": PLATFORM}});
+    assert_eq!(fake.handle(&early).await.unwrap_err().failure(), Failure::RejectedInput);
+}
+
+/// A live service, a live site, a live preview, and no executions to confuse them with.
+async fn with_live() -> Fake {
+    let fake = Fake::with(&["prod"]).await;
+    fake.take(&fake.pushes("v1", 1)).await;
+    fake.take(&uploads("sites/hello/prod/web/a.zip", 1)).await;
+    fake.take(&uploads("sites/hello/prod/web/preview/pr-12.zip", 1)).await;
+    for component in ["service/api", "site/web", "preview/web/pr-12"] {
+        fake.release("prod", component).await;
+    }
+    fake.executions.borrow_mut().clear();
+    fake
+}
+
+#[tokio::test]
+async fn a_platform_that_stands_releases_again_what_is_live_once_for_each_of_its_releases() {
+    let expected =
+        ["publish prod/site/web sites/hello/prod/web/a.zip (v1)", "rollout prod/service/api hello-api@sha256:01"];
+    cut_everywhere(async |cut| {
+        let fake = with_live().await;
+        fake.line.cut(cut);
+        for _ in 0..2 {
+            fake.take(&stands(PLATFORM)).await;
+        }
+        let calls = fake.line.calls();
+        assert_eq!(fake.started(), expected, "{cut:?}");
+        for component in ["service/api", "site/web"] {
+            fake.assert_desired_is_started("prod", component).await;
+            fake.release("prod", component).await;
+        }
+        fake.take(&stands("20261121T031542123-3f9c2b")).await;
+        assert_eq!(fake.started().len(), 4, "{cut:?}");
+        calls
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_platform_that_stands_gives_a_service_its_first_image_or_waits_for_it() {
+    let fake = Fake::with(&["prod"]).await;
+    let notes = fake.take(&stands(PLATFORM)).await;
+    assert_eq!(notes, ["ignored: nothing was delivered yet", "waits for the first push to hello-api"]);
+    cut_everywhere(async |cut| {
+        let fake = Fake::with(&["prod"]).await;
+        // Pushed before anything was provisioned, so their events were for nobody.
+        for (tag, number) in [("v2", 2), ("v1", 1), ("nightly", 3)] {
+            fake.pushes(tag, number);
+        }
+        fake.line.cut(cut);
+        for _ in 0..2 {
+            fake.take(&stands(PLATFORM)).await;
+        }
+        assert_eq!(fake.started(), ["rollout prod/service/api hello-api@sha256:02"], "{cut:?}");
+        fake.line.calls()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_platform_that_stands_leaves_a_release_alone_that_is_under_way_or_failed() {
+    let fake = with_live().await;
+    fake.take(&fake.pushes("v2", 2)).await;
+    let before = fake.state("prod", "service/api").await;
+    assert_eq!(fake.take(&stands(PLATFORM)).await[1], "hello-api@sha256:02 goes on its way");
+    fake.executions.borrow_mut().values_mut().for_each(|execution| execution.runs = false);
+    assert!(fake.take(&stands(PLATFORM)).await[1].starts_with("hello-api@sha256:02 had its release already"));
+    assert_eq!(fake.state("prod", "service/api").await, before);
+    assert_eq!(fake.started().len(), 2);
+}
+
+#[tokio::test]
+async fn a_push_that_comes_while_a_platform_stands_wins() {
+    let fake = with_live().await;
+    fake.line.meanwhile(async {});
+    fake.line.meanwhile(want(fake.aside.clone(), 2));
+    fake.take(&stands(PLATFORM)).await;
+    let desired = fake.state("prod", "service/api").await.desired.unwrap();
+    assert_eq!(desired.artifact.to_string(), "hello-api@sha256:02");
+}

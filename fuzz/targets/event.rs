@@ -1,0 +1,82 @@
+//! Events: whatever comes is read or ignored, and what is read is what the event says.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+use shipway_domain::event::{Announced, Delivered, Home, read};
+use shipway_domain::release::Artifact;
+use shipway_fuzz::seeds;
+
+fuzz_target!(
+    init: seeds::plant(events),
+    |data: &[u8]| {
+        let Ok(event) = serde_json::from_slice::<Value>(data) else { return };
+        let text = |path: &str| event.pointer(path).and_then(Value::as_str).map(str::to_owned);
+        match read(&event, &home()) {
+            Ok(Announced::Image { repository, digest, tag }) => {
+                assert_eq!(text("/detail/repository-name").as_deref(), Some(repository.as_str()));
+                assert_eq!(text("/detail/image-digest").as_deref(), Some(digest.as_str()));
+                assert_eq!(text("/detail/image-tag"), Some(tag));
+            }
+            Ok(Announced::Manifest { app, environment, object }) => {
+                assert_eq!(key(&object), format!("apps/{app}/{environment}/shipway.yaml"));
+                assert_eq!(text("/detail/object/key").as_deref(), Some(key(&object)));
+            }
+            Ok(Announced::Zip { app, environment, object, .. }) => {
+                let key = key(&object);
+                assert!(key.starts_with(&format!("sites/{app}/{environment}/")) && key.ends_with(".zip"), "{key}");
+                assert_eq!(text("/detail/object/key").as_deref(), Some(key));
+            }
+            // Whatever was wrong is told, and the telling is short.
+            Err(ignored) => assert!(ignored.to_string().len() < 2000, "{ignored}"),
+        }
+    }
+);
+
+fn key(object: &Delivered) -> &str {
+    match &object.artifact {
+        Artifact::Object { key, .. } => key,
+        Artifact::Image { .. } => panic!("an object is no image"),
+    }
+}
+
+fn home() -> Home {
+    Home {
+        account: "111122223333".to_owned(),
+        region: "us-east-1".to_owned(),
+        intake_bucket: "shipway-intake".to_owned(),
+    }
+}
+
+fn events() -> Vec<Vec<u8>> {
+    let envelope = |source: &str, kind: &str, detail: &str| {
+        format!(
+            r#"{{"version":"0","id":"a","detail-type":"{kind}","source":"{source}","account":"111122223333","time":"2026-11-21T03:15:42Z","region":"us-east-1","resources":[],"detail":{detail}}}"#
+        )
+        .into_bytes()
+    };
+    let object = |key: &str| {
+        let detail = format!(
+            r#"{{"version":"0","bucket":{{"name":"shipway-intake"}},"object":{{"key":"{key}","size":9,"etag":"e","version-id":"v1","sequencer":"00617F08299329D189"}},"request-id":"r","requester":"1","reason":"PutObject"}}"#
+        );
+        envelope("aws.s3", "Object Created", &detail)
+    };
+    let image = |action: &str, tag: &str| {
+        let detail = format!(
+            r#"{{"action-type":"{action}","result":"SUCCESS","repository-name":"hello/api","image-digest":"sha256:{}","image-tag":"{tag}"}}"#,
+            "0123456789abcdef".repeat(4)
+        );
+        envelope("aws.ecr", "ECR Image Action", &detail)
+    };
+    vec![
+        object("apps/hello/prod/shipway.yaml"),
+        object("sites/hello/prod/web/1.zip"),
+        object("sites/hello/prod/web/preview/pr-7.zip"),
+        object("sites/hello/prod/web/../1.zip"),
+        image("PUSH", "v1"),
+        image("PUSH", ""),
+        image("DELETE", "v1"),
+        envelope("aws.ecs", "ECS Deployment State Change", "{}"),
+    ]
+}

@@ -1,0 +1,3 @@
+export default function History() {
+  return <p id="past">Nothing was said before.</p>;
+}
