@@ -1,21 +1,13 @@
-//! What the fuzz targets share: the reader of sync-frontend, taken from where it is, driven as the function drives it.
-
-#[allow(dead_code, reason = "the function uses the rest")]
-#[path = "../../functions/sync-frontend/src/archive.rs"]
-mod archive;
-#[allow(dead_code, reason = "the function uses the rest")]
-#[path = "../../functions/sync-frontend/src/content.rs"]
-mod content;
+//! What the fuzz targets share: the reader of zips, driven as sync-frontend drives it.
 
 pub mod seeds;
 
-use archive::{Directory, Tail};
 use bytes::Bytes;
-use content::{STEP, Unpacker};
+use shipway_archive::{Directory, STEP, Tail, Unpacker};
 use shipway_domain::site::{self, Contents, Entry, Refusal, Rule, ZipFile};
 
 /// How much of a zip's end the function reads first.
-pub const TAIL: u64 = archive::TAIL;
+pub const TAIL: u64 = shipway_archive::TAIL;
 
 /// The entries of a zip as its directory tells them, and where the directory begins. The zip is read from its end, at first
 /// so much of it.
@@ -24,7 +16,7 @@ pub fn entries(zip: &Bytes, first: u64) -> Result<(Vec<Entry>, u64), Refusal> {
     let mut start = size.saturating_sub(first);
     // As often as the function reads on.
     for _ in 0..3 {
-        match archive::directory(&Tail { size, bytes: zip.slice(start as usize..) })? {
+        match shipway_archive::directory(&Tail { size, bytes: zip.slice(start as usize..) })? {
             Directory::Entries(entries, start) => return Ok((entries, start)),
             Directory::From(earlier) => {
                 assert!(earlier < start, "it asks for {earlier}, which it has from {start} on");
@@ -44,9 +36,9 @@ pub fn contents(zip: &Bytes, first: u64) -> Result<Contents, Refusal> {
 /// A file's content, once as a whole and once in the steps in which a large file is unpacked.
 pub fn unpacked(zip: &Bytes, file: &ZipFile) -> Result<Vec<u8>, Rule> {
     let own = zip.slice(file.offset as usize..file.end as usize);
-    let start = archive::packed_from(file, &own)?;
+    let start = shipway_archive::packed_from(file, &own)?;
     let packed = own.slice(start..start + file.packed as usize);
-    let whole = content::whole(file, &packed);
+    let whole = shipway_archive::whole(file, &packed);
     let mut scratch = Vec::with_capacity(STEP);
     let mut unpacker = Unpacker::new(file);
     let stepped = packed

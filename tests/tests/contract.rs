@@ -17,18 +17,18 @@ use shipway_domain::{failure::Failure, release::LEASE};
 // ---- Who may depend on whom ----
 
 /// The crates that functions share, and what each may use of this workspace. Functions may use all of them.
-const SHARED: [(&str, &[&str]); 3] = [
+const SHARED: [(&str, &[&str]); 4] = [
     ("shipway-domain", &[]),
+    ("shipway-archive", &["shipway-domain"]),
     ("shipway-aws", &["shipway-domain"]),
     ("shipway-ecs", &["shipway-aws", "shipway-domain"]),
 ];
 
 /// The command that people and CI run, and what it may use of this workspace.
-const COMMAND: (&str, &[&str]) = ("shipway", &["shipway-aws", "shipway-domain"]);
+const COMMAND: (&str, &[&str]) = ("shipway", &["shipway-archive", "shipway-aws", "shipway-domain"]);
 
 /// What is never shipped, and may use anything.
-const TOOLS: [&str; 6] =
-    ["hello-function", "local-cloud", "publish-bench", "put-function", "shipway-tests", "xtask"];
+const TOOLS: [&str; 6] = ["hello-function", "local-cloud", "publish-bench", "put-function", "shipway-tests", "xtask"];
 
 /// Which of what is shipped may use an SDK. One that is new here has to be thought about: each takes minutes to build.
 const SDKS: [(&str, &[&str]); 11] = [
@@ -57,7 +57,10 @@ fn dependencies_point_one_way() -> Result<()> {
         } else if let Some((_, allowed)) = SHARED.iter().chain([&COMMAND]).find(|(known, _)| *known == name) {
             allowed.to_vec()
         } else {
-            ensure!(TOOLS.contains(&name), "{name} has no place among the crates: put it into SHARED, COMMAND or TOOLS");
+            ensure!(
+                TOOLS.contains(&name),
+                "{name} has no place among the crates: put it into SHARED, COMMAND or TOOLS"
+            );
             continue;
         };
         for used in normal(package).filter(|used| ours.contains(used)) {

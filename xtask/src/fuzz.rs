@@ -59,18 +59,38 @@ impl Fuzzer {
 
     fn fuzz(&self, target: &str, seconds: u64) -> anyhow::Result<()> {
         // What was found interesting is kept from run to run; what breaks is shown and kept beside it.
-        let corpus = self.cache.join("fuzz").join(target);
-        let broken = self.cache.join("fuzz").join(format!("{target}-broken"));
+        let directory = self.cache.join("fuzz");
+        let corpus = directory.join(target);
+        let broken = directory.join(format!("{target}-broken"));
         fs::create_dir_all(&corpus)?;
         fs::create_dir_all(&broken)?;
+        let log = directory.join(format!("{target}.log"));
         let mut command = self.command("run", target);
         command.env("SEEDS", &corpus).arg(&corpus).arg("--").args(LIMITS);
         command.arg(format!("-artifact_prefix={}/", broken.display())).arg(format!("-max_total_time={seconds}"));
         let known = fs::read_dir(&corpus)?.count();
         step(&format!("fuzz: {target}, {seconds} s, {known} known inputs"), || {
-            quietly(&mut command).map(drop).with_context(|| format!("inputs that break it: {}", broken.display()))
+            let (output, errors) = (fs::File::create(&log)?, fs::File::options().append(true).open(&log)?);
+            let status = command.stdin(Stdio::null()).stdout(output).stderr(errors).status()?;
+            ensure!(
+                status.success(),
+                "{}\nthe input is in {}, the whole log is {}",
+                told(&log)?,
+                broken.display(),
+                log.display()
+            );
+            Ok(())
         })
     }
+}
+
+/// What broke, without the thousands of lines of what did not.
+fn told(log: &Path) -> anyhow::Result<String> {
+    let text = String::from_utf8_lossy(&fs::read(log)?).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    let is_start = |line: &&str| line.contains("panicked at") || line.contains("ERROR:") || line.starts_with("error");
+    let start = lines.iter().position(is_start).unwrap_or(lines.len().saturating_sub(10));
+    Ok(lines.iter().skip(start).take(10).copied().collect::<Vec<_>>().join("\n"))
 }
 
 /// Fuzzes one target, or each, for so many seconds.

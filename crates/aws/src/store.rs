@@ -209,6 +209,10 @@ impl Key {
     }
 }
 
+#[cfg_attr(
+    not(any(test, feature = "testing")),
+    allow(clippy::infallible_destructuring_match, reason = "the twin in memory is the other variant")
+)]
 impl Store {
     /// The table of this name.
     pub fn new(config: &aws_config::SdkConfig, table: String) -> Store {

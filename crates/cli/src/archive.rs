@@ -1,14 +1,18 @@
-//! Whether a zip will be taken, told before it is uploaded: by the domain's own rules on its directory, and with every file
-//! unpacked once. sync-frontend, which reads the same zip in pieces, has the last word.
+//! Whether a zip will be taken, told before it is uploaded: by the very reader and rules of sync-frontend, with every file
+//! unpacked once.
 
 use std::{
     fs::File,
-    io::{self, Read, Seek as _},
+    io::{self, Read as _, Seek as _, SeekFrom},
+    ops::Range,
 };
 
-use flate2::read::DeflateDecoder;
-use rawzip::{CompressionMethod, ErrorKind, FileReader, ZipArchive, ZipArchiveEntryWayfinder};
-use shipway_domain::site::{Contents, Entry, Kind, MAX_ENTRIES, Refusal, Rule, accept};
+use bytes::Bytes;
+use shipway_archive::{STEP, TAIL, Unpacker, packed_from};
+use shipway_domain::site::{Contents, Refusal, Rule, ZipFile};
+
+/// How much of a file is read at a time.
+const READ: u64 = 1 << 20;
 
 /// Reads a zip's directory and every file in it. `read` hears how many bytes of how many were unpacked.
 ///
@@ -16,116 +20,43 @@ use shipway_domain::site::{Contents, Entry, Kind, MAX_ENTRIES, Refusal, Rule, ac
 /// Why it would not be published.
 pub(crate) fn check(file: &File, read: impl Fn(u64, u64)) -> Result<Contents, Refusal> {
     let unreadable = |error: io::Error| Refusal::Directory(error.to_string());
-    let mut reader = file.try_clone().map_err(unreadable)?;
-    let mut start = [0; 2];
-    let begins = reader.rewind().and_then(|()| reader.read_exact(&mut start)).is_ok() && start == *b"PK";
-    let mut buffer = vec![0; rawzip::MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
-    let archive = ZipArchive::from_file(reader, &mut buffer).map_err(|error| match error.kind() {
-        ErrorKind::MissingEndOfCentralDirectory if begins => Refusal::Truncated,
-        ErrorKind::MissingEndOfCentralDirectory => Refusal::NotAZip,
-        _ => refusal(&error),
-    })?;
-    let said = archive.entries_hint();
-    if said > MAX_ENTRIES as u64 {
-        return Err(Refusal::TooManyEntries(said));
-    }
-    let (mut entries, mut files) = (Vec::new(), Vec::new());
-    let mut listed = archive.entries(&mut buffer);
-    while let Some(entry) = listed.next_entry().map_err(|error| refusal(&error))? {
-        let name = entry.file_path().as_bytes().to_vec();
-        files.push(Packed {
-            name: name.clone(),
-            place: entry.wayfinder(),
-            size: entry.uncompressed_size_hint(),
-            method: entry.compression_method(),
-        });
-        entries.push(Entry {
-            name,
-            size: entry.uncompressed_size_hint(),
-            packed: entry.compressed_size_hint(),
-            crc32: entry.crc32(),
-            offset: entry.local_header_offset(),
-            method: entry.compression_method().as_u16(),
-            encrypted: entry.flags().is_encrypted() || entry.flags().has_strong_encryption(),
-            kind: kind(entry.mode().value()),
-        });
-    }
-    if entries.len() as u64 != said {
-        return Err(Refusal::Count { listed: entries.len() as u64, said });
-    }
-    let contents = accept(entries, archive.directory_offset())?;
-    let total = files.iter().map(|file| file.size).sum();
+    let bytes = |range: Range<u64>| {
+        let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap_or(usize::MAX)];
+        let (mut place, mut reader) = (file, file);
+        let read = place.seek(SeekFrom::Start(range.start)).and_then(|_| reader.read_exact(&mut bytes));
+        read.map(|()| Bytes::from(bytes)).map_err(unreadable)
+    };
+    let size = file.metadata().map_err(unreadable)?.len();
+    let contents = shipway_archive::contents(size, TAIL, bytes)?;
+    let total = contents.files.iter().map(|file| file.size).sum();
     let mut done = 0;
-    for file in &files {
-        unpacked(&archive, file, |bytes| {
-            done += bytes;
-            read(done, total);
-        })
-        .map_err(|rule| rule.broken_by(&file.name))?;
+    for one in &contents.files {
+        unpacked(one, bytes)?;
+        done += one.size;
+        read(done, total);
     }
     Ok(contents)
 }
 
-/// What Unix's mode says that an entry is.
-fn kind(mode: u32) -> Kind {
-    match mode & 0o170_000 {
-        0o120_000 => Kind::Symlink,
-        0o020_000 | 0o060_000 | 0o010_000 | 0o140_000 => Kind::Device,
-        _ => Kind::Regular,
-    }
-}
-
-/// A file in a zip.
-struct Packed {
-    name: Vec<u8>,
-    place: ZipArchiveEntryWayfinder,
-    size: u64,
-    method: CompressionMethod,
-}
-
 /// Unpacks a file to nowhere, for its size and checksum.
-fn unpacked(archive: &ZipArchive<FileReader>, file: &Packed, mut read: impl FnMut(u64)) -> Result<(), Rule> {
-    let entry = archive.get_entry(file.place).map_err(|_| Rule::Header)?;
-    let mut variable = vec![0; 2 * usize::from(u16::MAX)];
-    let header = entry.local_header(&mut variable).map_err(|_| Rule::Header)?;
-    if header.file_path().as_bytes() != file.name || header.compression_method() != file.method {
-        return Err(Rule::Header);
+fn unpacked(file: &ZipFile, bytes: impl Fn(Range<u64>) -> Result<Bytes, Refusal>) -> Result<(), Refusal> {
+    let broken = |rule: Rule| rule.broken_by(file.name.as_bytes());
+    let (mut unpacker, mut scratch) = (Unpacker::new(file), Vec::with_capacity(STEP));
+    let mut left = None;
+    for start in (file.offset..file.end).step_by(READ as usize) {
+        let mut piece = bytes(start..(start + READ).min(file.end))?;
+        let rest = match left {
+            Some(rest) => rest,
+            None => {
+                piece = piece.slice(packed_from(file, &piece).map_err(broken)?..);
+                file.packed
+            }
+        };
+        let length = rest.min(piece.len() as u64);
+        unpacker.check(&piece[..length as usize], &mut scratch).map_err(broken)?;
+        left = Some(rest - length);
     }
-    let packed = entry.reader();
-    let content: Box<dyn Read> = match file.method {
-        CompressionMethod::DEFLATE => Box::new(DeflateDecoder::new(packed)),
-        _ => Box::new(packed),
-    };
-    let mut content = entry.verifying_reader(content);
-    let mut buffer = vec![0; 256 << 10];
-    let mut size = 0;
-    loop {
-        let bytes = content.read(&mut buffer).map_err(|error| damage(&error))? as u64;
-        size += bytes;
-        if bytes == 0 {
-            return Ok(());
-        }
-        if size > file.size {
-            return Err(Rule::Size);
-        }
-        read(bytes);
-    }
-}
-
-fn damage(error: &io::Error) -> Rule {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rawzip::Error>());
-    match inner.map(rawzip::Error::kind) {
-        Some(ErrorKind::InvalidChecksum { .. }) => Rule::Checksum,
-        Some(ErrorKind::InvalidSize { .. }) => Rule::Size,
-        _ => Rule::Damaged,
-    }
-}
-
-fn refusal(error: &rawzip::Error) -> Refusal {
-    match error.kind() {
-        ErrorKind::Eof | ErrorKind::IO(_) => Refusal::Directory("it ends too early".to_owned()),
-        _ => Refusal::Directory(error.to_string()),
-    }
+    unpacker.finish().map(drop).map_err(broken)
 }
 
 #[cfg(test)]
@@ -205,19 +136,5 @@ mod tests {
         zip[30] = b'I';
         let refusal = told(&zip).unwrap_err();
         assert!(refusal.contains("a header of its own"), "{refusal}");
-    }
-
-    #[test]
-    fn modes_tell_links_and_devices() {
-        for (mode, expected) in [
-            (0, Kind::Regular),
-            (0o100_644, Kind::Regular),
-            (0o040_755, Kind::Regular),
-            (0o120_777, Kind::Symlink),
-            (0o020_644, Kind::Device),
-            (0o140_644, Kind::Device),
-        ] {
-            assert_eq!(kind(mode), expected, "{mode:o}");
-        }
     }
 }

@@ -11,6 +11,7 @@ use aws_sdk_s3::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use jiff::Timestamp;
+use shipway_archive::Tail;
 use shipway_aws::{
     AwsError, Store,
     runtime::{MissingSetting, sdk_config, setting},
@@ -24,10 +25,7 @@ use shipway_domain::{
     site::{Refusal, SiteManifest, SiteObject},
 };
 
-use crate::{
-    archive::Tail,
-    handler::{Body, Calls, Error, Progress, Zip},
-};
+use crate::handler::{Body, Calls, Error, Progress, Zip};
 
 /// The name of this function's progress in the release's record.
 const PROGRESS: &str = "sync";

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use futures_util::future;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use shipway_archive::{self as archive, Directory, Tail};
 use shipway_aws::{
     AwsError, PublicError,
     error::classify,
@@ -33,10 +34,8 @@ use shipway_domain::{
 };
 
 use crate::{
-    archive::{self, Directory, Tail},
     budget::Budget,
-    content::Pieces,
-    upload::Publication,
+    upload::{Pieces, Publication},
 };
 
 /// How many keys that nothing was written down of a repair takes note of. Beyond them it has to be made again.

@@ -1,9 +1,7 @@
 //! sync-frontend: makes a site's bucket hold what the release's zip holds, writing only what changed.
 
-mod archive;
 mod aws;
 mod budget;
-mod content;
 mod handler;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
+use shipway_archive::Tail;
 use shipway_aws::{
     PublicError,
     store::{EnvironmentRecord, Manifest},
@@ -28,7 +29,6 @@ use shipway_domain::{
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use crate::{
-    archive::Tail,
     budget::Budget,
     handler::{Action, Answer, Body, Calls, Error, Progress, Zip, handle},
 };

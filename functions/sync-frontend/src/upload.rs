@@ -1,19 +1,24 @@
 //! From the zip to the bucket: every file that must be read is unpacked and checked; then what changed is written, phase by phase.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::BTreeMap,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use futures_util::{
     StreamExt, TryStreamExt, future,
     stream::{self, LocalBoxStream},
 };
+use http_body::Frame;
+use shipway_archive::{self as archive, STEP, Unpacker};
 use shipway_domain::site::{self, Contents, Phase, Read, Rule, Sha256, SiteManifest, SiteObject, Upload, ZipFile};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
-    archive,
     budget::Budget,
-    content::{self, Pieces, STEP, Unpacker},
     handler::{Body, Calls, Error, Zip},
 };
 
@@ -25,6 +30,18 @@ const GAP: u64 = 1 << 20;
 
 /// How many pieces of one large file are read at once.
 const PIECES: usize = 2;
+
+/// Content that is sent while it is unpacked.
+pub(crate) struct Pieces(pub(crate) mpsc::Receiver<io::Result<Bytes>>);
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.get_mut().0.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+}
 
 /// A release's zip and the bucket it goes to.
 pub(crate) struct Publication<'a, C> {
@@ -243,7 +260,7 @@ impl<C: Calls> Publication<'_, C> {
         match packed {
             _ if objects.is_empty() => Ok(()),
             Packed::Here(bytes) if file.size <= self.budget.whole => {
-                let content = content::whole(file, &bytes).map_err(|rule| self.refused(file, rule))?;
+                let content = archive::whole(file, &bytes).map_err(|rule| self.refused(file, rule))?;
                 self.put_whole(&objects, content.into()).await
             }
             packed => {

@@ -212,7 +212,7 @@ impl Tab {
         self.shown().await
     }
 
-    /// Clicks on the first link that says this, and waits until the page that it leads to has all it wants.
+    /// Clicks on the first link that says this.
     pub async fn follow(&self, text: &str) -> Result<()> {
         let link = self.page.find_xpath(format!("//a[normalize-space()='{text}']")).await;
         self.act(link.with_context(|| format!("no link says {text}"))?).await
@@ -232,10 +232,17 @@ impl Tab {
         self.settled().await
     }
 
-    /// The text of the first element that the selector finds, as soon as it is there.
-    pub async fn text(&self, selector: &str) -> Result<String> {
-        let found = format!("document.querySelector({})?.innerText", serde_json::to_string(selector)?);
-        self.until(selector, async || Ok(self.page.evaluate(found.as_str()).await?.into_value::<String>().ok())).await
+    /// Waits until this is the address, without scheme and host, and the first element that the selector finds says this.
+    pub async fn shows(&self, address: &str, selector: &str, text: &str) -> Result<()> {
+        let shown = format!(
+            "[location.pathname + location.search + location.hash, document.querySelector({})?.innerText]",
+            serde_json::to_string(selector)?
+        );
+        let attempt = async || {
+            let shown: (String, Option<String>) = self.evaluate(&shown).await?;
+            Ok((shown.0 == address && shown.1.as_deref() == Some(text)).then_some(()))
+        };
+        self.until(&format!("{selector} of {address} saying {text:?}"), attempt).await
     }
 
     /// The value of an expression, which may be a promise.
@@ -244,11 +251,6 @@ impl Tab {
         // `null` comes as no value at all.
         let value = value.value().cloned().unwrap_or_default();
         serde_json::from_value(value).with_context(|| expression.to_owned())
-    }
-
-    /// The address that is shown, without scheme and host.
-    pub async fn path(&self) -> Result<String> {
-        self.evaluate("location.pathname + location.search + location.hash").await
     }
 
     /// What went wrong since the last time this was asked, when nothing is under way any more.

@@ -3,7 +3,7 @@
 use shipway_domain::failure::Archive;
 
 use super::*;
-use crate::archive::{self, Directory};
+use shipway_archive::{self as archive, Directory};
 
 #[test]
 fn a_directory_longer_than_the_tail_is_read_on() {

@@ -1,4 +1,4 @@
-//! The zip's own tables: the central directory from the file's tail, and the header before each file.
+//! A zip's own tables: the central directory from its tail, and the header before each file.
 //!
 //! rawzip reads them because it leaves names as the bytes they are, keeps entries that come twice, and asks for its input by
 //! offset, so that the tail of a zip is enough. Nothing here trusts what it reads; the domain's `accept` judges it.
@@ -10,7 +10,7 @@ use rawzip::{CreatorSystem, ErrorKind, ReaderAt, ZipArchive, ZipLocator};
 use shipway_domain::site::{Entry, Kind, LOCAL_HEADER, MAX_ENTRIES, Packing, Refusal, Rule, ZipFile};
 
 /// How much of a zip's end is read first. It holds the directory of some five thousand files, and costs no second request.
-pub(crate) const TAIL: u64 = 512 << 10;
+pub const TAIL: u64 = 512 << 10;
 
 /// The longest directory that is read: [`MAX_ENTRIES`] with names of 250 bytes and what packers put beside them.
 const MAX_DIRECTORY: u64 = 32 << 20;
@@ -20,23 +20,23 @@ const MAX_END: u64 = 66 << 10;
 
 /// The end of a zip, as far as it was read.
 #[derive(Clone, Debug)]
-pub(crate) struct Tail {
+pub struct Tail {
     /// The zip's size.
-    pub(crate) size: u64,
+    pub size: u64,
     /// Its last bytes.
-    pub(crate) bytes: Bytes,
+    pub bytes: Bytes,
 }
 
 impl Tail {
     /// Where they begin in it.
-    pub(crate) fn start(&self) -> u64 {
+    pub fn start(&self) -> u64 {
         self.size - self.bytes.len() as u64
     }
 }
 
 /// What a tail tells.
 #[derive(Debug)]
-pub(crate) enum Directory {
+pub enum Directory {
     /// All entries, and where the directory begins.
     Entries(Vec<Entry>, u64),
     /// The directory begins before the tail does: at this offset.
@@ -44,7 +44,10 @@ pub(crate) enum Directory {
 }
 
 /// Reads the directory from the end of a zip.
-pub(crate) fn directory(tail: &Tail) -> Result<Directory, Refusal> {
+///
+/// # Errors
+/// What cannot be read as a zip's directory.
+pub fn directory(tail: &Tail) -> Result<Directory, Refusal> {
     if is_split(&tail.bytes) {
         return Err(Refusal::MultiDisk);
     }
@@ -127,7 +130,7 @@ fn is_split(bytes: &[u8]) -> bool {
 }
 
 /// Whether a file begins like a zip. Without an end it was cut off on its way.
-pub(crate) fn begins(bytes: &[u8]) -> bool {
+pub fn begins(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK\x03\x04")
 }
 
@@ -160,7 +163,10 @@ impl ReaderAt for Window<'_> {
 
 /// Where in `bytes`, which begin with a file's own header, its packed content lies. The header must agree with the directory:
 /// where two readers of one zip could see two files, it is refused.
-pub(crate) fn packed_from(file: &ZipFile, bytes: &[u8]) -> Result<usize, Rule> {
+///
+/// # Errors
+/// The header does not agree, or the content reaches into what comes next.
+pub fn packed_from(file: &ZipFile, bytes: &[u8]) -> Result<usize, Rule> {
     const SIGNATURE: [u8; 4] = *b"PK\x03\x04";
     let number = |at: usize| bytes.get(at..at + 2).map(|two| u16::from_le_bytes([two[0], two[1]])).ok_or(Rule::Header);
     let (flags, method, name, extra) = (number(6)?, number(8)?, number(26)?, number(28)?);

@@ -1,35 +1,15 @@
 //! From a file's packed bytes to its content, in steps of bounded size, judged against the zip's directory on the way.
 
-use std::{
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-};
-
-use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress, Status};
-use http_body::{Body, Frame};
 use sha2::Digest as _;
 use shipway_domain::site::{Packing, Rule, Sha256, ZipFile};
-use tokio::sync::mpsc::Receiver;
 
 /// How much content is unpacked at a time where it is not kept.
-pub(crate) const STEP: usize = 64 << 10;
-
-/// Content that is sent while it is unpacked.
-pub(crate) struct Pieces(pub(crate) Receiver<io::Result<Bytes>>);
-
-impl Body for Pieces {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.get_mut().0.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
-    }
-}
+pub const STEP: usize = 64 << 10;
 
 /// Unpacks one file.
-pub(crate) struct Unpacker<'a> {
+#[derive(Debug)]
+pub struct Unpacker<'a> {
     file: &'a ZipFile,
     inflater: Option<Decompress>,
     ended: bool,
@@ -40,7 +20,8 @@ pub(crate) struct Unpacker<'a> {
 }
 
 impl<'a> Unpacker<'a> {
-    pub(crate) fn new(file: &'a ZipFile) -> Unpacker<'a> {
+    /// Of which nothing was given yet.
+    pub fn new(file: &'a ZipFile) -> Unpacker<'a> {
         let inflater = match file.packing {
             Packing::Stored => None,
             Packing::Deflated => Some(Decompress::new(false)),
@@ -49,13 +30,16 @@ impl<'a> Unpacker<'a> {
     }
 
     /// The same, telling the content's SHA-256 at the end.
-    pub(crate) fn hashing(file: &'a ZipFile) -> Unpacker<'a> {
+    pub fn hashing(file: &'a ZipFile) -> Unpacker<'a> {
         Unpacker { sha256: Some(sha2::Sha256::new()), ..Unpacker::new(file) }
     }
 
     /// Unpacks from `input` what fits into the free room of `output`, and says how much of the input that took. Nothing
     /// written and nothing taken: more input is needed. Ends at once where there is more content than the directory says.
-    pub(crate) fn step(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<usize, Rule> {
+    ///
+    /// # Errors
+    /// The rule that the content breaks.
+    pub fn step(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<usize, Rule> {
         let before = output.len();
         let taken = match &mut self.inflater {
             None => {
@@ -82,7 +66,10 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Judges the whole, when all packed bytes were given. Tells the content's SHA-256 where it was to be told.
-    pub(crate) fn finish(self) -> Result<Option<Sha256>, Rule> {
+    ///
+    /// # Errors
+    /// The rule that the content breaks.
+    pub fn finish(self) -> Result<Option<Sha256>, Rule> {
         let complete = self.inflater.is_none() || self.ended;
         if !complete || self.packed != self.file.packed {
             Err(Rule::Damaged)
@@ -96,7 +83,10 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Unpacks all of `input` and throws the content away: what is left is its checksum and size.
-    pub(crate) fn check(&mut self, mut input: &[u8], scratch: &mut Vec<u8>) -> Result<(), Rule> {
+    ///
+    /// # Errors
+    /// The rule that the content breaks.
+    pub fn check(&mut self, mut input: &[u8], scratch: &mut Vec<u8>) -> Result<(), Rule> {
         loop {
             scratch.clear();
             let taken = self.step(input, scratch)?;
@@ -109,7 +99,10 @@ impl<'a> Unpacker<'a> {
 }
 
 /// The whole content of a file whose packed bytes are here.
-pub(crate) fn whole(file: &ZipFile, mut packed: &[u8]) -> Result<Vec<u8>, Rule> {
+///
+/// # Errors
+/// The rule that the content breaks.
+pub fn whole(file: &ZipFile, mut packed: &[u8]) -> Result<Vec<u8>, Rule> {
     let size = usize::try_from(file.size).map_err(|_| Rule::Size)?;
     // One byte more than it should be, so that too much is seen.
     let mut content = Vec::with_capacity(size + 1);
