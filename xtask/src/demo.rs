@@ -9,7 +9,7 @@ use crate::workspace::Workspace;
 pub(crate) fn demo(options: &[String]) -> anyhow::Result<()> {
     let tools = tools::setup()?;
     let workspace = Workspace::find()?;
-    stage_functions(&workspace)?;
+    stage_functions(&workspace, false)?;
     // Built with the rest of the workspace, so nothing is compiled for it alone.
     let mut demo = std::process::Command::new(workspace.target.join("debug/demo"));
     openly(for_local_cloud(&mut demo, &tools, &workspace)?.args(options))

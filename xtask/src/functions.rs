@@ -22,9 +22,12 @@ pub(crate) enum Architecture {
 pub(crate) const GLIBC: (u32, u32) = (2, 34);
 
 /// Builds the functions in the dev profile, as `cargo build --workspace` does, and puts them where the template reads
-/// them. Nothing is compiled twice: not for a second target, not for a second profile.
-pub(crate) fn stage_functions(workspace: &Workspace) -> anyhow::Result<()> {
-    openly(cargo().current_dir(&workspace.root).args(["build", "--workspace", "--bins"]))?;
+/// them. Nothing is compiled twice: not for a second target, not for a second profile. Where tests are built too, they are
+/// built with the functions: what they depend on switches on features far below, without which cargo would compile the AWS
+/// SDKs for the functions alone.
+pub(crate) fn stage_functions(workspace: &Workspace, with_tests: bool) -> anyhow::Result<()> {
+    let tests = with_tests.then_some("--tests");
+    openly(cargo().current_dir(&workspace.root).args(["build", "--workspace", "--bins"]).args(tests))?;
     step("functions: staged", || {
         for function in &workspace.functions {
             let built = workspace.target.join("debug").join(function);

@@ -21,7 +21,7 @@ pub(crate) fn test(filter: Option<&str>) -> anyhow::Result<()> {
     }
     let tools = tools::setup()?;
     let workspace = Workspace::find()?;
-    stage_functions(&workspace)?;
+    stage_functions(&workspace, true)?;
 
     let mut tests = cargo();
     if quietly(cargo().args(["nextest", "--version"])).is_ok() {
@@ -52,7 +52,7 @@ pub(crate) fn test(filter: Option<&str>) -> anyhow::Result<()> {
             println!("Sites in a browser, {}:", program.display());
             let sites = sites::build(&workspace, &tools)?;
             let mut tests = cargo();
-            tests.args(["test", "--quiet", "--package", "shipway-tests", "--test", "browser"]).args(filter);
+            tests.args(["test", "--quiet", "--workspace", "--test", "browser"]).args(filter);
             let tests = for_local_cloud(tests.args(["--", "--ignored"]), &tools, &workspace)?;
             openly(tests.env("SHIPWAY_CHROMIUM", program).env("SHIPWAY_SITES", sites))
         }
@@ -77,9 +77,10 @@ fn chromium() -> Option<PathBuf> {
     })
 }
 
-/// The end-to-end tests, in one process: they share one cloud with one installation in it.
+/// The end-to-end tests, in one process: they share one cloud with one installation in it. Of the workspace and not of
+/// their package, for which alone cargo would compile the AWS SDKs with other features.
 fn end_to_end<'a>(cargo: &'a mut Command, filter: Option<&str>) -> &'a mut Command {
-    cargo.args(["test", "--quiet", "--package", "shipway-tests", "--test", "e2e"]).args(filter)
+    cargo.args(["test", "--quiet", "--workspace", "--test", "e2e"]).args(filter)
 }
 
 /// The Docker engine that answers, if one does.
