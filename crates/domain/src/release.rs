@@ -418,21 +418,15 @@ impl ComponentState {
         self.history.iter().any(|live| live.artifact == *artifact)
     }
 
-    /// The state in which a platform's new manifest rolls the live artifact out again, under an execution's name that is the
-    /// same for the same provisioning. `None` where nothing is live, or something newer is under way.
+    /// What is wanted, wanted again by a platform's new manifest, under an execution's name that is the same for the same
+    /// provisioning. Whether it is live, under way or failed: only a release that begins after the platform stands knows what
+    /// the manifest says now, and that may be what the failed one lacked. `None` where nothing was ever wanted.
     pub fn refreshed(&self, execution: &str, now: Timestamp) -> Option<Wanted> {
-        let live = self.live.as_ref()?;
         let desired = self.desired.as_ref()?;
         if desired.execution == execution {
             return Some(desired.clone());
         }
-        (desired.artifact == live.artifact).then(|| Wanted {
-            artifact: live.artifact.clone(),
-            order: desired.order.clone(),
-            execution: execution.to_owned(),
-            since: now,
-            outranked: Vec::new(),
-        })
+        Some(Wanted { execution: execution.to_owned(), since: now, ..desired.clone() })
     }
 }
 

@@ -200,7 +200,7 @@ impl<C: Calls> Starter<'_, C> {
         match announced {
             Announced::Manifest { app, environment, object } => {
                 let target = Target { app: &app, environment: &environment, component: Component::Platform };
-                Ok(vec![self.deliver(&target, object).await?])
+                Ok(vec![self.announce(&target, object).await?])
             }
             Announced::Zip { app, environment, component, object } => {
                 let record = self.store.environment(&app, &environment).await?;
@@ -209,7 +209,7 @@ impl<C: Calls> Starter<'_, C> {
                     .is_some_and(|applied| component.site().is_some_and(|site| applied.spec.sites.contains_key(site)));
                 let target = Target { app: &app, environment: &environment, component };
                 if known {
-                    return Ok(vec![self.deliver(&target, object).await?]);
+                    return Ok(vec![self.announce(&target, object).await?]);
                 }
                 let note = format!(
                     "ignored: {app}/{environment} has no such site; name it in the manifest, upload that, then upload the zip again"
@@ -239,7 +239,7 @@ impl<C: Calls> Starter<'_, C> {
                         artifact: Artifact::Image { repository: repository.clone(), digest: digest.clone() },
                         order: Order { at: image.pushed_at, sequencer: None },
                     };
-                    answers.push(self.deliver(&target, object).await?);
+                    answers.push(self.announce(&target, object).await?);
                 }
                 Ok(answers)
             }
@@ -268,7 +268,8 @@ impl<C: Calls> Starter<'_, C> {
                     let artifact =
                         Artifact::Image { repository: service.image.repository.clone(), digest: image.digest };
                     let order = Order { at: image.pushed_at, sequencer: None };
-                    self.deliver(&target, Delivered { artifact, order }).await?
+                    // Named as a refresh of the same provisioning is: made twice it is one.
+                    self.deliver(&target, Delivered { artifact, order }, release.as_str()).await?
                 }
                 None => Answer::ignored(
                     Some(target.full_name()),
@@ -279,25 +280,27 @@ impl<C: Calls> Starter<'_, C> {
         Ok(answers)
     }
 
-    /// What is live, wanted again because of this release of the platform.
+    /// What is wanted, wanted again because of this release of the platform.
     async fn refresh(&self, target: &Target<'_>, release: &ReleaseId) -> Result<Answer, Error> {
-        let refreshed = |state: &ComponentState| {
-            let live = state.live.as_ref()?;
-            let name = execution_name(target.environment, &target.component, &live.artifact, release.as_str());
-            state.refreshed(&name, self.now)
-        };
-        let decide = |state: &ComponentState| match (refreshed(state), &state.desired) {
-            (Some(wanted), Some(desired)) if wanted != *desired => Intake::Want(wanted),
-            // It is under way, or failed, or was written down by a call that came no further.
-            (_, Some(desired)) => Intake::StartAgain(desired.clone()),
-            (_, None) => Intake::Ignore("nothing was delivered yet".to_owned()),
+        let decide = |state: &ComponentState| {
+            let Some(desired) = &state.desired else { return Intake::Ignore("nothing was delivered yet".to_owned()) };
+            let name = execution_name(target.environment, &target.component, &desired.artifact, release.as_str());
+            match state.refreshed(&name, self.now) {
+                Some(wanted) if wanted != *desired => Intake::Want(wanted),
+                // Written down by a call that came no further.
+                _ => Intake::StartAgain(desired.clone()),
+            }
         };
         self.want(target, decide).await
     }
 
-    async fn deliver(&self, target: &Target<'_>, object: Delivered) -> Result<Answer, Error> {
-        let since = self.now.as_millisecond().to_string();
-        let execution = execution_name(target.environment, &target.component, &object.artifact, &since);
+    /// Takes in what an event tells of.
+    async fn announce(&self, target: &Target<'_>, object: Delivered) -> Result<Answer, Error> {
+        self.deliver(target, object, &self.now.as_millisecond().to_string()).await
+    }
+
+    async fn deliver(&self, target: &Target<'_>, object: Delivered, since: &str) -> Result<Answer, Error> {
+        let execution = execution_name(target.environment, &target.component, &object.artifact, since);
         self.want(target, |state| take_in(state, &object.artifact, &object.order, &execution, self.now)).await
     }
 

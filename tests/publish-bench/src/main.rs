@@ -117,6 +117,10 @@ async fn measure(arguments: &Arguments) -> Result<Report> {
     builds.extend(Scenario::ALL.iter().map(|scenario| base.changed(scenario.changed().unwrap_or(0))));
     let scratch = TempDir::new()?;
     let unpacked = scratch.path().join("unpacked");
+    // Copies: a build of the functions for tests would take their place meanwhile.
+    let (function, yardstick) = (scratch.path().join("function"), scratch.path().join("yardstick"));
+    std::fs::copy(&arguments.function, &function).context("the function")?;
+    std::fs::copy(&arguments.yardstick, &yardstick).context("the yardstick")?;
     for (build, site) in builds.iter().enumerate() {
         site.write(&unpacked.join(build.to_string()))?;
     }
@@ -124,7 +128,8 @@ async fn measure(arguments: &Arguments) -> Result<Report> {
     let endpoint = Endpoint::start().await?;
     let provisioned = shipway::provisioned(&builds)?;
     let mut publishers = Vec::new();
-    for publisher in publishers_of(arguments, unpacked) {
+    let puts = Puts { function: yardstick, unpacked };
+    for publisher in publishers_of(arguments, function.clone(), puts) {
         // What each finds live is what it published itself: they keep different things of it.
         endpoint.restore(provisioned.clone());
         publish(&publisher, &endpoint, &builds, 0, None).await.with_context(|| publisher.name())?;
@@ -151,7 +156,7 @@ async fn measure(arguments: &Arguments) -> Result<Report> {
         }
     }
     endpoint.set_delay(Duration::ZERO);
-    report.large = Some(large(&arguments.function, &endpoint).await?);
+    report.large = Some(large(&function, &endpoint).await?);
     report.plan = Some(plan::measure()?);
     for machine in ["publish", "rollout"] {
         let path = arguments.machines.join(format!("{machine}.asl.json"));
@@ -160,7 +165,7 @@ async fn measure(arguments: &Arguments) -> Result<Report> {
     Ok(report)
 }
 
-fn publishers_of(arguments: &Arguments, unpacked: PathBuf) -> Vec<Publisher> {
+fn publishers_of(arguments: &Arguments, function: PathBuf, puts: Puts) -> Vec<Publisher> {
     let peer = |name, peer: Option<Peer>| peer.map(|peer| Publisher::Peer(name, peer));
     let (aws, python, cdk) = (arguments.aws.clone(), arguments.python.clone(), arguments.cdk.clone());
     let handler = python.zip(cdk).zip(aws.clone());
@@ -170,8 +175,7 @@ fn publishers_of(arguments: &Arguments, unpacked: PathBuf) -> Vec<Publisher> {
         peer("unzip + s5cmd sync", arguments.s5cmd.clone().map(Peer::S5cmd)),
         peer("unzip + rclone sync", arguments.rclone.clone().map(Peer::Rclone)),
     ];
-    let puts = Puts { function: arguments.yardstick.clone(), unpacked };
-    let own = [Publisher::Ours(arguments.function.clone()), Publisher::Puts(puts)];
+    let own = [Publisher::Ours(function), Publisher::Puts(puts)];
     own.into_iter().chain(peers.into_iter().flatten()).collect()
 }
 

@@ -29,7 +29,7 @@ use tokio::{
 /// Longer than any page here takes, however busy the machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A page that asks for nothing for this long is done: what scripts ask for after the load is part of it.
-const QUIET: Duration = Duration::from_millis(300);
+const QUIET: Duration = Duration::from_millis(200);
 
 /// Chromium reads and writes its pipe as the descriptors 3 and 4.
 const START: &str = r#"exec "$@" 3<&0 4>&1 0</dev/null 1>&2"#;

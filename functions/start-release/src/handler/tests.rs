@@ -442,15 +442,18 @@ async fn a_platform_that_stands_gives_a_service_its_first_image_or_waits_for_it(
 }
 
 #[tokio::test]
-async fn a_platform_that_stands_leaves_a_release_alone_that_is_under_way_or_failed() {
+async fn a_platform_that_stands_gives_its_settings_to_what_is_under_way_or_failed_too() {
     let fake = with_live().await;
     fake.take(&fake.pushes("v2", 2)).await;
-    let before = fake.state("prod", "service/api").await;
-    assert_eq!(fake.take(&stands(PLATFORM)).await[1], "hello-api@sha256:02 goes on its way");
-    fake.executions.borrow_mut().values_mut().for_each(|execution| execution.runs = false);
-    assert!(fake.take(&stands(PLATFORM)).await[1].starts_with("hello-api@sha256:02 had its release already"));
-    assert_eq!(fake.state("prod", "service/api").await, before);
-    assert_eq!(fake.started().len(), 2);
+    let before = fake.state("prod", "service/api").await.desired.unwrap();
+    for _ in 0..2 {
+        assert_eq!(fake.take(&stands(PLATFORM)).await[1], "hello-api@sha256:02 goes on its way");
+        let desired = fake.state("prod", "service/api").await.desired.unwrap();
+        assert_eq!((&desired.artifact, &desired.order), (&before.artifact, &before.order));
+        assert_ne!(desired.execution, before.execution);
+    }
+    let of_service = fake.started().iter().filter(|started| started.contains("service/api")).count();
+    assert_eq!(of_service, 2, "{:?}", fake.started());
 }
 
 #[tokio::test]
