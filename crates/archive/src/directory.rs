@@ -74,11 +74,13 @@ fn entries(window: &Window<'_>) -> Result<(Vec<Entry>, u64), Refusal> {
         return Err(Refusal::TooManyEntries(said));
     }
     let mut entries = Vec::new();
+    let mut end = archive.directory_offset();
     let mut listed = archive.entries(&mut buffer);
     while let Some(entry) = listed.next_entry().map_err(|error| refusal(&error))? {
         if entries.len() >= MAX_ENTRIES {
             return Err(Refusal::TooManyEntries(entries.len() as u64 + 1));
         }
+        end = entry.central_directory_offset() + record_length(&entry);
         entries.push(Entry {
             name: entry.file_path().as_bytes().to_vec(),
             size: entry.uncompressed_size_hint(),
@@ -93,15 +95,48 @@ fn entries(window: &Window<'_>) -> Result<(Vec<Entry>, u64), Refusal> {
     if entries.len() as u64 != said {
         return Err(Refusal::Count { listed: entries.len() as u64, said });
     }
+    if !is_end(window, archive.directory_offset(), end) {
+        return Err(Refusal::Directory("it does not end where the zip's end begins".to_owned()));
+    }
     Ok((entries, archive.directory_offset()))
 }
 
-/// What an entry is, where Unix wrote it. A folder is one by the slash at its name's end.
+/// How long an entry's record in the directory is.
+/// <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>
+fn record_length(entry: &rawzip::ZipFileHeaderRecord<'_>) -> u64 {
+    const FIXED: usize = 46;
+    let texts = [entry.file_path().as_bytes(), entry.extra_fields().remaining_bytes(), entry.comment().as_bytes()];
+    texts.iter().map(|text| text.len()).sum::<usize>() as u64 + FIXED as u64
+}
+
+/// Whether the directory from `start` on is as long as the end record says and no earlier than it says, and one of the records
+/// that follow a directory begins where it ends: other readers look for it by these numbers, and must find the same one.
+fn is_end(window: &Window<'_>, start: u64, end: u64) -> bool {
+    let mut signature = [0; 4];
+    let follows = window.read_at(&mut signature, end).is_ok_and(|length| length == 4)
+        && [b"PK\x05\x06", b"PK\x06\x06", b"PK\x05\x05"].contains(&&signature);
+    let said = |at: usize| {
+        let four = last_end(&window.tail.bytes).and_then(|end| window.tail.bytes.get(end + at..end + at + 4));
+        four.map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+    };
+    // A zip64 says them in a record of its own, which rawzip goes by. What lies before a zip moves its directory, never back.
+    let agrees = |at: usize, right: &dyn Fn(u64) -> bool| {
+        said(at).is_some_and(|said| said == u32::MAX || right(u64::from(said)))
+    };
+    follows && agrees(12, &|length| length == end - start) && agrees(16, &|place| place <= start)
+}
+
+/// Where the end record begins. The last one counts, as it does for whoever reads the zip.
+fn last_end(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).rposition(|four| four == b"PK\x05\x06")
+}
+
+/// What an entry is, where Unix wrote it. Info-ZIP calls a pipe what it read from its input: it has a content like any file. A folder is one by the slash at its name's end.
 fn kind(entry: &rawzip::ZipFileHeaderRecord<'_>) -> Kind {
     let is_unix = matches!(entry.version_made_by().creator_system(), CreatorSystem::UNIX | CreatorSystem::MACOS);
     match (entry.external_attributes() >> 16) & 0o170_000 {
         0o120_000 if is_unix => Kind::Symlink,
-        0o020_000 | 0o060_000 | 0o010_000 | 0o140_000 if is_unix => Kind::Device,
+        0o020_000 | 0o060_000 | 0o140_000 if is_unix => Kind::Device,
         _ => Kind::Regular,
     }
 }
@@ -109,18 +144,9 @@ fn kind(entry: &rawzip::ZipFileHeaderRecord<'_>) -> Kind {
 /// Whether the zip was split into parts, of which this is the last: its end has a number other than 0. A zip64 has its numbers
 /// in a record of its own, of which the locator tells how many parts there are.
 fn is_split(bytes: &[u8]) -> bool {
-    const END: usize = 22;
     const LOCATOR: usize = 20;
     let number = |at: usize| bytes.get(at..at + 2).map(|two| u16::from_le_bytes([two[0], two[1]]));
-    let first = bytes.len().saturating_sub(MAX_END as usize);
-    let ends =
-        (first..(bytes.len() + 1).saturating_sub(END)).rev().filter(|at| bytes[*at..].starts_with(b"PK\x05\x06"));
-    let Some(end) = ends
-        .into_iter()
-        .find(|at| number(at + 20).is_some_and(|comment| at + END + usize::from(comment) == bytes.len()))
-    else {
-        return false;
-    };
+    let Some(end) = last_end(bytes) else { return false };
     let is_other = |at: usize| number(at).is_some_and(|disk| disk != 0 && disk != u16::MAX);
     let locator = end.checked_sub(LOCATOR).filter(|at| bytes[*at..].starts_with(b"PK\x06\x07"));
     let parts = locator

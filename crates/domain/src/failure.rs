@@ -138,7 +138,7 @@ archive! {
     Method,
     /// An entry is a symbolic link.
     Symlink,
-    /// An entry is a device, a pipe or a socket.
+    /// An entry is a device or a socket.
     Device,
     /// An entry's name is not UTF-8.
     NotUtf8,

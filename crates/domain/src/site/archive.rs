@@ -50,7 +50,7 @@ pub enum Kind {
     Regular,
     /// A symbolic link.
     Symlink,
-    /// A device, a pipe or a socket.
+    /// A device or a socket.
     Device,
 }
 
@@ -167,7 +167,7 @@ pub enum Rule {
     #[error("is a symbolic link; put the file itself into the zip")]
     Symlink,
     /// It has no content.
-    #[error("is a device, a pipe or a socket, and no file")]
+    #[error("is a device or a socket, and no file")]
     Device,
     /// Names are keys and URLs.
     #[error("has a name that is not UTF-8")]
