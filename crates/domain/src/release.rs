@@ -418,15 +418,16 @@ impl ComponentState {
         self.history.iter().any(|live| live.artifact == *artifact)
     }
 
-    /// What is wanted, wanted again by a platform's new manifest, under an execution's name that is the same for the same
-    /// provisioning. Whether it is live, under way or failed: only a release that begins after the platform stands knows what
-    /// the manifest says now, and that may be what the failed one lacked. `None` where nothing was ever wanted.
-    pub fn refreshed(&self, execution: &str, now: Timestamp) -> Option<Wanted> {
+    /// What is wanted, wanted again by the new manifest of a platform that stands since `stands`, under an execution's name that
+    /// is the same for the same provisioning. Whether it is live, under way or failed: only a release that begins after the
+    /// platform stands knows what the manifest says now, and that may be what the failed one lacked. `None` where nothing was
+    /// ever wanted, or what is wanted came after.
+    pub fn refreshed(&self, execution: &str, stands: Timestamp, now: Timestamp) -> Option<Wanted> {
         let desired = self.desired.as_ref()?;
         if desired.execution == execution {
             return Some(desired.clone());
         }
-        Some(Wanted { execution: execution.to_owned(), since: now, ..desired.clone() })
+        (desired.since < stands).then(|| Wanted { execution: execution.to_owned(), since: now, ..desired.clone() })
     }
 }
 
@@ -504,6 +505,19 @@ mod tests {
             Begin::Claim(state) => *state,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn only_what_was_wanted_before_a_platform_stood_is_wanted_again_by_its_manifest() {
+        let state = wanting(1, 10);
+        let again = state.refreshed("event-again", at(11), at(12)).unwrap();
+        assert_eq!((again.artifact.clone(), again.order.clone(), again.since), (image(1), order(10), at(12)));
+        assert_eq!(again.execution, "event-again");
+        assert_eq!(state.refreshed("event-again", at(10), at(12)), None);
+        assert_eq!(ComponentState::default().refreshed("event-again", at(11), at(12)), None);
+        // Asked again after a cut it is the same, although it came after the platform stood.
+        let state = ComponentState { desired: Some(again.clone()), ..state };
+        assert_eq!(state.refreshed("event-again", at(11), at(13)), Some(again));
     }
 
     #[test]

@@ -182,6 +182,12 @@ struct Starter<'a, C> {
     now: Timestamp,
 }
 
+/// A platform's release, and since when the platform stands by it.
+struct Stands {
+    release: ReleaseId,
+    since: Timestamp,
+}
+
 /// Where an artifact goes.
 struct Target<'a> {
     app: &'a AppName,
@@ -251,16 +257,18 @@ impl<C: Calls> Starter<'_, C> {
     async fn components(&self, platform: Platform) -> Result<Vec<Answer>, Error> {
         let Platform { app, environment, release } = platform;
         let (_, manifest) = self.store.applied(&app, &environment).await?;
+        let ended = self.store.release(&app, &environment, &release).await?.and_then(|record| record.ended_at);
+        let stands = Stands { release, since: ended.unwrap_or(Timestamp::MAX) };
         let mut answers = Vec::new();
         for name in manifest.spec.sites.keys() {
             let target = Target { app: &app, environment: &environment, component: Component::Site(name.clone()) };
-            answers.push(self.refresh(&target, &release).await?);
+            answers.push(self.refresh(&target, &stands).await?);
         }
         for (name, service) in &manifest.spec.services {
             let target = Target { app: &app, environment: &environment, component: Component::Service(name.clone()) };
             let state = self.store.component(&app, &environment, &target.component).await?;
             if state.desired.is_some() {
-                answers.push(self.refresh(&target, &release).await?);
+                answers.push(self.refresh(&target, &stands).await?);
                 continue;
             }
             answers.push(match self.calls.newest_image(&service.image.repository, &service.image.tags).await? {
@@ -269,7 +277,7 @@ impl<C: Calls> Starter<'_, C> {
                         Artifact::Image { repository: service.image.repository.clone(), digest: image.digest };
                     let order = Order { at: image.pushed_at, sequencer: None };
                     // Named as a refresh of the same provisioning is: made twice it is one.
-                    self.deliver(&target, Delivered { artifact, order }, release.as_str()).await?
+                    self.deliver(&target, Delivered { artifact, order }, stands.release.as_str()).await?
                 }
                 None => Answer::ignored(
                     Some(target.full_name()),
@@ -281,14 +289,16 @@ impl<C: Calls> Starter<'_, C> {
     }
 
     /// What is wanted, wanted again because of this release of the platform.
-    async fn refresh(&self, target: &Target<'_>, release: &ReleaseId) -> Result<Answer, Error> {
+    async fn refresh(&self, target: &Target<'_>, stands: &Stands) -> Result<Answer, Error> {
         let decide = |state: &ComponentState| {
             let Some(desired) = &state.desired else { return Intake::Ignore("nothing was delivered yet".to_owned()) };
-            let name = execution_name(target.environment, &target.component, &desired.artifact, release.as_str());
-            match state.refreshed(&name, self.now) {
+            let name =
+                execution_name(target.environment, &target.component, &desired.artifact, stands.release.as_str());
+            match state.refreshed(&name, stands.since, self.now) {
+                None => Intake::Ignore("it came when the platform stood already, and goes by its settings".to_owned()),
                 Some(wanted) if wanted != *desired => Intake::Want(wanted),
                 // Written down by a call that came no further.
-                _ => Intake::StartAgain(desired.clone()),
+                Some(_) => Intake::StartAgain(desired.clone()),
             }
         };
         self.want(target, decide).await
