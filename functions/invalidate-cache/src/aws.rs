@@ -1,6 +1,6 @@
 //! The calls at the edge: CloudFront and its key-value stores, the manifests in the intake bucket, and the table.
 
-use std::{collections::BTreeMap, sync::OnceLock};
+use std::collections::BTreeMap;
 
 use aws_config::SdkConfig;
 use aws_sdk_cloudfront::types::{InvalidationBatch, Paths};
@@ -15,7 +15,7 @@ use aws_sdk_cloudfrontkeyvaluestore::{
 use jiff::Timestamp;
 use shipway_aws::{
     AwsError, Store,
-    runtime::{MissingSetting, sdk_config, setting},
+    runtime::{Later, MissingSetting, sdk_config, setting},
     store::{EnvironmentRecord, Manifest},
 };
 use shipway_domain::{
@@ -29,11 +29,10 @@ use crate::handler::{Asked, Calls, Change, Error, Invalidation, Known, Progress}
 /// The name of this function's progress in the release's record.
 const PROGRESS: &str = "invalidate";
 
-/// The real thing. Only few passes need the key-value store, so its client is made with its first call.
+/// The real thing.
 pub(crate) struct Aws {
-    config: SdkConfig,
-    cloudfront: OnceLock<aws_sdk_cloudfront::Client>,
-    stores: OnceLock<StoreClient>,
+    cloudfront: Later<aws_sdk_cloudfront::Client>,
+    stores: Later<StoreClient>,
     s3: aws_sdk_s3::Client,
     store: Store,
     intake: String,
@@ -44,25 +43,25 @@ impl Aws {
     pub(crate) async fn from_env() -> Result<Aws, MissingSetting> {
         let (table, intake) = (setting("TABLE")?, setting("INTAKE_BUCKET")?);
         let config = sdk_config().await;
-        let (s3, store) = (shipway_aws::s3::client(&config), Store::new(&config, table));
-        Ok(Aws { cloudfront: OnceLock::new(), stores: OnceLock::new(), s3, store, intake, config })
-    }
-
-    fn cloudfront(&self) -> &aws_sdk_cloudfront::Client {
-        self.cloudfront.get_or_init(|| aws_sdk_cloudfront::Client::new(&self.config))
-    }
-
-    /// The account is named in the host, as CloudFront wants it, unless `ACCOUNT_IN_HOST` is `false`.
-    fn stores(&self) -> &StoreClient {
-        self.stores.get_or_init(|| {
-            let builder = StoreBuilder::from(&self.config);
-            let is_plain = std::env::var("ACCOUNT_IN_HOST").is_ok_and(|value| value == "false");
-            StoreClient::from_conf(match self.config.endpoint_url().filter(|_| is_plain) {
-                Some(url) => builder.endpoint_resolver(Plain(url.to_owned())).build(),
-                None => builder.build(),
-            })
+        Ok(Aws {
+            cloudfront: Later::new(&config, aws_sdk_cloudfront::Client::new),
+            stores: Later::new(&config, stores),
+            s3: shipway_aws::s3::client(&config),
+            store: Store::new(&config, table),
+            intake,
         })
     }
+}
+
+/// The client of the key-value stores. The account is named in the host, as CloudFront wants it, unless `ACCOUNT_IN_HOST` is
+/// `false`.
+fn stores(config: &SdkConfig) -> StoreClient {
+    let builder = StoreBuilder::from(config);
+    let is_plain = std::env::var("ACCOUNT_IN_HOST").is_ok_and(|value| value == "false");
+    StoreClient::from_conf(match config.endpoint_url().filter(|_| is_plain) {
+        Some(url) => builder.endpoint_resolver(Plain(url.to_owned())).build(),
+        None => builder.build(),
+    })
 }
 
 /// An endpoint as it is written, without the account in its host.
@@ -117,13 +116,13 @@ impl Calls for Aws {
     }
 
     async fn known(&self, store: &str) -> Result<Known, Error> {
-        let request = self.stores().describe_key_value_store().kvs_arn(store);
+        let request = self.stores.get().describe_key_value_store().kvs_arn(store);
         let described = request.send().await.map_err(AwsError::of("cloudfront-keyvaluestore:DescribeKeyValueStore"));
         let version = described.map_err(|error| of_store(store, error))?.e_tag;
         let mut values = BTreeMap::new();
         let mut next = None;
         loop {
-            let request = self.stores().list_keys().kvs_arn(store).max_results(50).set_next_token(next);
+            let request = self.stores.get().list_keys().kvs_arn(store).max_results(50).set_next_token(next);
             let page = request.send().await.map_err(AwsError::of("cloudfront-keyvaluestore:ListKeys"));
             let page = page.map_err(|error| of_store(store, error))?;
             values.extend(page.items.unwrap_or_default().into_iter().map(|item| (item.key, item.value)));
@@ -141,7 +140,7 @@ impl Calls for Aws {
         let gone = change.gone.iter().map(|key| DeleteKeyRequestListItem::builder().key(key).build());
         let gone = gone.collect::<Result<Vec<_>, _>>().map_err(incomplete)?;
         let gone = Some(gone).filter(|gone| !gone.is_empty());
-        let request = self.stores().update_keys().kvs_arn(store).if_match(version).puts(put).set_deletes(gone);
+        let request = self.stores.get().update_keys().kvs_arn(store).if_match(version).puts(put).set_deletes(gone);
         let told = request.send().await.map_err(AwsError::of("cloudfront-keyvaluestore:UpdateKeys"));
         told.map(drop).map_err(|error| of_store(store, error))
     }
@@ -153,7 +152,8 @@ impl Calls for Aws {
             .build()
             .and_then(|paths| InvalidationBatch::builder().paths(paths).caller_reference(reference).build());
         let batch = batch.map_err(|error| Error::Incomplete(error.to_string()))?;
-        let request = self.cloudfront().create_invalidation().distribution_id(distribution).invalidation_batch(batch);
+        let request =
+            self.cloudfront.get().create_invalidation().distribution_id(distribution).invalidation_batch(batch);
         match request.send().await.map_err(AwsError::of("cloudfront:CreateInvalidation")) {
             Ok(output) => seen(output.invalidation).map(Asked::Taken),
             Err(error) if error.is("TooManyInvalidationsInProgress") => Ok(Asked::Busy),
@@ -163,7 +163,7 @@ impl Calls for Aws {
     }
 
     async fn invalidation(&self, distribution: &str, id: &str) -> Result<Invalidation, Error> {
-        let request = self.cloudfront().get_invalidation().distribution_id(distribution).id(id);
+        let request = self.cloudfront.get().get_invalidation().distribution_id(distribution).id(id);
         match request.send().await.map_err(AwsError::of("cloudfront:GetInvalidation")) {
             Ok(output) => seen(output.invalidation),
             // CloudFront forgets old invalidations; one that it forgot is done.
