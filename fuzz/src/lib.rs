@@ -3,7 +3,7 @@
 pub mod seeds;
 
 use bytes::Bytes;
-use shipway_archive::{Directory, STEP, Tail, Unpacker};
+use shipway_archive::{Next, STEP, Search, Tail, Unpacker};
 use shipway_domain::site::{self, Contents, Entry, Refusal, Rule, ZipFile};
 
 /// How much of a zip's end the function reads first.
@@ -14,17 +14,17 @@ pub const TAIL: u64 = shipway_archive::TAIL;
 pub fn entries(zip: &Bytes, first: u64) -> Result<(Vec<Entry>, u64), Refusal> {
     let size = zip.len() as u64;
     let mut start = size.saturating_sub(first);
-    // As often as the function reads on.
-    for _ in 0..3 {
-        match shipway_archive::directory(&Tail { size, bytes: zip.slice(start as usize..) })? {
-            Directory::Entries(entries, start) => return Ok((entries, start)),
-            Directory::From(earlier) => {
-                assert!(earlier < start, "it asks for {earlier}, which it has from {start} on");
-                start = earlier;
+    let mut search = Search::new(Tail { size, bytes: zip.slice(start as usize..) });
+    loop {
+        match search.look()? {
+            Next::Entries(entries, start) => return Ok((entries, start)),
+            Next::Read(range) => {
+                assert!(range.start < start, "it asks for {}, which it has from {start} on", range.start);
+                start = range.start;
+                search.read(zip.slice(range.start as usize..range.end as usize));
             }
         }
     }
-    Err(Refusal::Directory("its parts lie too far from each other".to_owned()))
 }
 
 /// What the function would publish of a zip.

@@ -1,11 +1,46 @@
 //! From a file's packed bytes to its content, in steps of bounded size, judged against the zip's directory on the way.
 
+use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress, Status};
 use sha2::Digest as _;
 use shipway_domain::site::{Packing, Rule, Sha256, ZipFile};
 
+use crate::directory::packed_from;
+
 /// How much content is unpacked at a time where it is not kept.
 pub const STEP: usize = 64 << 10;
+
+/// Cuts a file's packed bytes out of what is read of it, piece by piece, from its own header on.
+#[derive(Debug)]
+pub struct Cutter<'a> {
+    file: &'a ZipFile,
+    /// How many are still to come; nothing before the header was seen.
+    left: Option<u64>,
+}
+
+impl<'a> Cutter<'a> {
+    /// Of which nothing was read yet.
+    pub fn new(file: &'a ZipFile) -> Cutter<'a> {
+        Cutter { file, left: None }
+    }
+
+    /// What of a piece are packed bytes. The first piece holds the whole header.
+    ///
+    /// # Errors
+    /// The header does not agree with the directory.
+    pub fn cut(&mut self, mut piece: Bytes) -> Result<Bytes, Rule> {
+        let left = match self.left {
+            Some(left) => left,
+            None => {
+                piece = piece.slice(packed_from(self.file, &piece)?..);
+                self.file.packed
+            }
+        };
+        let length = left.min(piece.len() as u64);
+        self.left = Some(left - length);
+        Ok(piece.slice(..length as usize))
+    }
+}
 
 /// Unpacks one file.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ pub struct Tail {
 
 impl Tail {
     /// Where they begin in it.
-    pub fn start(&self) -> u64 {
+    pub(crate) fn start(&self) -> u64 {
         self.size - self.bytes.len() as u64
     }
 }
@@ -156,7 +156,7 @@ fn is_split(bytes: &[u8]) -> bool {
 }
 
 /// Whether a file begins like a zip. Without an end it was cut off on its way.
-pub fn begins(bytes: &[u8]) -> bool {
+pub(crate) fn begins(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK\x03\x04")
 }
 

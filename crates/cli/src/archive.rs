@@ -8,8 +8,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use shipway_archive::{STEP, TAIL, Unpacker, packed_from};
-use shipway_domain::site::{Contents, Refusal, Rule, ZipFile};
+use shipway_archive::{Cutter, Next, STEP, Search, TAIL, Tail, Unpacker};
+use shipway_domain::site::{Contents, Refusal, Rule, ZipFile, accept};
 
 /// How much of a file is read at a time.
 const READ: u64 = 1 << 20;
@@ -27,7 +27,13 @@ pub(crate) fn check(file: &File, read: impl Fn(u64, u64)) -> Result<Contents, Re
         read.map(|()| Bytes::from(bytes)).map_err(unreadable)
     };
     let size = file.metadata().map_err(unreadable)?.len();
-    let contents = shipway_archive::contents(size, TAIL, bytes)?;
+    let mut search = Search::new(Tail { size, bytes: bytes(size.saturating_sub(TAIL)..size)? });
+    let contents = loop {
+        match search.look()? {
+            Next::Read(range) => search.read(bytes(range)?),
+            Next::Entries(entries, start) => break accept(entries, start)?,
+        }
+    };
     let total = contents.files.iter().map(|file| file.size).sum();
     let mut done = 0;
     for one in &contents.files {
@@ -41,20 +47,11 @@ pub(crate) fn check(file: &File, read: impl Fn(u64, u64)) -> Result<Contents, Re
 /// Unpacks a file to nowhere, for its size and checksum.
 fn unpacked(file: &ZipFile, bytes: impl Fn(Range<u64>) -> Result<Bytes, Refusal>) -> Result<(), Refusal> {
     let broken = |rule: Rule| rule.broken_by(file.name.as_bytes());
-    let (mut unpacker, mut scratch) = (Unpacker::new(file), Vec::with_capacity(STEP));
-    let mut left = None;
+    let (mut cutter, mut unpacker) = (Cutter::new(file), Unpacker::new(file));
+    let mut scratch = Vec::with_capacity(STEP);
     for start in (file.offset..file.end).step_by(READ as usize) {
-        let mut piece = bytes(start..(start + READ).min(file.end))?;
-        let rest = match left {
-            Some(rest) => rest,
-            None => {
-                piece = piece.slice(packed_from(file, &piece).map_err(broken)?..);
-                file.packed
-            }
-        };
-        let length = rest.min(piece.len() as u64);
-        unpacker.check(&piece[..length as usize], &mut scratch).map_err(broken)?;
-        left = Some(rest - length);
+        let piece = cutter.cut(bytes(start..(start + READ).min(file.end))?).map_err(broken)?;
+        unpacker.check(&piece, &mut scratch).map_err(broken)?;
     }
     unpacker.finish().map(drop).map_err(broken)
 }

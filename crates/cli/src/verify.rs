@@ -157,7 +157,7 @@ pub(crate) async fn run(asked: &Verify, installation: &Installation, screen: &Sc
     warn(screen, &state);
 
     let verifier = Verifier { s3: installation.s3(), screen, bucket: &outputs.bucket };
-    let key = manifest_key(app, environment, &site, &live.release);
+    let key = manifest_key(app, environment, &component, &live.release);
     let intake = installation.output(Output::Bucket).await?;
     let (exit, mut document) = match verifier.record(&intake, &key).await? {
         Ok(manifest) => {

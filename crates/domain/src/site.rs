@@ -19,8 +19,7 @@ pub use archive::{
 pub use deletion::{BATCH, deletions, settle};
 pub use difference::{Before, Bucket, Upload, concerns_edge, learn, unread, uploads};
 pub use name::{
-    CONFIG, NO_CACHE, NOT_FOUND_PAGE, Phase, RESERVED, is_content_hashed, manifest_key, prefix, preview_manifest_key,
-    preview_prefix,
+    CONFIG, NO_CACHE, NOT_FOUND_PAGE, Phase, RESERVED, is_content_hashed, manifest_key, prefix, preview_prefix,
 };
 pub use record::{Headers, Retired, Sha256, SiteManifest, SiteObject};
 pub use wanted::{Place, found, remarks, wanted};

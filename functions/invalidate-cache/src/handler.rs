@@ -235,7 +235,7 @@ struct AtEdge<'a, C> {
 impl<C: Calls> AtEdge<'_, C> {
     async fn preview(&self, name: &PreviewName, progress: Progress) -> Result<Pass<Summary>, Error> {
         let AtEdge { run, outputs, .. } = self;
-        let key = site::preview_manifest_key(&run.app, &run.environment, self.name, name, &run.release);
+        let key = self.key_of(&run.release);
         let own = self.calls.manifest(&key).await?.ok_or(Error::NotSynced { key })?;
         let preview = Preview::of(&own.edge, name, &run.release, self.spec.previews);
         let note = format!(
@@ -268,10 +268,10 @@ impl<C: Calls> AtEdge<'_, C> {
         }
 
         let state = calls.component(run).await?;
-        let key_of = |release: &ReleaseId| site::manifest_key(&run.app, &run.environment, self.name, release);
-        let own_key = key_of(&run.release);
+        let own_key = self.key_of(&run.release);
         let others = state.unfinished.iter().filter(|release| **release != run.release);
-        let before: Vec<String> = state.live.iter().map(|live| &live.release).chain(others).map(key_of).collect();
+        let before: Vec<String> =
+            state.live.iter().map(|live| &live.release).chain(others).map(|release| self.key_of(release)).collect();
         let before = future::try_join_all(before.iter().map(|key| calls.manifest(key)));
         let (own, mut before) = future::try_join(calls.manifest(&own_key), before).await?;
         let own = own.ok_or(Error::NotSynced { key: own_key })?;
@@ -309,6 +309,11 @@ impl<C: Calls> AtEdge<'_, C> {
                 Ok(Pass::Again { seconds: BUSY_SECONDS, note })
             }
         }
+    }
+
+    /// The key of what a release wrote down of the bucket.
+    fn key_of(&self, release: &ReleaseId) -> String {
+        site::manifest_key(&self.run.app, &self.run.environment, &self.run.component, release)
     }
 
     /// Tells the edge how the release's URLs find their files, where it knows otherwise.

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::future;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use shipway_archive::{self as archive, Directory, Tail};
+use shipway_archive::{self as archive, Next, Search, Tail};
 use shipway_aws::{
     AwsError, PublicError,
     error::classify,
@@ -28,7 +28,7 @@ use shipway_domain::{
     failure::{Archive, Failure},
     manifest::spec::Site,
     message::{Pass, PassInput, Run},
-    name::{Component, ComponentName, ReleaseId},
+    name::{Component, ReleaseId},
     release::{Artifact, ComponentState},
     site::{self, Before, Bucket, Contents, Place, Refusal, Sha256, SiteManifest, SiteObject, Upload},
 };
@@ -265,7 +265,7 @@ pub(crate) async fn handle<C: Calls>(
     };
     let zip = Zip { key: key.clone(), version: version.clone() };
     let (bucket, progress) = (outputs.bucket.as_str(), progress.unwrap_or_default());
-    let release = Release { calls, run, name, spec, bucket, zip, state, progress, budget, now };
+    let release = Release { calls, run, spec, bucket, zip, state, progress, budget, now };
     match input.action {
         Action::Sync => release.sync(&is_spent).await,
         Action::Clean => release.clean(&is_spent).await,
@@ -276,7 +276,6 @@ pub(crate) async fn handle<C: Calls>(
 struct Release<'a, C> {
     calls: &'a C,
     run: &'a Run,
-    name: &'a ComponentName,
     spec: &'a Site,
     bucket: &'a str,
     zip: Zip,
@@ -405,11 +404,7 @@ impl<C: Calls> Release<'_, C> {
 
     /// The key of what a release wrote down of the bucket.
     fn key_of(&self, release: &ReleaseId) -> String {
-        let (app, environment) = (&self.run.app, &self.run.environment);
-        match &self.run.component {
-            Component::Preview(site, preview) => site::preview_manifest_key(app, environment, site, preview, release),
-            _ => site::manifest_key(app, environment, self.name, release),
-        }
+        site::manifest_key(&self.run.app, &self.run.environment, &self.run.component, release)
     }
 
     /// What was written down of the bucket. Each release of a preview has a place of its own, in which nothing was before.
@@ -455,31 +450,15 @@ impl<C: Calls> Release<'_, C> {
     }
 
     async fn contents(&self) -> Result<Contents, Error> {
-        let mut tail = self.calls.tail(&self.zip, archive::TAIL).await?;
-        // At most: the end, the records of a zip64 before a long comment, the directory.
-        for _ in 0..3 {
-            match archive::directory(&tail) {
-                Ok(Directory::Entries(entries, start)) => {
-                    drop(tail);
+        let mut search = Search::new(self.calls.tail(&self.zip, archive::TAIL).await?);
+        loop {
+            match search.look().map_err(|refusal| self.refused(refusal))? {
+                Next::Read(range) => search.read(self.calls.read(&self.zip, range).await?),
+                Next::Entries(entries, start) => {
+                    drop(search);
                     return site::accept(entries, start).map_err(|refusal| self.refused(refusal));
                 }
-                Ok(Directory::From(start)) => {
-                    let before = self.calls.read(&self.zip, start..tail.start()).await?;
-                    tail.bytes = [before, tail.bytes].concat().into();
-                }
-                Err(Refusal::NotAZip) if self.begins_as_zip(&tail).await? => {
-                    return Err(self.refused(Refusal::Truncated));
-                }
-                Err(refusal) => return Err(self.refused(refusal)),
             }
-        }
-        Err(self.refused(Refusal::Directory("its parts lie too far from each other".to_owned())))
-    }
-
-    async fn begins_as_zip(&self, tail: &Tail) -> Result<bool, Error> {
-        match tail.start() {
-            0 => Ok(archive::begins(&tail.bytes)),
-            _ => Ok(archive::begins(&self.calls.read(&self.zip, 0..4).await?)),
         }
     }
 }

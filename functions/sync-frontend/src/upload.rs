@@ -13,7 +13,7 @@ use futures_util::{
     stream::{self, LocalBoxStream},
 };
 use http_body::Frame;
-use shipway_archive::{self as archive, STEP, Unpacker};
+use shipway_archive::{self as archive, Cutter, STEP, Unpacker};
 use shipway_domain::site::{self, Contents, Phase, Read, Rule, Sha256, SiteManifest, SiteObject, Upload, ZipFile};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -202,22 +202,9 @@ impl<C: Calls> Publication<'_, C> {
     fn pieces<'f>(&'f self, file: &'f ZipFile) -> impl futures_util::Stream<Item = Result<Bytes, Error>> + 'f {
         let ranges = (file.offset..file.end).step_by(READ as usize).map(|start| start..(start + READ).min(file.end));
         let reads = stream::iter(ranges).map(|range| self.calls.read(self.zip, range)).buffered(PIECES);
-        let mut left: Option<u64> = None;
+        let mut cutter = Cutter::new(file);
         reads
-            .map(move |piece| {
-                let mut piece = piece?;
-                let rest = match left {
-                    Some(rest) => rest,
-                    None => {
-                        let start = archive::packed_from(file, &piece).map_err(|rule| self.refused(file, rule))?;
-                        piece = piece.slice(start..);
-                        file.packed
-                    }
-                };
-                let length = rest.min(piece.len() as u64);
-                left = Some(rest - length);
-                Ok(piece.slice(..length as usize))
-            })
+            .map(move |piece| cutter.cut(piece?).map_err(|rule| self.refused(file, rule)))
             .try_filter(|piece| future::ready(!piece.is_empty()))
     }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::{
     edge::{Edge, Routed, route},
     manifest::spec::{Routing, TrailingSlash},
-    name::{AppName, Component, ComponentName, EnvironmentName, PreviewName, ReleaseId},
+    name::{AppName, Component, EnvironmentName, PreviewName, ReleaseId},
 };
 
 /// The page that a visitor sees where nothing is found.
@@ -29,20 +29,20 @@ pub const NO_CACHE: &str = "no-cache";
 /// Everything else: old for five minutes at most.
 const SHORT: &str = "public, max-age=300";
 
-/// The key in the intake bucket of what a release of a site wrote down of the site's bucket.
-pub fn manifest_key(app: &AppName, environment: &EnvironmentName, site: &ComponentName, release: &ReleaseId) -> String {
-    format!("published/{app}/{environment}/{site}/{release}.json")
-}
-
-/// The key in the intake bucket of what a release of a preview wrote down.
-pub fn preview_manifest_key(
+/// The key in the intake bucket of what a release wrote down of the site's bucket, or of its preview's part of it. Nothing but
+/// sites and previews is published.
+pub fn manifest_key(
     app: &AppName,
     environment: &EnvironmentName,
-    site: &ComponentName,
-    preview: &PreviewName,
+    component: &Component,
     release: &ReleaseId,
 ) -> String {
-    format!("published/{app}/{environment}/{site}/preview/{preview}/{release}.json")
+    let place = match component {
+        Component::Site(site) => site.to_string(),
+        Component::Preview(site, preview) => format!("{site}/preview/{preview}"),
+        Component::Platform | Component::Service(_) => component.to_string(),
+    };
+    format!("published/{app}/{environment}/{place}/{release}.json")
 }
 
 /// What the keys of a preview's objects begin with. Each release has its own, so that nothing is ever replaced.
