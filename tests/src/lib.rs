@@ -13,7 +13,7 @@ pub mod site;
 
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -30,10 +30,11 @@ use shipway_domain::{
 /// The environment variable with the directory of the tools that `cargo xtask` sets up.
 pub const TOOLS: &str = "SHIPWAY_TOOLS";
 
-/// The checkout.
+/// The checkout: where cargo runs this from, which need not be where it was built when checkouts share what they build.
 pub fn checkout() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    manifest.parent().unwrap_or(manifest).to_owned()
+    let built_in = env!("CARGO_MANIFEST_DIR").into();
+    let manifest: PathBuf = std::env::var_os("CARGO_MANIFEST_DIR").map_or(built_in, PathBuf::from);
+    manifest.parent().unwrap_or(&manifest).to_owned()
 }
 
 /// The virtual environment with MiniStack and `sam`.

@@ -654,7 +654,7 @@ fn sources(package: &Path) -> Result<String> {
 // ---- Reading them ----
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    shipway_tests::checkout()
 }
 
 fn functions() -> Result<BTreeSet<String>> {

@@ -744,9 +744,9 @@ fn routes(run: &Run, manifest: &Manifest) -> BTreeMap<Key, Route> {
             service: name.clone(),
             tags: service.image.tags.clone(),
         };
-        (Key::route(&service.image.repository, &route), route)
+        Some((Key::route(service.image.repository.as_ref()?, &route), route))
     };
-    manifest.spec.services.iter().map(route).collect()
+    manifest.spec.services.iter().filter_map(route).collect()
 }
 
 fn progress_attribute(name: &str) -> String {

@@ -276,7 +276,9 @@ mod tests {
     use super::*;
 
     /// docs/command.md, from which a person learns what `--help` says.
-    const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/command.md");
+    fn page() -> String {
+        std::env::var("CARGO_MANIFEST_DIR").unwrap() + "/../../docs/command.md"
+    }
 
     fn helps() -> String {
         let mut text = String::new();
@@ -298,11 +300,11 @@ mod tests {
     /// With `UPDATE=1` in the environment the page is written anew.
     #[test]
     fn the_help_is_what_the_page_says() {
-        let page = std::fs::read_to_string(DOCS).unwrap();
+        let page = std::fs::read_to_string(page()).unwrap();
         let (before, _) = page.split_once("\n## Help\n").unwrap();
         let wanted = format!("{before}\n## Help\n\n{}", helps().trim_end().to_owned() + "\n");
         if std::env::var_os("UPDATE").is_some() {
-            std::fs::write(DOCS, &wanted).unwrap();
+            std::fs::write(page(), &wanted).unwrap();
         } else {
             assert!(
                 page == wanted,

@@ -54,6 +54,33 @@ pub struct PassInput<A> {
     pub action: A,
 }
 
+/// The input of a function that is asked what differs from what an environment's records say. It changes nothing and needs
+/// no claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DriftInput {
+    /// The app.
+    pub app: AppName,
+    /// The environment.
+    pub environment: EnvironmentName,
+}
+
+/// What one function found to differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriftFound {
+    /// The differences; none where all is as it should be.
+    pub differences: Vec<Difference>,
+}
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Difference {
+    /// What it is: `network`, `stack shipway-shop-prod-cluster`, `service/api`.
+    pub of: String,
+    /// What differs, for a person.
+    pub what: String,
+}
+
 /// The answer of one pass: the machine waits and calls again, or goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "status")]

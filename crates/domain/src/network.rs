@@ -44,7 +44,7 @@ const ANYWHERE: &str = "0.0.0.0/0";
 const ANYWHERE_V6: &str = "::/0";
 
 /// What the rest of the platform needs to know of a network that stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkOutputs {
     /// The VPC.
     pub vpc: String,
@@ -52,10 +52,39 @@ pub struct NetworkOutputs {
     pub cidr: String,
     /// The public subnets, one for each zone, in the zones' order.
     pub public_subnets: Vec<String>,
+    /// Its private subnets, where it has them: for tasks and instances.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub private_subnets: Vec<String>,
+    /// Its isolated subnets, where it has them: for databases and caches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub isolated_subnets: Vec<String>,
     /// The security group of load balancers.
     pub load_balancer_group: String,
-    /// The security group of services.
+    /// The security group of services: of tasks with interfaces of their own.
     pub service_group: String,
+    /// The security group of instances, where the cluster has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_group: Option<String>,
+    /// The security group of databases, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_group: Option<String>,
+    /// The security group of caches, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_group: Option<String>,
+}
+
+impl NetworkOutputs {
+    /// Where tasks and instances are: the private subnets, or the public ones where there are none.
+    #[must_use]
+    pub fn task_subnets(&self) -> &[String] {
+        if self.private_subnets.is_empty() { &self.public_subnets } else { &self.private_subnets }
+    }
+
+    /// Where databases and caches are: the isolated subnets, or where tasks are.
+    #[must_use]
+    pub fn data_subnets(&self) -> &[String] {
+        if self.isolated_subnets.is_empty() { self.task_subnets() } else { &self.isolated_subnets }
+    }
 }
 
 /// What a resource is for: the value of its tag `shipway:role`, by which it is found again.
@@ -145,7 +174,7 @@ impl Desired {
     /// anew, their tasks listen there.
     pub fn of(app: &AppName, environment: &EnvironmentName, planned: &Spec, applied: Option<&Spec>) -> Desired {
         let place = match planned.network.vpc {
-            Some(GivenVpc::Default) => Place::Default,
+            Some(GivenVpc::Default | GivenVpc::Id(_)) => Place::Default,
             None => Place::Own {
                 cidr: planned.network.cidr.unwrap_or(Cidr::DEFAULT),
                 zones: planned.network.azs.unwrap_or(DEFAULT_ZONES),
@@ -704,6 +733,7 @@ pub fn next_actions(desired: &Desired, observed: &Observed) -> Result<Step, Refu
             public_subnets: public_subnets.iter().map(|subnet| subnet.id.clone()).collect(),
             load_balancer_group: load_balancers.id.clone(),
             service_group: services.id.clone(),
+            ..NetworkOutputs::default()
         })),
         _ => Ok(Step::Act(actions)),
     }

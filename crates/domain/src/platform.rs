@@ -6,11 +6,15 @@
 //! A stack that the manifest no longer names is neither looked at nor touched: what once served goes on, a listener rule too,
 //! until a person deletes the stack or the environment is torn down. Nothing here deletes what was ever finished.
 
+mod compute;
+mod data;
+mod edge;
 mod operation;
 mod plan;
 mod priority;
+mod watch;
 
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -19,7 +23,7 @@ pub use operation::{Operation, ResourceFailure, StackEvent, last_operation};
 pub use plan::{Apply, Blocker, Next, Observed, ObservedStack, Plan, Planned, StackStatus, Trouble, next_actions};
 
 use crate::{
-    edge,
+    edge as site_edge,
     manifest::{SecretRef, Service, Spec, spec::Site},
     name::{AppName, Component, ComponentName, EnvironmentName, RepositoryName},
     network::NetworkOutputs,
@@ -34,6 +38,15 @@ pub struct PlatformOutputs {
     /// The load balancer's DNS name, where a service has `http`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancer: Option<String>,
+    /// The capacity provider of the environment's own instances, where the cluster has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_provider: Option<String>,
+    /// What the manifest's references to what is no secret stand for, by their text: `databases.main.host`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub values: BTreeMap<String, String>,
+    /// Where ECS finds what the manifest's references to secrets stand for (`valueFrom`), by their text: `databases.main.url`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
     /// What each service stands on.
     #[serde(default)]
     pub services: BTreeMap<ComponentName, ServiceOutputs>,
@@ -43,12 +56,20 @@ pub struct PlatformOutputs {
 }
 
 /// What a service stands on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceOutputs {
-    /// The repository's URI, without tag or digest: `123456789012.dkr.ecr.eu-west-1.amazonaws.com/hello-api`.
-    pub repository_uri: String,
+    /// The repository's URI, without tag or digest: `123456789012.dkr.ecr.eu-west-1.amazonaws.com/hello-api`. None where the
+    /// image is a public one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_uri: Option<String>,
     /// The log group's name.
     pub log_group: String,
+    /// The log group of its migration, where that has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration_log_group: Option<String>,
+    /// The ARN of its entry in the service discovery, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<String>,
     /// The role with which ECS pulls the image, writes the log and reads the secrets.
     pub execution_role: String,
     /// The role of the containers themselves.
@@ -143,6 +164,9 @@ pub struct Blueprints {
     pub site: &'static str,
 }
 
+/// Reads an output of a stack that stands.
+type Output<'a> = dyn Fn(StackName, &'static str) -> Result<String, MissingOutput> + 'a;
+
 /// Where stacks are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -186,6 +210,36 @@ pub enum Concern {
     Service,
     /// A site's bucket and distribution.
     Site,
+    /// A certificate.
+    Certificate,
+    /// DNS records of the load balancer's hosts.
+    Records,
+    /// The instances that tasks run on.
+    Instances,
+    /// The namespace in which services find each other.
+    Discovery,
+    /// The log of the network's traffic.
+    FlowLogs,
+    /// A database server with its secrets.
+    Database,
+    /// The weekly export of a database.
+    Export,
+    /// A cache.
+    Cache,
+    /// A bucket for a service's files.
+    Bucket,
+    /// A generated secret.
+    Secret,
+    /// An email identity.
+    Email,
+    /// Who is told of alarms.
+    Notifications,
+    /// The alarms of a service or a database.
+    Alarms,
+    /// The dashboard.
+    Dashboard,
+    /// One of the user's own.
+    Own,
 }
 
 /// A parameter's value.
@@ -198,10 +252,19 @@ pub enum Value {
         /// The other stack.
         stack: StackName,
         /// Its output.
-        key: &'static str,
+        key: Cow<'static, str>,
     },
     /// Known when the network stands.
     OfNetwork,
+    /// Several, between commas. Empty ones are left out.
+    List(Vec<Value>),
+}
+
+/// The parameters of a stack, by name.
+pub type Parameters = BTreeMap<Cow<'static, str>, Value>;
+
+fn parameters<const N: usize>(parameters: [(&'static str, Value); N]) -> Parameters {
+    parameters.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).collect()
 }
 
 /// A stack that should be there.
@@ -212,9 +275,13 @@ pub struct WantedStack {
     /// What it is for.
     pub concern: Concern,
     /// Its template.
-    pub template: &'static str,
+    pub template: Cow<'static, str>,
+    /// The region it is made in, where that is not the environment's own.
+    pub region: Option<&'static str>,
+    /// The role that CloudFormation makes it with, where that is not Shipway's own.
+    pub role: Option<String>,
     /// Its parameters; every one the template has, so that none keeps an old value.
-    pub parameters: BTreeMap<&'static str, Value>,
+    pub parameters: Parameters,
     /// The tags that say whose it is. CloudFormation passes them on to what the stack makes.
     pub tags: BTreeMap<&'static str, String>,
     /// Whether it needs something of the network.
@@ -223,15 +290,19 @@ pub struct WantedStack {
 
 impl WantedStack {
     /// The hash of all that decides what the stack is.
-    fn inputs(&self, parameters: &BTreeMap<&'static str, String>) -> String {
+    fn inputs(&self, parameters: &BTreeMap<Cow<'static, str>, String>) -> String {
         let mut hash = Sha256::new();
         let mut add = |text: &str| {
             hash.update(text.len().to_be_bytes());
             hash.update(text);
         };
         add(self.name.as_str());
-        add(self.template);
-        for (key, value) in parameters.iter().chain(&self.tags) {
+        add(&self.template);
+        for (key, value) in parameters {
+            add(key);
+            add(value);
+        }
+        for (key, value) in &self.tags {
             add(key);
             add(value);
         }
@@ -291,8 +362,7 @@ impl Names<'_> {
 
     /// The names of all stacks that a manifest asks for.
     pub fn all(self, spec: &Spec) -> Vec<StackName> {
-        let mut names: Vec<_> =
-            spec.services.values().map(|service| self.repository(&service.image.repository)).collect();
+        let mut names: Vec<_> = repositories(spec).into_iter().map(|repository| self.repository(repository)).collect();
         if !spec.services.is_empty() {
             names.push(self.cluster());
         }
@@ -324,6 +394,11 @@ impl Names<'_> {
 
 fn short_hash(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The repositories that services take their images from.
+fn repositories(spec: &Spec) -> std::collections::BTreeSet<&RepositoryName> {
+    spec.services.values().filter_map(|service| service.image.repository.as_ref()).collect()
 }
 
 fn has_http(spec: &Spec) -> bool {
@@ -364,8 +439,10 @@ impl Wish<'_> {
         WantedStack {
             name: self.names().repository(repository),
             concern: Concern::Repository,
-            template: self.blueprints.repository,
-            parameters: BTreeMap::from([("Repository", text(repository))]),
+            template: Cow::Borrowed(self.blueprints.repository),
+            region: None,
+            role: None,
+            parameters: parameters([("Repository", text(repository))]),
             tags,
             needs_network: false,
         }
@@ -375,8 +452,10 @@ impl Wish<'_> {
         WantedStack {
             name: self.names().cluster(),
             concern: Concern::Cluster,
-            template: self.blueprints.cluster,
-            parameters: BTreeMap::from([("App", text(&self.spec.app)), ("Environment", text(self.environment))]),
+            template: Cow::Borrowed(self.blueprints.cluster),
+            region: None,
+            role: None,
+            parameters: parameters([("App", text(&self.spec.app)), ("Environment", text(self.environment))]),
             tags: self.tags(Component::Platform),
             needs_network: false,
         }
@@ -386,8 +465,10 @@ impl Wish<'_> {
         WantedStack {
             name: self.names().load_balancer(),
             concern: Concern::LoadBalancer,
-            template: self.blueprints.load_balancer,
-            parameters: BTreeMap::from([
+            template: Cow::Borrowed(self.blueprints.load_balancer),
+            region: None,
+            role: None,
+            parameters: parameters([
                 ("Name", text(self.names().of_load_balancer())),
                 ("Subnets", self.of_network(|network| network.public_subnets.join(","))),
                 ("SecurityGroup", self.of_network(|network| network.load_balancer_group.clone())),
@@ -409,18 +490,18 @@ impl Wish<'_> {
                 return Err(PlanError::TooManySecrets { service: name.clone(), bytes: arns.len() });
             }
         }
-        let mut parameters = BTreeMap::from([
+        let mut wanted = parameters([
             ("App", text(&self.spec.app)),
             ("Environment", text(self.environment)),
             ("Service", text(name)),
-            ("Repository", text(&service.image.repository)),
+            ("Repository", text(service.image.repository.as_ref().map_or("", |repository| repository.as_str()))),
             ("SecretArns", text(secrets.secrets)),
             ("ParameterArns", text(secrets.parameters)),
             ("PermissionsBoundary", text(&self.place.permissions_boundary)),
         ]);
-        parameters.extend(match (&service.http, priority) {
+        wanted.extend(parameters(match (&service.http, priority) {
             (Some(http), Some(priority)) => [
-                ("Listener", Value::Output { stack: self.names().load_balancer(), key: "Listener" }),
+                ("Listener", Value::Output { stack: self.names().load_balancer(), key: Cow::Borrowed("Listener") }),
                 ("Vpc", self.of_network(|network| network.vpc.clone())),
                 ("Path", text(&http.path)),
                 ("HealthPath", text(&http.health)),
@@ -433,12 +514,14 @@ impl Wish<'_> {
                 ("HealthPath", text("/")),
                 ("Priority", text(1)),
             ],
-        });
+        }));
         Ok(WantedStack {
             name: self.names().service(name),
             concern: Concern::Service,
-            template: self.blueprints.service,
-            parameters,
+            template: Cow::Borrowed(self.blueprints.service),
+            region: None,
+            role: None,
+            parameters: wanted,
             tags: self.tags(Component::Service(name.clone())),
             needs_network: service.http.is_some(),
         })
@@ -454,18 +537,20 @@ impl Wish<'_> {
         let backend = |number: usize| text(site.backend.get(number).map_or("", String::as_str));
         let load_balancer = match site.backend.is_empty() {
             true => text(""),
-            false => Value::Output { stack: self.names().load_balancer(), key: "DnsName" },
+            false => Value::Output { stack: self.names().load_balancer(), key: Cow::Borrowed("DnsName") },
         };
         Ok(WantedStack {
             name: self.names().site(name),
             concern: Concern::Site,
-            template: self.blueprints.site,
-            parameters: BTreeMap::from([
+            template: Cow::Borrowed(self.blueprints.site),
+            region: None,
+            role: None,
+            parameters: parameters([
                 ("App", text(&self.spec.app)),
                 ("Environment", text(self.environment)),
                 ("Site", text(name)),
-                ("Redirects", fits("redirects", edge::redirects(site))?),
-                ("Headers", fits("headers", edge::headers(site))?),
+                ("Redirects", fits("redirects", site_edge::redirects(site))?),
+                ("Headers", fits("headers", site_edge::headers(site))?),
                 ("Previews", text(site.previews.days())),
                 ("LoadBalancer", load_balancer),
                 ("Backend1", backend(0)),
@@ -510,6 +595,7 @@ impl Secrets {
                 SecretRef::Ssm(path) => {
                     parameters.push(format!("arn:{partition}:ssm:{region}:{account}:parameter{path}"))
                 }
+                SecretRef::Ref(_) => {}
             }
         }
         let join = |mut arns: Vec<String>| {
@@ -528,10 +614,7 @@ impl Secrets {
 pub fn stacks(wish: &Wish<'_>, observed: &Observed) -> Result<Vec<WantedStack>, PlanError> {
     let spec = wish.spec;
     let mut stacks = Vec::new();
-    let mut repositories: Vec<_> = spec.services.values().map(|service| &service.image.repository).collect();
-    repositories.sort();
-    repositories.dedup();
-    stacks.extend(repositories.into_iter().map(|repository| wish.repository(repository)));
+    stacks.extend(repositories(spec).into_iter().map(|repository| wish.repository(repository)));
     if !spec.services.is_empty() {
         stacks.push(wish.cluster());
     }
@@ -548,6 +631,10 @@ pub fn stacks(wish: &Wish<'_>, observed: &Observed) -> Result<Vec<WantedStack>, 
     for (name, site) in &spec.sites {
         stacks.push(wish.site(name, site)?);
     }
+    stacks.extend(wish.compute_stacks()?);
+    stacks.extend(wish.data_stacks()?);
+    stacks.extend(wish.edge_stacks()?);
+    stacks.extend(wish.watch_stacks()?);
     Ok(stacks)
 }
 
@@ -556,7 +643,7 @@ pub fn stacks(wish: &Wish<'_>, observed: &Observed) -> Result<Vec<WantedStack>, 
 /// # Errors
 /// Where a stack has not the output it should have.
 pub fn outputs(names: Names<'_>, spec: &Spec, observed: &Observed) -> Result<PlatformOutputs, MissingOutput> {
-    let output = |stack: StackName, key: &'static str| -> Result<String, MissingOutput> {
+    let output = |stack: StackName, key: &'static str| {
         let value = observed.get(&stack).and_then(|stack| stack.outputs.get(key)).cloned();
         value.ok_or(MissingOutput { stack, key })
     };
@@ -570,10 +657,15 @@ pub fn outputs(names: Names<'_>, spec: &Spec, observed: &Observed) -> Result<Pla
     for (name, service) in &spec.services {
         let of_service = |key| output(names.service(name), key);
         let made = ServiceOutputs {
-            repository_uri: output(names.repository(&service.image.repository), "Uri")?,
+            repository_uri: match &service.image.repository {
+                Some(repository) => Some(output(names.repository(repository), "Uri")?),
+                None => None,
+            },
             log_group: of_service("LogGroup")?,
             execution_role: of_service("ExecutionRole")?,
             task_role: of_service("TaskRole")?,
+            migration_log_group: None,
+            registry: None,
             target_group: service.http.as_ref().map(|_| of_service("TargetGroup")).transpose()?,
         };
         outputs.services.insert(name.clone(), made);
@@ -588,6 +680,9 @@ pub fn outputs(names: Names<'_>, spec: &Spec, observed: &Observed) -> Result<Pla
         };
         outputs.sites.insert(name.clone(), made);
     }
+    compute::outputs(names, spec, &output, &mut outputs)?;
+    data::outputs(names, spec, &output, &mut outputs)?;
+    edge::outputs(names, spec, &output, &mut outputs)?;
     Ok(outputs)
 }
 

@@ -228,7 +228,12 @@ impl Wanted<'_> {
                 image: self.image(surroundings)?,
                 command,
                 port: self.service.port,
-                env: self.service.env.clone(),
+                env: self
+                    .service
+                    .env
+                    .iter()
+                    .filter_map(|(name, value)| Some((name.clone(), value.text()?.to_owned())))
+                    .collect(),
                 secrets: self
                     .service
                     .secrets
@@ -246,14 +251,14 @@ impl Wanted<'_> {
     }
 
     fn image(&self, surroundings: &Surroundings) -> Result<String, TaskError> {
-        if *self.repository != self.service.image.repository {
+        if Some(self.repository) != self.service.image.repository.as_ref() {
             return Err(TaskError::OtherRepository {
                 service: self.name.clone(),
                 given: self.repository.clone(),
-                wanted: self.service.image.repository.clone(),
+                wanted: self.service.image.repository.clone().unwrap_or_else(|| self.repository.clone()),
             });
         }
-        let uri = &self.outputs.repository_uri;
+        let uri = self.outputs.repository_uri.as_deref().unwrap_or_default();
         let (host, path) = uri
             .split_once('/')
             .filter(|(_, path)| *path == self.repository.as_str())
@@ -299,6 +304,7 @@ impl<'a> Owner<'a> {
             }
             // The path's own slash is the one after `parameter`.
             SecretRef::Ssm(path) => format!("arn:{partition}:ssm:{region}:{account}:parameter{path}"),
+            SecretRef::Ref(reference) => reference.to_string(),
         }
     }
 }

@@ -13,11 +13,12 @@ use shipway_domain::{
 pub async fn platform(store: &Store, manifest: &str) {
     let role = |name: &str| format!("arn:aws:iam::123456789012:role/{name}");
     let api = ServiceOutputs {
-        repository_uri: "123456789012.dkr.ecr.eu-west-1.amazonaws.com/hello-api".to_owned(),
+        repository_uri: Some("123456789012.dkr.ecr.eu-west-1.amazonaws.com/hello-api".to_owned()),
         log_group: "/shipway/hello-prod/api".to_owned(),
         execution_role: role("execution"),
         task_role: role("task"),
         target_group: Some("tg".to_owned()),
+        ..ServiceOutputs::default()
     };
     let network = NetworkOutputs {
         vpc: "vpc".to_owned(),
@@ -25,6 +26,7 @@ pub async fn platform(store: &Store, manifest: &str) {
         public_subnets: vec!["subnet-1".to_owned(), "subnet-2".to_owned()],
         load_balancer_group: "sg-1".to_owned(),
         service_group: "sg-2".to_owned(),
+        ..Default::default()
     };
     let platform = PlatformOutputs {
         cluster: Some("hello-prod".to_owned()),

@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn every_python_module_is_shipped() {
-        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/ministack/local_cloud");
+        let directory = std::env::var("CARGO_MANIFEST_DIR").unwrap() + "/ministack/local_cloud";
         let mut found: Vec<_> = std::fs::read_dir(directory)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -79,7 +79,7 @@ impl Stacks for CloudFormation {
             .client
             .create_stack()
             .stack_name(name.as_str())
-            .template_body(apply.template)
+            .template_body(&*apply.template)
             .set_parameters(Some(parameters(apply)))
             .set_tags(Some(tags(apply)))
             .role_arn(&self.role)
@@ -102,7 +102,7 @@ impl Stacks for CloudFormation {
             .client
             .update_stack()
             .stack_name(name.as_str())
-            .template_body(apply.template)
+            .template_body(&*apply.template)
             .set_parameters(Some(parameters(apply)))
             .set_tags(Some(tags(apply)))
             .role_arn(&self.role)

@@ -121,6 +121,7 @@ impl World {
             public_subnets: vec!["subnet-1".to_owned(), "subnet-2".to_owned()],
             load_balancer_group: "sg-1".to_owned(),
             service_group: "sg-2".to_owned(),
+            ..Default::default()
         });
     }
 
@@ -372,7 +373,7 @@ fn an_environment_is_made_once_and_a_second_apply_touches_nothing() {
     assert_eq!(platform.cluster.as_deref(), Some("shipway-hello-prod-cluster:Cluster"));
     assert_eq!(platform.load_balancer.as_deref(), Some("shipway-hello-prod-load-balancer:DnsName"));
     let api = &platform.services[&"api".parse().unwrap()];
-    assert_eq!(api.repository_uri, "shipway-hello-repository-hello-api:Uri");
+    assert_eq!(api.repository_uri.as_deref(), Some("shipway-hello-repository-hello-api:Uri"));
     assert_eq!(api.target_group.as_deref(), Some("shipway-hello-prod-service-api:TargetGroup"));
     assert_eq!(platform.services[&"worker".parse().unwrap()].target_group, None);
     assert_eq!(platform.sites.len(), 1);

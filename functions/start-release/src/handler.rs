@@ -271,18 +271,15 @@ impl<C: Calls> Starter<'_, C> {
                 answers.push(self.refresh(&target, &stands).await?);
                 continue;
             }
-            answers.push(match self.calls.newest_image(&service.image.repository, &service.image.tags).await? {
+            let Some(repository) = &service.image.repository else { continue };
+            answers.push(match self.calls.newest_image(repository, &service.image.tags).await? {
                 Some(image) => {
-                    let artifact =
-                        Artifact::Image { repository: service.image.repository.clone(), digest: image.digest };
+                    let artifact = Artifact::Image { repository: repository.clone(), digest: image.digest };
                     let order = Order { at: image.pushed_at, sequencer: None };
                     // Named as a refresh of the same provisioning is: made twice it is one.
                     self.deliver(&target, Delivered { artifact, order }, stands.release.as_str()).await?
                 }
-                None => Answer::ignored(
-                    Some(target.full_name()),
-                    format!("waits for the first push to {}", service.image.repository),
-                ),
+                None => Answer::ignored(Some(target.full_name()), format!("waits for the first push to {repository}")),
             });
         }
         Ok(answers)

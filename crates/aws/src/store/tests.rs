@@ -56,6 +56,7 @@ async fn write_all(store: &Store, run: &Run) -> Vec<Result<(), StoreError>> {
         public_subnets: Vec::new(),
         load_balancer_group: "sg-1".to_owned(),
         service_group: "sg-2".to_owned(),
+        ..Default::default()
     };
     vec![
         store.renew(run, at(1)).await,

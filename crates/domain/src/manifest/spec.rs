@@ -2,17 +2,43 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ManifestError, de::from_node, yaml::Node};
-use crate::name::{AppName, ComponentName, RepositoryName};
+use crate::name::{AppName, ComponentName};
 
-pub use site::{CacheRule, Glob, Period, Redirect, Routing, Site, TrailingSlash, Verify};
+pub use cluster::{Capacity, Cluster, Ec2, InstanceType, Networking};
+pub use data::{
+    AuroraCapacity, Bucket, Cache, CacheEngine, Database, DatabaseEngine, DatabaseName, Email, EmailAddress, OnDelete,
+    Secret, SecretName,
+};
+pub use edge::{Admitted, Certificate, Domain, LoadBalancer, Waf, ZoneId};
+pub use monitoring::{Above, Alarms, Below, Logs, Monitoring};
+pub use network::{Cidr, EndpointService, FlowLogs, GivenSubnets, GivenVpc, Nat, Network, SubnetId, Traffic};
+pub use reference::{
+    CacheAttribute, DatabaseAttribute, EnvValue, NetworkAttribute, Reference, SecretRef, ServiceAttribute,
+};
+pub use service::{
+    HostName, Http, Image, LogGroupName, Migrate, PublicImage, Scale, Service, Sidecar, TagPattern, Use,
+};
+pub use site::{CacheRule, Glob, Redirect, Routing, Site, TrailingSlash, Verify};
+pub use stack::Stack;
+pub use unit::{Period, Storage, Timeout};
 
+mod cluster;
+mod data;
+mod edge;
+mod monitoring;
+mod network;
+mod reference;
+mod service;
 mod site;
+mod stack;
+mod unit;
 
 /// What one environment should be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
     /// The manifest's version: 1.
@@ -22,17 +48,51 @@ pub struct Spec {
     /// Where it runs.
     #[serde(default)]
     pub network: Network,
+    /// What its services run on.
+    #[serde(default)]
+    pub cluster: Cluster,
     /// Its services, by name.
     #[serde(default)]
     pub services: BTreeMap<ComponentName, Service>,
     /// Its sites, by name.
     #[serde(default)]
     pub sites: BTreeMap<ComponentName, Site>,
+    /// Its databases, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub databases: BTreeMap<ComponentName, Database>,
+    /// Its caches, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub caches: BTreeMap<ComponentName, Cache>,
+    /// Its buckets, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub buckets: BTreeMap<ComponentName, Bucket>,
+    /// The secrets that are made for it, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<ComponentName, Secret>,
+    /// What it sends email as, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub email: BTreeMap<ComponentName, Email>,
+    /// Its load balancer.
+    #[serde(default)]
+    pub load_balancer: LoadBalancer,
+    /// Its domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Domain>,
+    /// What is watched.
+    #[serde(default)]
+    pub monitoring: Monitoring,
+    /// What becomes of its services' logs.
+    #[serde(default)]
+    pub logs: Logs,
+    /// CloudFormation stacks of the user's own, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stacks: BTreeMap<ComponentName, Stack>,
 }
 
 /// The manifest's version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "u8", into = "u8")]
+#[schemars(extend("const" = 1))]
 pub struct Version;
 
 impl TryFrom<u8> for Version {
@@ -50,286 +110,6 @@ impl TryFrom<u8> for Version {
 impl From<Version> for u8 {
     fn from(_: Version) -> u8 {
         1
-    }
-}
-
-/// The network: one of Shipway's own, or the account's default VPC.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Network {
-    /// `default`: use the account's default VPC and its default subnets, and change nothing in it but two security groups.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vpc: Option<GivenVpc>,
-    /// The range of a VPC of its own; `10.0.0.0/16` unless given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cidr: Option<Cidr>,
-    /// How many availability zones; 2 unless given. A load balancer needs two.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub azs: Option<u8>,
-}
-
-/// A VPC that is there already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GivenVpc {
-    /// The account's default VPC.
-    Default,
-}
-
-/// An IPv4 range in CIDR notation, on its own boundary: `10.0.0.0/16`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Cidr {
-    base: u32,
-    prefix: u8,
-}
-
-impl Cidr {
-    /// The range of a VPC whose manifest gives none.
-    pub const DEFAULT: Cidr = Cidr { base: u32::from_be_bytes([10, 0, 0, 0]), prefix: 16 };
-
-    /// The prefix length.
-    pub fn prefix(self) -> u8 {
-        self.prefix
-    }
-
-    /// Whether the two ranges have an address in common.
-    pub fn overlaps(self, other: Cidr) -> bool {
-        let shorter = self.prefix.min(other.prefix);
-        let mask = u32::MAX.checked_shl(32 - u32::from(shorter)).unwrap_or(0);
-        self.base & mask == other.base & mask
-    }
-
-    /// The `index`-th range of `prefix` bits inside this one, or nothing where that does not fit.
-    pub fn subnet(self, prefix: u8, index: u32) -> Option<Cidr> {
-        let bits = prefix.checked_sub(self.prefix)?;
-        if prefix > 32 || u64::from(index) >= 1u64 << bits {
-            return None;
-        }
-        let step = 1u64 << (32 - prefix);
-        Some(Cidr { base: self.base + u32::try_from(step * u64::from(index)).ok()?, prefix })
-    }
-}
-
-impl std::fmt::Display for Cidr {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", std::net::Ipv4Addr::from(self.base), self.prefix)
-    }
-}
-
-impl std::str::FromStr for Cidr {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not an IPv4 range like 10.0.0.0/16");
-        let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
-        let address: std::net::Ipv4Addr = address.parse().map_err(|_| wrong())?;
-        let prefix: u8 = prefix.parse().map_err(|_| wrong())?;
-        if prefix > 32 {
-            return Err(wrong());
-        }
-        let base = u32::from(address);
-        let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-        if base & !mask != 0 {
-            let fixed = std::net::Ipv4Addr::from(base & mask);
-            return Err(format!("{text} does not start on its own boundary; {fixed}/{prefix} does"));
-        }
-        Ok(Cidr { base, prefix })
-    }
-}
-
-impl TryFrom<String> for Cidr {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Cidr> for String {
-    fn from(cidr: Cidr) -> String {
-        cidr.to_string()
-    }
-}
-
-/// A service: containers of one image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Service {
-    /// Which pushed images are this service's.
-    pub image: Image,
-    /// The port the container listens on. Needed with `http`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// CPU units; 1024 are one vCPU.
-    #[serde(default = "default_cpu")]
-    pub cpu: u32,
-    /// Memory in MiB.
-    #[serde(default = "default_memory")]
-    pub memory: u32,
-    /// What the load balancer sends it. Without it, the service is reached by nobody.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http: Option<Http>,
-    /// Environment variables.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, String>,
-    /// Environment variables whose values are secrets, by reference.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub secrets: BTreeMap<String, SecretRef>,
-    /// A one-off task that must succeed before the service changes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub migrate: Option<Migrate>,
-}
-
-fn default_cpu() -> u32 {
-    256
-}
-
-fn default_memory() -> u32 {
-    512
-}
-
-/// Which pushed images are a service's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Image {
-    /// The ECR repository, without the registry.
-    pub repository: RepositoryName,
-    /// Patterns with `*` and `?`; a push whose tag matches one of them rolls out. All tags unless given.
-    #[serde(default = "default_tags")]
-    pub tags: Vec<TagPattern>,
-}
-
-fn default_tags() -> Vec<TagPattern> {
-    vec![TagPattern("*".to_owned())]
-}
-
-/// A pattern for image tags: `sha-*`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct TagPattern(String);
-
-impl TagPattern {
-    /// Whether the pattern matches this tag: `*` is any text, `?` any one character.
-    pub fn matches(&self, tag: &str) -> bool {
-        fn go(pattern: &[u8], text: &[u8]) -> bool {
-            match (pattern.split_first(), text.split_first()) {
-                (None, None) => true,
-                (Some((b'*', rest)), _) => go(rest, text) || text.split_first().is_some_and(|(_, t)| go(pattern, t)),
-                (Some((b'?', rest)), Some((_, t))) => go(rest, t),
-                (Some((p, rest)), Some((c, t))) => p == c && go(rest, t),
-                _ => false,
-            }
-        }
-        go(self.0.as_bytes(), tag.as_bytes())
-    }
-}
-
-impl TryFrom<String> for TagPattern {
-    type Error = String;
-
-    /// A tag has at most 128 letters, digits, `_`, `.` and `-`; at most 4 stars keep matching cheap.
-    fn try_from(text: String) -> Result<Self, String> {
-        let known = text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-*?".contains(c));
-        if text.is_empty() || text.len() > 128 || !known {
-            Err(format!("`{text}` is not a pattern of image tags: letters, digits, `_`, `.`, `-`, with `*` and `?`"))
-        } else if text.matches('*').count() > 4 {
-            Err(format!("`{text}` has more than 4 stars"))
-        } else {
-            Ok(TagPattern(text))
-        }
-    }
-}
-
-impl From<TagPattern> for String {
-    fn from(pattern: TagPattern) -> String {
-        pattern.0
-    }
-}
-
-/// What the load balancer sends a service, and how it knows that it is well.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Http {
-    /// The path pattern that is this service's: `/api/*`. Everything (`/*`) unless given.
-    #[serde(default = "default_path")]
-    pub path: String,
-    /// The path that answers 2xx or 3xx when the service is well.
-    #[serde(default = "default_health")]
-    pub health: String,
-}
-
-fn default_path() -> String {
-    "/*".to_owned()
-}
-
-fn default_health() -> String {
-    "/".to_owned()
-}
-
-/// Where a secret is. Its value is read by ECS when the task starts, never by Shipway.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SecretRef {
-    /// In Secrets Manager: `name`, or `name:key` for one key of a JSON secret.
-    Secretsmanager(String),
-    /// A parameter in Systems Manager: `/path`.
-    Ssm(String),
-}
-
-/// A one-off task with the service's own image, network and secrets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Migrate {
-    /// The command, in place of the image's.
-    pub command: Vec<String>,
-    /// How long it may take; 10 minutes unless given.
-    #[serde(default)]
-    pub timeout: Timeout,
-}
-
-/// A duration with its unit: `90s`, `10m`, `2h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Timeout {
-    seconds: u32,
-}
-
-impl Timeout {
-    /// In seconds.
-    pub fn seconds(self) -> u32 {
-        self.seconds
-    }
-}
-
-impl Default for Timeout {
-    fn default() -> Self {
-        Timeout { seconds: 600 }
-    }
-}
-
-impl TryFrom<String> for Timeout {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a duration with its unit, like 90s, 10m or 2h");
-        let (number, factor) = match text.char_indices().last() {
-            Some((at, 's')) => (&text[..at], 1),
-            Some((at, 'm')) => (&text[..at], 60),
-            Some((at, 'h')) => (&text[..at], 3600),
-            _ => return Err(wrong()),
-        };
-        let number: u32 = number.parse().map_err(|_| wrong())?;
-        match number.checked_mul(factor) {
-            Some(seconds @ 1..=86_400) => Ok(Timeout { seconds }),
-            _ => Err(format!("{text} is outside 1s to 24h")),
-        }
-    }
-}
-
-impl From<Timeout> for String {
-    fn from(timeout: Timeout) -> String {
-        format!("{}s", timeout.seconds)
     }
 }
 
@@ -464,6 +244,7 @@ fn check_service(service: &Service) -> Result<(), Wrong> {
                 (is_secret_name(name) && !key.is_empty() && !key.contains(':'), "`name` or `name:key`")
             }
             SecretRef::Ssm(path) => (path.starts_with('/') && is_secret_name(path), "`/path`"),
+            SecretRef::Ref(reference) => (reference.is_secret(), "a reference to a secret"),
         };
         if !valid {
             return Err((format!("secrets.{name}"), format!("{form} is expected here")));

@@ -174,8 +174,8 @@ fn an_environment_is_laid_over_the_base_key_by_key() {
     );
     let service = |environment| read_for(&text, environment).unwrap().services.into_values().next().unwrap();
     assert_eq!((service("dev").memory, service("prod").memory, service("prod").cpu), (1024, 2048, 512));
-    assert_eq!(service("prod").env["A"], "base");
-    assert_eq!(service("prod").env["B"], "prod");
+    assert_eq!(service("prod").env["A"], "base".into());
+    assert_eq!(service("prod").env["B"], "prod".into());
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn anchors_merge_keys_and_x_keys_may_be_used() {
     let api = spec.services.values().next().unwrap();
     assert_eq!(api.cpu, 512);
     assert_eq!(
-        (api.env["PORT"].as_str(), api.env["DEBUG"].as_str(), api.env["VERSION"].as_str()),
+        (api.env["PORT"].text().unwrap(), api.env["DEBUG"].text().unwrap(), api.env["VERSION"].text().unwrap()),
         ("3000", "true", "1.10")
     );
 }

@@ -1,6 +1,6 @@
 //! What to do next about each stack, from what is wanted and what CloudFormation shows.
 
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use super::{Concern, INPUTS_TAG, Operation, StackName, Value, WantedStack};
 use crate::{failure::Failure, name::ReleaseId};
@@ -155,9 +155,13 @@ impl StackStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Apply {
     /// The template.
-    pub template: &'static str,
+    pub template: Cow<'static, str>,
+    /// The region, where that is not the environment's own.
+    pub region: Option<&'static str>,
+    /// The role that CloudFormation acts with, where that is not Shipway's own.
+    pub role: Option<String>,
     /// The parameters.
-    pub parameters: BTreeMap<&'static str, String>,
+    pub parameters: BTreeMap<Cow<'static, str>, String>,
     /// The tags.
     pub tags: BTreeMap<&'static str, String>,
     /// The request's token: the same for the same release and inputs, so that a repeated request starts nothing twice, and the
@@ -229,7 +233,7 @@ pub enum Trouble {
     /// It stands, but an output is not there that another stack needs.
     Incomplete {
         /// The output.
-        key: &'static str,
+        key: Cow<'static, str>,
     },
 }
 
@@ -348,9 +352,10 @@ impl Plan {
     pub fn seconds(&self) -> u32 {
         let moving = self.0.iter().filter(|planned| planned.goes_on());
         let seconds = moving.map(|planned| match planned.concern {
-            Concern::Repository | Concern::Cluster | Concern::Service => 5,
-            Concern::LoadBalancer => 10,
+            Concern::LoadBalancer | Concern::Certificate | Concern::Instances | Concern::Own => 10,
             Concern::Site => 15,
+            Concern::Database | Concern::Cache => 20,
+            _ => 5,
         });
         seconds.min().unwrap_or(5)
     }
@@ -420,38 +425,53 @@ pub fn next_actions(wanted: &[WantedStack], observed: &Observed, release: &Relea
 }
 
 enum Resolved {
-    Parameters(BTreeMap<&'static str, String>),
+    Parameters(BTreeMap<Cow<'static, str>, String>),
     Blocked(Blocker),
-    Missing { stack: StackName, key: &'static str },
+    Missing { stack: StackName, key: Cow<'static, str> },
 }
 
 fn resolve(stack: &WantedStack, observed: &Observed, in_sync: impl Fn(&StackName) -> bool) -> Resolved {
     let mut parameters = BTreeMap::new();
     let mut blockers = Vec::new();
     for (key, value) in &stack.parameters {
-        let value = match value {
-            Value::Text(text) => text.clone(),
-            Value::OfNetwork => return Resolved::Blocked(Blocker::Network),
-            Value::Output { stack: other, .. } if !in_sync(other) => {
-                blockers.push(other.clone());
-                continue;
-            }
-            Value::Output { stack: other, key } => {
-                match observed.get(other).and_then(|other| other.outputs.get(*key)) {
-                    Some(value) => value.clone(),
-                    None => return Resolved::Missing { stack: other.clone(), key },
-                }
-            }
+        match resolve_value(value, observed, &in_sync, &mut blockers) {
+            Ok(value) => parameters.insert(key.clone(), value),
+            Err(resolved) => return resolved,
         };
-        parameters.insert(*key, value);
     }
     blockers.dedup();
     if blockers.is_empty() { Resolved::Parameters(parameters) } else { Resolved::Blocked(Blocker::Stacks(blockers)) }
 }
 
+/// The text of a value. What stands on a stack that does not stand yet adds to the blockers, and is empty for now.
+fn resolve_value(
+    value: &Value,
+    observed: &Observed,
+    in_sync: &impl Fn(&StackName) -> bool,
+    blockers: &mut Vec<StackName>,
+) -> Result<String, Resolved> {
+    match value {
+        Value::Text(text) => Ok(text.clone()),
+        Value::OfNetwork => Err(Resolved::Blocked(Blocker::Network)),
+        Value::Output { stack, .. } if !in_sync(stack) => {
+            blockers.push(stack.clone());
+            Ok(String::new())
+        }
+        Value::Output { stack, key } => {
+            let value = observed.get(stack).and_then(|stack| stack.outputs.get(key.as_ref()));
+            value.cloned().ok_or_else(|| Resolved::Missing { stack: stack.clone(), key: key.clone() })
+        }
+        Value::List(values) => {
+            let values: Result<Vec<_>, _> =
+                values.iter().map(|value| resolve_value(value, observed, in_sync, blockers)).collect();
+            Ok(values?.into_iter().filter(|value| !value.is_empty()).collect::<Vec<_>>().join(","))
+        }
+    }
+}
+
 fn next_action(
     wanted: &WantedStack,
-    parameters: BTreeMap<&'static str, String>,
+    parameters: BTreeMap<Cow<'static, str>, String>,
     observed: Option<&ObservedStack>,
     release: &ReleaseId,
 ) -> Next {
@@ -459,7 +479,14 @@ fn next_action(
     let token = format!("shipway-{release}-{inputs}");
     let mut tags = wanted.tags.clone();
     tags.insert(INPUTS_TAG, inputs);
-    let apply = Apply { template: wanted.template, parameters, tags, token };
+    let apply = Apply {
+        template: wanted.template.clone(),
+        region: wanted.region,
+        role: wanted.role.clone(),
+        parameters,
+        tags,
+        token,
+    };
 
     let Some(observed) = observed else { return Next::Create(apply) };
     let phase = observed.status.phase();
@@ -496,14 +523,14 @@ impl ObservedStack {
     /// Whether it was made of exactly this.
     fn is(&self, apply: &Apply) -> bool {
         let tags = apply.tags.iter().all(|(key, value)| self.tags.get(*key) == Some(value));
-        tags && apply.parameters.iter().all(|(key, value)| self.parameters.get(*key) == Some(value))
+        tags && apply.parameters.iter().all(|(key, value)| self.parameters.get(key.as_ref()) == Some(value))
     }
 
     /// The stack as it is when CloudFormation answered an update with "nothing to change".
     pub fn unchanged(&mut self, apply: &Apply) {
         self.status = StackStatus::UpdateComplete;
         self.tags.extend(apply.tags.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
-        self.parameters.extend(apply.parameters.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        self.parameters.extend(apply.parameters.iter().map(|(key, value)| (key.to_string(), value.clone())));
     }
 }
 

@@ -60,6 +60,7 @@ fn network() -> NetworkOutputs {
         public_subnets: vec!["subnet-1".to_owned(), "subnet-2".to_owned()],
         load_balancer_group: "sg-1".to_owned(),
         service_group: "sg-2".to_owned(),
+        ..Default::default()
     }
 }
 
@@ -173,7 +174,7 @@ fn a_site_with_a_backend_waits_for_the_load_balancer() {
     let names = wanted.iter().map(|stack| stack.name.clone()).collect::<Vec<_>>();
     let load_balancer = named(&wanted, "shipway-hello-prod-load-balancer").name.clone();
     assert!(names.iter().position(|name| *name == load_balancer) < names.iter().position(|name| *name == site.name));
-    assert_eq!(site.parameters["LoadBalancer"], Value::Output { stack: load_balancer, key: "DnsName" });
+    assert_eq!(site.parameters["LoadBalancer"], Value::Output { stack: load_balancer, key: "DnsName".into() });
     let backends = ["Backend1", "Backend2", "Backend3", "Backend4"].map(|key| site.parameters[key].clone());
     assert_eq!(backends, ["/api/*", "/ws", "", ""].map(|text| Value::Text(text.to_owned())));
 }
@@ -309,8 +310,8 @@ impl Cloud {
         let mut stack = ObservedStack {
             id: before.as_ref().map_or_else(|| format!("id-{made}"), |stack| stack.id.clone()),
             status: if before.is_some() { StackStatus::UpdateInProgress } else { StackStatus::CreateInProgress },
-            parameters: apply.parameters.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
-            tags: apply.tags.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
+            parameters: apply.parameters.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
+            tags: apply.tags.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
             outputs: [
                 "Uri",
                 "Cluster",
@@ -386,7 +387,7 @@ fn left_behind(stack: &WantedStack, status: StackStatus) -> ObservedStack {
         id: format!("old-{}", stack.name),
         status,
         parameters: BTreeMap::new(),
-        tags: stack.tags.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
+        tags: stack.tags.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
         outputs: BTreeMap::new(),
         operation: Some(Operation { token: Some("shipway-earlier".to_owned()), failure: None }),
     }
@@ -549,7 +550,7 @@ fn a_finished_stack_without_its_output_is_our_own_fault() {
     let plan = next_actions(&wanted_of(&spec, Some(&network()), &cloud.stacks), &cloud.stacks, &release(1));
     let troubles: Vec<_> = plan.troubles().collect();
     assert_eq!(troubles.len(), 1);
-    assert_eq!(troubles[0].1, &Trouble::Incomplete { key: "Listener" });
+    assert_eq!(troubles[0].1, &Trouble::Incomplete { key: "Listener".into() });
 }
 
 #[test]

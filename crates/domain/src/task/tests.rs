@@ -15,11 +15,12 @@ fn spec(more: &str) -> Service {
 
 fn outputs() -> ServiceOutputs {
     ServiceOutputs {
-        repository_uri: "123456789012.dkr.ecr.eu-west-1.amazonaws.com/hello-api".to_owned(),
+        repository_uri: Some("123456789012.dkr.ecr.eu-west-1.amazonaws.com/hello-api".to_owned()),
         log_group: "/shipway/hello-prod/api".to_owned(),
         execution_role: ROLE.to_owned(),
         task_role: "arn:aws:iam::123456789012:role/hello-prod-api-task".to_owned(),
         target_group: None,
+        ..ServiceOutputs::default()
     }
 }
 
@@ -122,7 +123,7 @@ fn what_cannot_be_a_task_definition_is_refused() {
         let outputs = ServiceOutputs { execution_role: role.to_owned(), ..outputs() };
         assert!(refused(&outputs, "hello-api").contains("is not a role's ARN"), "{role}");
     }
-    let outputs = ServiceOutputs { repository_uri: "registry/other".to_owned(), ..outputs() };
+    let outputs = ServiceOutputs { repository_uri: Some("registry/other".to_owned()), ..outputs() };
     assert!(refused(&outputs, "hello-api").contains("`registry/other` is not the URI of the repository `hello-api`"));
 }
 

@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Wrong;
+use super::{Wrong, service::HostName, unit::Period};
 
 /// A site: static files behind CloudFront.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Site {
+    /// Its own hosts: the domain's name or one label before it. CloudFront's own name serves it too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostName>,
     /// How a URL finds its file; found from each zip unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routing: Option<Routing>,
@@ -50,7 +54,7 @@ pub struct Site {
 }
 
 fn default_keep() -> Period {
-    Period { seconds: 7 * 86_400 }
+    Period::of(7 * 86_400)
 }
 
 fn default_releases() -> u32 {
@@ -58,11 +62,11 @@ fn default_releases() -> u32 {
 }
 
 fn default_previews() -> Period {
-    Period { seconds: 14 * 86_400 }
+    Period::of(14 * 86_400)
 }
 
 /// How a URL finds its file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Routing {
     /// Every page is a file: `/chat` is `chat.html` or `chat/index.html`.
@@ -73,7 +77,7 @@ pub enum Routing {
 }
 
 /// Whether a page's URL ends with a slash. The other form leads to it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TrailingSlash {
     /// `/chat`: what `chat.html` and its relative links expect.
@@ -84,7 +88,7 @@ pub enum TrailingSlash {
 }
 
 /// How two files of one path are told apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verify {
     /// By the checksum and the size that the zip's directory gives; nothing that did not change is read.
@@ -95,7 +99,7 @@ pub enum Verify {
 }
 
 /// Where a path leads.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Redirect {
     /// A path, or the beginning of paths with a `*` at its end: `/old`, `/blog/*`.
@@ -111,54 +115,8 @@ fn default_redirect() -> u16 {
     308
 }
 
-/// A long duration with its unit: `12h`, `7d`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Period {
-    seconds: u32,
-}
-
-impl Period {
-    /// In seconds.
-    pub fn seconds(self) -> u32 {
-        self.seconds
-    }
-
-    /// In days, a begun one counted whole.
-    pub fn days(self) -> u32 {
-        self.seconds.div_ceil(86_400)
-    }
-}
-
-impl TryFrom<String> for Period {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let factor = match text.chars().last() {
-            Some('h') => 3600,
-            Some('d') => 86_400,
-            _ => 0,
-        };
-        let number = text.get(..text.len().saturating_sub(1)).and_then(|number| number.parse::<u32>().ok());
-        match number.and_then(|number| number.checked_mul(factor)) {
-            None | Some(0) => Err(format!("`{text}` is not a duration with its unit, like 12h or 7d")),
-            Some(seconds) if seconds > 365 * 86_400 => Err(format!("{text} is more than 365d")),
-            Some(seconds) => Ok(Period { seconds }),
-        }
-    }
-}
-
-impl From<Period> for String {
-    fn from(period: Period) -> String {
-        match period.seconds % 86_400 {
-            0 => format!("{}d", period.seconds / 86_400),
-            _ => format!("{}h", period.seconds / 3600),
-        }
-    }
-}
-
 /// A cache header for the files that a pattern matches.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CacheRule {
     /// A glob over the paths in the zip: `**/*.html`.
@@ -168,7 +126,7 @@ pub struct CacheRule {
 }
 
 /// A glob that was found to be well formed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Glob(String);
 

@@ -1,0 +1,311 @@
+//! What a manifest says of a service.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    network::checked_text,
+    reference::{EnvValue, SecretRef},
+    unit::{Period, Timeout},
+};
+use crate::name::{ComponentName, RepositoryName};
+
+/// A service: tasks of one image, and of the sidecars beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Which images are this service's.
+    pub image: Image,
+    /// The command, in place of the image's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// The entry point, in place of the image's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entrypoint: Vec<String>,
+    /// The port the container listens on. Needed with `http`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// A fixed port of the instance, with `cluster.ec2.networking: bridge`. Two tasks cannot have it on one instance, so a
+    /// rollout stops the old task first: leave it out, and ECS chooses a free one for each task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_port: Option<u16>,
+    /// CPU units; 1024 are one vCPU. 256 unless given.
+    #[serde(default = "default_cpu")]
+    pub cpu: u32,
+    /// Memory in MiB; 512 unless given.
+    #[serde(default = "default_memory")]
+    pub memory: u32,
+    /// How many tasks run, where nothing scales them; 1 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+    /// How the number of tasks follows the load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<Scale>,
+    /// What the load balancer sends it. Without it, no request from outside reaches the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Http>,
+    /// Whether other services find it as `<service>.<app>-<environment>.internal`. Needs `port`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub discovery: bool,
+    /// Environment variables: texts, or references to what is no secret, like `{ref: databases.main.host}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, EnvValue>,
+    /// Environment variables whose values are secrets, by reference.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, SecretRef>,
+    /// What its containers may use: buckets (read, write, list) and email identities (send), like `buckets.uploads`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uses: Vec<Use>,
+    /// Containers that run beside the service's own in every task, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sidecars: BTreeMap<ComponentName, Sidecar>,
+    /// A one-off task that must succeed before the service changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrate: Option<Migrate>,
+    /// The log group's name; `/ecs/<app>-<environment>-<service>` unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_group: Option<LogGroupName>,
+    /// Fields of ECS's `RegisterTaskDefinition` that have no key here, as ECS spells them; maps are merged deep, and those of
+    /// the service's own container stand under `containerDefinitions.<service>`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub overrides: BTreeMap<String, serde_json::Value>,
+}
+
+fn default_cpu() -> u32 {
+    256
+}
+
+fn default_memory() -> u32 {
+    512
+}
+
+impl Service {
+    /// How many tasks run at first, or where nothing scales them.
+    #[must_use]
+    pub fn tasks(&self) -> u32 {
+        self.count.or(self.scale.as_ref().map(|scale| scale.min)).unwrap_or(1)
+    }
+}
+
+/// Which images are a service's: those pushed to a repository of the account, or a public one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// The ECR repository, without the registry. A push to it rolls out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<RepositoryName>,
+    /// An image that is not of this account, in place of a repository: `registry/name:tag` or `registry/name@sha256:…`. It is
+    /// rolled out when the manifest names another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public: Option<PublicImage>,
+    /// Patterns with `*` and `?`; a push whose tag matches one of them rolls out. All tags unless given.
+    #[serde(default = "default_tags", skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<TagPattern>,
+    /// How many tagged images the repository keeps; 500 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<u16>,
+    /// How long the repository keeps an image that lost its tags; the newest 100 stay unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_untagged: Option<Period>,
+}
+
+fn default_tags() -> Vec<TagPattern> {
+    vec![TagPattern("*".to_owned())]
+}
+
+checked_text!(
+    /// An image outside the account: `docker.io/supertokens/supertokens-postgresql:9.2`.
+    PublicImage, "^[a-z0-9./:@_A-Z-]+$", "an image like registry/name:tag or registry/name@sha256:…, with a tag that is not `latest` or a digest",
+    |text| {
+        let known = text.chars().all(|c| c.is_ascii_alphanumeric() || "./:@_-".contains(c));
+        let name = text.rsplit('/').next().unwrap_or(text);
+        let pinned = name.contains('@') || name.split_once(':').is_some_and(|(_, tag)| !tag.is_empty() && tag != "latest");
+        known && pinned && text.len() <= 512 && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+    }
+);
+checked_text!(
+    /// A CloudWatch Logs group's name.
+    LogGroupName, "^[A-Za-z0-9_/.#-]+$", "a log group's name: up to 512 letters, digits, and `_-/.#`, beginning with /ecs/",
+    |text| text.starts_with("/ecs/") && text.len() <= 512 && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-/.#".contains(c))
+);
+
+/// A pattern for image tags: `sha-*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+pub struct TagPattern(String);
+
+impl TagPattern {
+    /// Whether the pattern matches this tag: `*` is any text, `?` any one character.
+    pub fn matches(&self, tag: &str) -> bool {
+        fn go(pattern: &[u8], text: &[u8]) -> bool {
+            match (pattern.split_first(), text.split_first()) {
+                (None, None) => true,
+                (Some((b'*', rest)), _) => go(rest, text) || text.split_first().is_some_and(|(_, t)| go(pattern, t)),
+                (Some((b'?', rest)), Some((_, t))) => go(rest, t),
+                (Some((p, rest)), Some((c, t))) => p == c && go(rest, t),
+                _ => false,
+            }
+        }
+        go(self.0.as_bytes(), tag.as_bytes())
+    }
+}
+
+impl TryFrom<String> for TagPattern {
+    type Error = String;
+
+    /// A tag has at most 128 letters, digits, `_`, `.` and `-`; at most 4 stars keep matching cheap.
+    fn try_from(text: String) -> Result<Self, String> {
+        let known = text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-*?".contains(c));
+        if text.is_empty() || text.len() > 128 || !known {
+            Err(format!("`{text}` is not a pattern of image tags: letters, digits, `_`, `.`, `-`, with `*` and `?`"))
+        } else if text.matches('*').count() > 4 {
+            Err(format!("`{text}` has more than 4 stars"))
+        } else {
+            Ok(TagPattern(text))
+        }
+    }
+}
+
+impl From<TagPattern> for String {
+    fn from(pattern: TagPattern) -> String {
+        pattern.0
+    }
+}
+
+/// What the load balancer sends a service, and how it knows that it is well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// The path pattern that is this service's: `/api/*`. Everything (`/*`) unless given.
+    #[serde(default = "default_path")]
+    pub path: String,
+    /// The host that is this service's: `api.example.com`. Any unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
+    /// The path that answers 2xx or 3xx when the service is well; `/` unless given.
+    #[serde(default = "default_health")]
+    pub health: String,
+    /// How long a visitor stays with the same task, by a cookie. Without it, any task gets any request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stickiness: Option<Stickiness>,
+    /// How long a task that goes may finish its requests; 15 seconds unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Timeout>,
+}
+
+fn default_path() -> String {
+    "/*".to_owned()
+}
+
+fn default_health() -> String {
+    "/".to_owned()
+}
+
+checked_text!(
+    /// A host's name in the DNS.
+    HostName, "^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z0-9-]+$", "a host's name like api.example.com",
+    |text| text.len() <= 128 && text.contains('.') && text.split('.').all(|label| {
+        !label.is_empty() && label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-')
+            && label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    })
+);
+
+/// How long a visitor stays with the same task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stickiness {
+    /// From the last request; at most 7 days, and 1 day unless given.
+    #[serde(default = "default_stickiness")]
+    pub duration: Timeout,
+}
+
+fn default_stickiness() -> Timeout {
+    Timeout::of(86_400)
+}
+
+/// How the number of tasks follows the load. Each target that is given has a target-tracking policy of its own; the one that
+/// wants most tasks wins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    /// The fewest tasks.
+    pub min: u32,
+    /// The most tasks.
+    pub max: u32,
+    /// The average CPU use to keep, in percent of what the tasks have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u8>,
+    /// The average memory use to keep, in percent of what the tasks have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u8>,
+    /// The requests per task and minute to keep. Needs `http`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u32>,
+    /// The pause after each change; 5 minutes unless given.
+    #[serde(default = "default_cooldown")]
+    pub cooldown: Timeout,
+}
+
+fn default_cooldown() -> Timeout {
+    Timeout::of(300)
+}
+
+/// A container beside the service's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sidecar {
+    /// Its image: a public one, or one of this account by tag or digest.
+    pub image: PublicImage,
+    /// The command, in place of the image's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// The port it listens on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// How much of the task's CPU units it has at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u32>,
+    /// How much of the task's memory in MiB it may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u32>,
+    /// Whether the task ends when it ends; so unless `false`.
+    #[serde(default = "yes")]
+    pub essential: bool,
+    /// Whether the service's own container starts only when this one ended well. Such a one is not essential.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub before: bool,
+    /// Environment variables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, EnvValue>,
+    /// Environment variables whose values are secrets, by reference.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, SecretRef>,
+}
+
+pub(super) fn yes() -> bool {
+    true
+}
+
+checked_text!(
+    /// What a service's containers may use: `buckets.<name>` or `email.<name>`.
+    Use, "^(buckets|email)\\.[a-z0-9-]+$", "what a service can use: buckets.<name> or email.<name>",
+    |text| text.split_once('.').is_some_and(|(kind, name)| {
+        matches!(kind, "buckets" | "email") && name.parse::<ComponentName>().is_ok()
+    })
+);
+
+/// A one-off task with the service's own image, network and secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Migrate {
+    /// The command, in place of the image's.
+    pub command: Vec<String>,
+    /// How long it may take; 10 minutes unless given.
+    #[serde(default)]
+    pub timeout: Timeout,
+    /// The log group's name; the service's own unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_group: Option<LogGroupName>,
+}
