@@ -276,7 +276,7 @@ mod tests {
     use super::*;
 
     /// docs/command.md, from which a person learns what `--help` says.
-    fn page() -> String {
+    fn page_path() -> String {
         std::env::var("CARGO_MANIFEST_DIR").unwrap() + "/../../docs/command.md"
     }
 
@@ -300,11 +300,11 @@ mod tests {
     /// With `UPDATE=1` in the environment the page is written anew.
     #[test]
     fn the_help_is_what_the_page_says() {
-        let page = std::fs::read_to_string(page()).unwrap();
+        let page = std::fs::read_to_string(page_path()).unwrap();
         let (before, _) = page.split_once("\n## Help\n").unwrap();
         let wanted = format!("{before}\n## Help\n\n{}", helps().trim_end().to_owned() + "\n");
         if std::env::var_os("UPDATE").is_some() {
-            std::fs::write(page(), &wanted).unwrap();
+            std::fs::write(page_path(), &wanted).unwrap();
         } else {
             assert!(
                 page == wanted,
