@@ -14,7 +14,7 @@ const READY: Duration = Duration::from_secs(60);
 const LOG_LINES: usize = 40;
 
 /// Our additions, as Python modules of the package `local_cloud`.
-const MODULES: [(&str, &str); 17] = [
+const MODULES: [(&str, &str); 19] = [
     ("__init__.py", include_str!("../ministack/local_cloud/__init__.py")),
     ("__main__.py", include_str!("../ministack/local_cloud/__main__.py")),
     ("cloudfront.py", include_str!("../ministack/local_cloud/cloudfront.py")),
@@ -31,6 +31,8 @@ const MODULES: [(&str, &str); 17] = [
     ("patch.py", include_str!("../ministack/local_cloud/patch.py")),
     ("processes.py", include_str!("../ministack/local_cloud/processes.py")),
     ("s3.py", include_str!("../ministack/local_cloud/s3.py")),
+    ("scaling.py", include_str!("../ministack/local_cloud/scaling.py")),
+    ("stacks.py", include_str!("../ministack/local_cloud/stacks.py")),
     ("tls.py", include_str!("../ministack/local_cloud/tls.py")),
 ];
 

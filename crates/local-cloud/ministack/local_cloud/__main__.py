@@ -31,9 +31,10 @@ def main():
     from ministack import app
 
     from local_cloud import cloudfront, control, ec2, ec2_rights, ecr, ecs, ecs_rights, eventbridge, functions
-    from local_cloud import load_balancing, objects, s3, tls
+    from local_cloud import load_balancing, objects, s3, scaling, stacks, tls
 
-    services = (cloudfront, ec2, ec2_rights, ecr, ecs, ecs_rights, eventbridge, functions, load_balancing, objects)
+    services = (cloudfront, ec2, ec2_rights, ecr, ecs, ecs_rights, eventbridge, functions, load_balancing, objects,
+                scaling, stacks)
     for module in (*services, s3, tls):
         module.install()
     app.app = control.wrap(app.app)
