@@ -96,6 +96,10 @@ pub(crate) struct Where {
 /// What can be done.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Init(Init),
+    Check(Check),
+    Apply(Apply),
+    Status(Status),
     Publish(Publish),
     Releases(Releases),
     Watch(Watch),
@@ -103,6 +107,79 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Site(Site),
     Completions(Completions),
+}
+
+/// Write a first manifest, from what is in the folder
+///
+/// A Dockerfile becomes a service, a package.json that builds static files a site, here and one folder below. What the folder does
+/// not say is asked on a terminal.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shipway init
+  shipway init --app shop --env prod --yes")]
+pub(crate) struct Init {
+    /// The app's name; asked for unless given
+    #[arg(long, value_name = "NAME")]
+    pub(crate) app: Option<AppName>,
+    /// The first environment's name; asked for unless given
+    #[arg(long = "env", value_name = "NAME")]
+    pub(crate) environment: Option<EnvironmentName>,
+    /// Where to write the manifest
+    #[arg(long, value_name = "FILE", default_value = "shipway.yaml")]
+    pub(crate) manifest: PathBuf,
+    /// Ask nothing, and take what is assumed
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Write over a manifest that is there
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Check a manifest, without asking AWS for anything
+///
+/// Every environment is checked. A mistake is shown in its line, with what was probably meant, and the command ends with 3.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shipway check
+  shipway check --manifest deploy/shipway.yaml --json")]
+pub(crate) struct Check {
+    /// The manifest
+    #[arg(long, value_name = "FILE", default_value = "shipway.yaml")]
+    pub(crate) manifest: PathBuf,
+}
+
+/// Make an environment what the manifest says, and follow the release to its end
+///
+/// The manifest is checked and uploaded to the intake bucket; Shipway does the rest inside the account, and goes on when this
+/// command is stopped. `shipway plan` tells before what it would do.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shipway apply --env prod
+  shipway apply --env prod --repair
+  shipway apply --env prod --no-wait")]
+pub(crate) struct Apply {
+    #[command(flatten)]
+    pub(crate) place: Where,
+    /// Upload nothing: mend what differs from the manifest that is applied
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// End after the upload
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+/// Show what stands in an environment, what is live and what is under way
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shipway status --env prod
+  shipway status --env prod --json | jq -r '.components[].url'")]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) place: Where,
 }
 
 /// Publish a folder or a zip as a site, and follow the release to its end

@@ -4,10 +4,13 @@
 //! account by rights that nobody outside has. Each command is a module with a `run`; `cli.rs` says what can be typed, the modules
 //! beside it what they share: where the installation is, which place is meant, how a release is followed, what is printed.
 
+mod apply;
 mod archive;
+mod check;
 mod cli;
 mod exit;
 mod follow;
+mod init;
 mod installation;
 mod pack;
 mod place;
@@ -17,6 +20,7 @@ mod releases;
 mod rollback;
 mod screen;
 mod start;
+mod status;
 mod table;
 mod upload;
 mod verify;
@@ -54,6 +58,10 @@ async fn main() -> ExitCode {
 async fn run(command: &Command, shared: &Shared, screen: &Screen) -> Result<Exit, Problem> {
     let installation = || Installation::find(shared);
     match command {
+        Command::Init(asked) => init::run(asked, screen),
+        Command::Check(asked) => check::run(asked, screen),
+        Command::Apply(asked) => apply::run(asked, &installation().await?, screen).await,
+        Command::Status(asked) => status::run(asked, &installation().await?, screen).await,
         Command::Publish(asked) => publish::run(asked, &installation().await?, screen).await,
         Command::Releases(asked) => releases::run(asked, &installation().await?, screen).await,
         Command::Watch(asked) => watch::run(asked, &installation().await?, screen).await,

@@ -1,0 +1,96 @@
+//! `shipway status`: what stands, what is live, what is under way.
+
+use futures_util::future::try_join_all;
+use serde_json::json;
+use shipway_domain::{
+    name::Component,
+    release::{ComponentState, Outcome, ReleaseRecord},
+};
+
+use crate::{
+    cli::Status,
+    exit::Exit,
+    follow,
+    installation::Installation,
+    place::Place,
+    problem::Problem,
+    screen::{self, Screen},
+    table::{Cell, laid_out},
+};
+
+/// Shows it.
+pub(crate) async fn run(asked: &Status, installation: &Installation, screen: &Screen) -> Result<Exit, Problem> {
+    let place = asked.place.place()?;
+    let Place { app, environment } = &place;
+    let store = installation.store().await?;
+    let Some(record) = store.environment(app, environment).await? else {
+        return Err(Problem::new("nothing is known of this environment")
+            .at(&place)
+            .remedy(format!("`shipway apply --env {environment}` makes it")));
+    };
+    let spec = record.applied.as_ref().or(record.planned.as_ref()).map(|manifest| &manifest.spec);
+    let mut components = vec![Component::Platform];
+    if let Some(spec) = spec {
+        components.extend(spec.services.keys().cloned().map(Component::Service));
+        components.extend(spec.sites.keys().cloned().map(Component::Site));
+    }
+    let looks = components.into_iter().map(|component| async {
+        let state = store.component(app, environment, &component).await?;
+        let newest = store.newest_releases(app, environment, Some(&component), 1).await?.pop();
+        Ok::<_, Problem>((component, state, newest))
+    });
+    let components = try_join_all(looks).await?;
+
+    screen.line(format!("{place}"));
+    if let Some(network) = &record.network {
+        screen.line(format!("network: {} ({})", network.vpc, network.cidr));
+    }
+    let rows: Vec<_> = components
+        .iter()
+        .map(|(component, state, newest)| {
+            let url = follow::url(&record, component);
+            let live = state.live.as_ref().map_or_else(|| "nothing yet".to_owned(), |live| live.artifact.to_string());
+            let (word, shown) = doing(state, newest.as_ref());
+            [
+                Cell::plain(component),
+                Cell { text: word, shown },
+                Cell::plain(live),
+                Cell::plain(url.unwrap_or_default()),
+            ]
+        })
+        .collect();
+    for line in laid_out(["COMPONENT", "LAST RELEASE", "LIVE", "URL"], &rows, screen.width()) {
+        screen.line(line);
+    }
+    let document: Vec<_> = components
+        .iter()
+        .map(|(component, state, newest)| {
+            json!({
+                "component": component,
+                "live": state.live,
+                "under_way": newest.as_ref().filter(|release| release.outcome.is_none()).map(|release| &release.release),
+                "last": newest.as_ref().map(|release| json!({"release": release.release, "outcome": release.outcome})),
+                "url": follow::url(&record, component),
+            })
+        })
+        .collect();
+    screen.document(&json!({
+        "app": app,
+        "environment": environment,
+        "network": record.network,
+        "components": document,
+    }));
+    Ok(Exit::Done)
+}
+
+/// What became of the newest release, as a word and in its colour.
+fn doing(state: &ComponentState, newest: Option<&ReleaseRecord>) -> (String, String) {
+    match newest {
+        Some(ReleaseRecord { outcome: Some(outcome), .. }) => {
+            (Outcome::word(*outcome).to_owned(), screen::colored(Some(*outcome)))
+        }
+        Some(_) => ("under way".to_owned(), screen::colored(None)),
+        None if state.desired.is_some() => ("begins".to_owned(), "begins".to_owned()),
+        None => ("-".to_owned(), "-".to_owned()),
+    }
+}
