@@ -43,6 +43,9 @@ fn templates(workspace: &Workspace, tools: &Tools, steps: &mut Steps) -> anyhow:
     }
     if !all.is_empty() {
         steps.run("templates: cfn-lint", tools.command("cfn-lint")?.arg("--").args(&all));
+        let mut checkov = tools.command("checkov")?;
+        checkov.arg("--config-file").arg(workspace.root.join("bootstrap/.checkov.yaml"));
+        steps.run("templates: checkov", checkov.arg("--directory").arg(workspace.root.join("bootstrap")));
         let mut parliament = tools.command("python")?;
         steps.run("templates: parliament", parliament.args(["-c", POLICIES]).args(&all));
     }

@@ -15,6 +15,8 @@ use anyhow::{Context as _, bail};
 use crate::run::{quietly, step};
 
 const PYTHON_TOOLS: &str = include_str!("../tools.txt");
+/// In a virtual environment of its own: it pins versions that the other tools do not take.
+const CHECKOV: &str = include_str!("../checkov.txt");
 const NPM_TOOLS: [&str; 1] = ["asl-validator@4.0.0"];
 const MARKER: &str = ".complete";
 /// The oldest Python that all of `tools.txt` installs on.
@@ -34,7 +36,11 @@ impl Tools {
     /// A program of theirs.
     pub(crate) fn tool_path(&self, name: &str) -> PathBuf {
         let script = self.directory.join("node_modules/.bin").join(name);
-        if script.exists() { script } else { self.directory.join("bin").join(name) }
+        match name {
+            "checkov" => self.directory.join("checkov/bin/checkov"),
+            _ if script.exists() => script,
+            _ => self.directory.join("bin").join(name),
+        }
     }
 
     /// A command that finds the other tools, too, and tells no one that it ran.
@@ -108,6 +114,14 @@ fn install(tools: &Tools) -> anyhow::Result<()> {
         let options = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
         quietly(Command::new(tools.tool_path("python")).args(options).arg(&list))
     })?;
+    step("tools: checkov", || {
+        let directory = tools.directory.join("checkov");
+        quietly(Command::new(&python).args(["-m", "venv"]).arg(&directory))?;
+        let list = directory.join("checkov.txt");
+        fs::write(&list, CHECKOV)?;
+        let options = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
+        quietly(Command::new(directory.join("bin/python")).args(options).arg(&list))
+    })?;
     step("tools: from npm", || {
         let options = ["install", "--loglevel", "error", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"];
         quietly(tools.npm()?.args(options).arg(&tools.directory).args(NPM_TOOLS))
@@ -131,6 +145,7 @@ fn find_python() -> anyhow::Result<PathBuf> {
 fn pins() -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(PYTHON_TOOLS.as_bytes());
+    hasher.write(CHECKOV.as_bytes());
     NPM_TOOLS.iter().for_each(|tool| hasher.write(tool.as_bytes()));
     hasher.finish()
 }
