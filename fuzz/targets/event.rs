@@ -37,7 +37,7 @@ fuzz_target!(
 fn key(object: &Delivered) -> &str {
     match &object.artifact {
         Artifact::Object { key, .. } => key,
-        Artifact::Image { .. } => panic!("an object is no image"),
+        other @ (Artifact::Image { .. } | Artifact::Public { .. } | Artifact::Nothing) => panic!("an object is not {other}"),
     }
 }
 

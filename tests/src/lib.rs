@@ -8,6 +8,8 @@
     reason = "waiting for a release is what tests and the demo do; no function contains it"
 )]
 
+pub mod ask;
+pub mod example;
 pub mod follow;
 pub mod site;
 
@@ -42,6 +44,15 @@ pub fn tools() -> Result<PathBuf> {
     std::env::var_os(TOOLS)
         .map(PathBuf::from)
         .with_context(|| format!("{TOOLS} is not set: run `cargo xtask test` or `cargo xtask demo`"))
+}
+
+/// Whether a function changed something with this call that is not Shipway's own state.
+pub fn is_write(call: &local_cloud::faults::Call) -> bool {
+    const OWN: [&str; 5] = ["dynamodb", "states", "lambda", "logs", "sts"];
+    const READS: [&str; 5] = ["Describe", "Get", "List", "Head", "BatchGet"];
+    call.caller.is_some()
+        && !OWN.contains(&call.operation.service.as_str())
+        && !READS.iter().any(|read| call.operation.name.starts_with(read))
 }
 
 /// Shipway, installed.

@@ -17,29 +17,31 @@ use shipway_domain::{failure::Failure, release::LEASE};
 // ---- Who may depend on whom ----
 
 /// The crates that functions share, and what each may use of this workspace. Functions may use all of them.
-const SHARED: [(&str, &[&str]); 4] = [
+const SHARED: [(&str, &[&str]); 5] = [
     ("shipway-domain", &[]),
     ("shipway-archive", &["shipway-domain"]),
     ("shipway-aws", &["shipway-domain"]),
+    ("shipway-ec2", &["shipway-aws", "shipway-domain"]),
     ("shipway-ecs", &["shipway-aws", "shipway-domain"]),
 ];
 
 /// The command that people and CI run, and what it may use of this workspace.
-const COMMAND: (&str, &[&str]) = ("shipway", &["shipway-archive", "shipway-aws", "shipway-domain"]);
+const COMMAND: (&str, &[&str]) = ("shipway", &["shipway-archive", "shipway-aws", "shipway-domain", "shipway-ec2"]);
 
 /// What is never shipped, and may use anything.
 const TOOLS: [&str; 6] = ["hello-function", "local-cloud", "publish-bench", "put-function", "shipway-tests", "xtask"];
 
 /// Which of what is shipped may use an SDK. One that is new here has to be thought about: each takes minutes to build.
-const SDKS: [(&str, &[&str]); 11] = [
+const SDKS: [(&str, &[&str]); 12] = [
+    ("aws-sdk-applicationautoscaling", &["deploy-service"]),
     ("aws-sdk-cloudformation", &["provision-platform", "shipway"]),
     ("aws-sdk-cloudfront", &["invalidate-cache"]),
     ("aws-sdk-cloudfrontkeyvaluestore", &["invalidate-cache"]),
     ("aws-sdk-cloudwatchlogs", &["shipway-ecs", "deploy-service", "run-migrations"]),
     ("aws-sdk-dynamodb", &["shipway-aws"]),
-    ("aws-sdk-ec2", &["provision-network"]),
+    ("aws-sdk-ec2", &["shipway-ec2"]),
     ("aws-sdk-ecr", &["start-release"]),
-    ("aws-sdk-ecs", &["shipway-ecs", "deploy-service", "run-migrations"]),
+    ("aws-sdk-ecs", &["shipway-ecs", "deploy-service", "provision-platform", "run-migrations"]),
     ("aws-sdk-elasticloadbalancingv2", &["deploy-service"]),
     ("aws-sdk-s3", &["shipway-aws", "record-release", "sync-frontend", "invalidate-cache", "shipway"]),
     ("aws-sdk-sfn", &["start-release", "shipway"]),
@@ -93,7 +95,10 @@ fn the_command_calls_what_its_page_says_and_nothing_else() -> Result<()> {
     let (rights, _) = rights.split_once("\n## ").context("nothing comes after the section Rights")?;
     // The table's own are the store's, named where they are made.
     let table = ["dynamodb:GetItem", "dynamodb:Query"].map(str::to_owned);
-    let called: BTreeSet<String> = calls(&sources(&root().join("crates/cli"))?).into_iter().chain(table).collect();
+    // Of what shipway-ec2 can do, the command only looks.
+    let looks = calls(&fs::read_to_string(root().join("crates/ec2/src/look.rs"))?);
+    let own = calls(&sources(&root().join("crates/cli"))?);
+    let called: BTreeSet<String> = own.into_iter().chain(table).chain(looks).collect();
     let column: String = rights.lines().filter_map(|line| line.split('|').nth(2)).collect();
     let told = calls(&column.replace('`', "\""));
     ensure!(called == told, "called and told differ: {:?}", &called ^ &told);
@@ -383,6 +388,43 @@ fn every_variable_is_assigned_where_it_can_be() -> Result<()> {
     Ok(())
 }
 
+/// What stands on something goes before it, and each of these functions is asked for nothing but removal.
+#[test]
+fn a_teardown_removes_in_the_order_that_lets_everything_go() -> Result<()> {
+    let machine = machines()?.remove("teardown").context("there is no machine teardown")?;
+    let order = [
+        ("RemoveServices", "DeployServiceFunction", "remove"),
+        ("EmptyBuckets", "SyncFrontendFunction", "empty"),
+        ("RemovePlatform", "ProvisionPlatformFunction", "remove"),
+        ("RemoveNetwork", "ProvisionNetworkFunction", "remove"),
+    ];
+    let states = states(&machine);
+    let find = |name: &str| states.iter().find(|state| state.name == name).with_context(|| format!("no state {name}"));
+    let mut before = "Begun";
+    for (name, function, action) in order {
+        let state = find(name)?;
+        ensure!(state.function() == Some(function) && state.of["Arguments"]["action"] == action, "{name}");
+        let asked = find(before)?;
+        let ways = asked.successors().filter(|next| *next == name).count();
+        ensure!(ways > 0, "{name} does not come after {before}");
+        before = state.of["Next"].as_str().context("a removal ends the machine")?;
+    }
+    ensure!(find(before)?.of["Default"] == "End", "the network is not the last that goes");
+    ensure!(find("Begin")?.of["Arguments"]["action"] == "begin_teardown", "nobody asks whether it may");
+    Ok(())
+}
+
+/// It has no run, and so no claim: no function could write with what it is given.
+#[test]
+fn a_comparison_asks_for_nothing_but_comparing() -> Result<()> {
+    let machine = machines()?.remove("drift").context("there is no machine drift")?;
+    for state in states(&machine).into_iter().filter(|state| state.function().is_some()) {
+        ensure!(state.of["Arguments"]["action"] == "drift", "{} asks for something else", state.name);
+        ensure!(state.of["Arguments"]["run"].is_null(), "{} hands over a claim", state.name);
+    }
+    Ok(())
+}
+
 /// All states of a machine, those of branches included.
 fn states(definition: &Value) -> Vec<State<'_>> {
     fn collect<'m>(scope: &'m Value, within: Option<&'m Value>, found: &mut Vec<State<'m>>) {
@@ -417,19 +459,28 @@ fn variables(state: &Value) -> BTreeSet<String> {
 // ---- The template ----
 
 /// Rights that no call of the SDK is named after.
-const RIGHTS_BESIDE_CALLS: [(&str, &str); 12] = [
+const RIGHTS_BESIDE_CALLS: [(&str, &str); 21] = [
     ("start-release", "sqs:SendMessage"),     // Lambda hands over what failed for good
     ("record-release", "s3:ListBucket"),      // 404 instead of 403 for what is not there
     ("sync-frontend", "s3:ListBucket"),       // the same
     ("sync-frontend", "s3:GetObjectVersion"), // GetObject with a version
     ("invalidate-cache", "s3:ListBucket"),    // 404 instead of 403
     ("provision-network", "ec2:CreateTags"),  // tags at creation
+    ("provision-network", "route53:AssociateVPCWithHostedZone"), // an endpoint that has the service's own name
     ("provision-platform", "cloudformation:TagResource"), // the same
-    ("provision-platform", "iam:PassRole"),   // the stacks' role
+    ("provision-platform", "cloudformation:ListStacks"), // DescribeStacks of all
+    ("provision-platform", "cloudformation:DetectStackResourceDrift"), // DetectStackDrift, for each resource
+    ("provision-platform", "ecs:TagResource"), // tags at creation
+    ("provision-platform", "autoscaling:CreateOrUpdateTags"), // ECS does it for CreateCapacityProvider
+    ("provision-platform", "iam:PassRole"),   // the stacks' roles
     ("run-migrations", "ecs:TagResource"),    // tags at creation
     ("run-migrations", "iam:PassRole"),       // the tasks' roles
     ("deploy-service", "ecs:TagResource"),    // tags at creation
     ("deploy-service", "iam:PassRole"),       // the tasks' roles
+    ("deploy-service", "iam:CreateServiceLinkedRole"), // Application Auto Scaling's own
+    ("deploy-service", "cloudwatch:DeleteAlarms"), // what Application Auto Scaling asks for
+    ("deploy-service", "cloudwatch:DescribeAlarms"), // the same
+    ("deploy-service", "cloudwatch:PutMetricAlarm"), // the same
 ];
 
 #[test]
@@ -516,16 +567,95 @@ fn every_setting_that_is_read_is_given_and_the_other_way_round() -> Result<()> {
 }
 
 #[test]
+fn every_rule_may_call_its_function_and_give_up_to_the_dead_letters() -> Result<()> {
+    let template = template()?;
+    let admitted = &template["Resources"]["DeadLettersPolicy"]["Properties"]["PolicyDocument"]["Statement"][0];
+    let admitted = items(&admitted["Condition"]["ArnEquals"]["aws:SourceArn"]);
+    for rule in ids(&template, "AWS::Events::Rule") {
+        let arn = serde_json::json!({"Fn::GetAtt": format!("{rule}.Arn")});
+        ensure!(admitted.contains(&arn), "{rule} may not give up to the dead letters");
+        let permission = property(&template, &format!("{rule}Permission"), "SourceArn");
+        ensure!(permission == Some(&arn), "{rule} may not call its function");
+        for target in items(&template["Resources"][rule]["Properties"]["Targets"]) {
+            ensure!(target["DeadLetterConfig"]["Arn"].is_object(), "{rule} loses what it cannot deliver");
+        }
+    }
+    Ok(())
+}
+
+/// CI delivers, and sees how its release goes. What it delivers is deployed by nobody but Shipway.
+#[test]
+fn the_role_of_ci_pushes_uploads_and_looks_and_nothing_else() -> Result<()> {
+    let template = yaml(&fs::read_to_string(root().join("bootstrap/github.yaml"))?)?;
+    let place = "${App}/${Environment}";
+    for statement in statements(&template, "Role")? {
+        // Those behind a parameter are in the branch that grants.
+        let statement = if statement["Fn::If"].is_array() { &statement["Fn::If"][1] } else { &statement };
+        let resource = &statement["Resource"];
+        for action in names(&statement["Action"]) {
+            match action {
+                "ecr:GetAuthorizationToken" => {}
+                "ecr:BatchCheckLayerAvailability"
+                | "ecr:BatchGetImage"
+                | "ecr:CompleteLayerUpload"
+                | "ecr:InitiateLayerUpload"
+                | "ecr:PutImage"
+                | "ecr:UploadLayerPart" => {
+                    ensure!(
+                        strings(resource).iter().any(|text| text.contains(":repository/$")),
+                        "{action}: {resource}"
+                    );
+                    for bound in ["aws:RequestedRegion", "aws:ResourceAccount"] {
+                        ensure!(statement["Condition"]["StringEquals"][bound]["Ref"].is_string(), "{action}: {bound}");
+                    }
+                }
+                "s3:PutObject" => {
+                    let text = resource["Fn::Sub"].as_str().unwrap_or_default();
+                    let ends = [format!("/sites/{place}/*"), format!("/apps/{place}/shipway.yaml")];
+                    ensure!(ends.iter().any(|end| text.ends_with(end)), "{action}: {text}");
+                }
+                "dynamodb:GetItem" | "dynamodb:Query" => {
+                    let keys = &statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"];
+                    ensure!(strings(keys) == [place], "{action}: {keys}");
+                }
+                "cloudformation:DescribeStacks" => ensure!(*resource != "*", "{action}"),
+                other => bail!("CI may {other}"),
+            }
+        }
+    }
+    let trust = &template["Resources"]["Role"]["Properties"]["AssumeRolePolicyDocument"]["Statement"][0];
+    let equal = &trust["Condition"]["StringEquals"];
+    ensure!(equal["token.actions.githubusercontent.com:aud"] == "sts.amazonaws.com", "{trust}");
+    let subject = strings(&equal["token.actions.githubusercontent.com:sub"]);
+    ensure!(subject.contains(&"repo:${GitHubRepository}:${Subject}"), "{trust}");
+    for parameter in ["GitHubRepository", "GitHubSubject"] {
+        let pattern = template["Parameters"][parameter]["AllowedPattern"].as_str().unwrap_or_default();
+        ensure!(
+            pattern.starts_with('^') && pattern.ends_with('$') && !pattern.contains(".*"),
+            "{parameter}: {pattern}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn every_function_may_do_what_it_calls_and_nothing_else() -> Result<()> {
     let template = template()?;
     let shared = calls(&sources(&root().join("crates/ecs"))?);
     for folder in functions()? {
-        let called = calls(&sources(&root().join("functions").join(&folder))?);
+        let mut called = calls(&sources(&root().join("functions").join(&folder))?);
+        if folder == "provision-network" {
+            // The crate is its own but for looking, which the command does too.
+            called.extend(calls(&sources(&root().join("crates/ec2"))?));
+        }
         let role = function_id(&folder).replace("Function", "Role");
         let mut may = BTreeSet::new();
         for statement in statements(&template, &role)? {
-            // What the store does to the table is one crate's for all functions.
-            if statement["Sid"] != "UseTable" && statement["Sid"] != "WriteLog" {
+            // What the store does to the table is one crate's for all functions; what CloudFormation reads is not its caller's call.
+            if statement["Sid"] != "UseTable"
+                && statement["Sid"] != "WriteLog"
+                && !only_through_cloudformation(&statement)
+            {
                 may.extend(names(&statement["Action"]).into_iter().map(str::to_owned));
             }
         }
@@ -545,28 +675,52 @@ fn every_function_may_do_what_it_calls_and_nothing_else() -> Result<()> {
 fn nobody_but_the_stacks_role_makes_roles_and_nobody_reads_a_secret() -> Result<()> {
     let template = template()?;
     for role in ids(&template, "AWS::IAM::Role") {
+        let of_stacks = role == "StackRole";
         for statement in statements(&template, role)? {
             for action in names(&statement["Action"]) {
                 let (service, verb) = action.split_once(':').with_context(|| format!("{role} may do {action}"))?;
                 ensure!(verb != "*", "{role} may do everything in {service}");
-                ensure!(service != "secretsmanager" && service != "ssm", "{role} may {action}");
-                ensure!(
-                    !(verb.starts_with("Delete") && ["dynamodb", "rds"].contains(&service))
-                        || action == "dynamodb:DeleteItem",
-                    "{role} may {action}"
-                );
+                match service {
+                    // CloudFormation makes secrets, and puts a database's password into its URL; those that it made, nobody else's.
+                    "secretsmanager" => {
+                        let condition = &statement["Condition"]["Null"];
+                        let ours = ["aws:RequestTag/shipway:app", "aws:ResourceTag/shipway:app"];
+                        let ours = ours.iter().any(|tag| condition[*tag] == "false") || verb == "GetRandomPassword";
+                        ensure!(of_stacks && ours, "{role} may {action}");
+                    }
+                    "ssm" => {
+                        let public = statement["Resource"]["Fn::Sub"].as_str().unwrap_or_default();
+                        ensure!(of_stacks && public.contains(":parameter/aws/service/"), "{role} may {action}");
+                    }
+                    "rds" => ensure!(of_stacks || !verb.starts_with("Delete"), "{role} may {action}"),
+                    "dynamodb" => ensure!(!verb.starts_with("Delete") || verb == "DeleteItem", "{role} may {action}"),
+                    _ => {}
+                }
                 match action {
                     "iam:PassRole" => {
                         let to = &statement["Condition"]["StringEquals"]["iam:PassedToService"];
-                        ensure!(to.is_string(), "{role} may pass roles to any service");
+                        ensure!(!names(to).contains("*") && !to.is_null(), "{role} may pass roles to any service");
                         ensure!(statement["Resource"] != "*", "{role} may pass any role");
                     }
+                    "iam:CreateServiceLinkedRole" if !of_stacks => {
+                        let of = &statement["Condition"]["StringEquals"]["iam:AWSServiceName"];
+                        ensure!(of.is_string(), "{role} may make the role of any service");
+                    }
+                    _ if service == "iam" && only_through_cloudformation(&statement) => {
+                        ensure!(verb.starts_with("Get") || verb.starts_with("List"), "{role} may {action}");
+                    }
                     _ if service == "iam" => {
-                        ensure!(role == "StackRole" && verb.contains("Role"), "{role} may {action}");
+                        let makes = verb.contains("Role") || verb.contains("InstanceProfile");
+                        ensure!(of_stacks && makes, "{role} may {action}");
                     }
                     _ => {}
                 }
             }
+        }
+    }
+    for policy in ids(&template, "AWS::IAM::ManagedPolicy") {
+        for role in items(&template["Resources"][policy]["Properties"]["Roles"]) {
+            ensure!(role["Ref"] == "StackRole", "{policy} is the policy of {role}, whose rights stand with the role");
         }
     }
     let makes = ["iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy", "iam:PutRolePermissionsBoundary"];
@@ -579,6 +733,11 @@ fn nobody_but_the_stacks_role_makes_roles_and_nobody_reads_a_secret() -> Result<
         }
     }
     Ok(())
+}
+
+/// Whether a statement allows what CloudFormation calls in the role's name, and nothing that the role calls itself.
+fn only_through_cloudformation(statement: &Value) -> bool {
+    statement["Condition"]["ForAnyValue:StringEquals"]["aws:CalledVia"] == "cloudformation.amazonaws.com"
 }
 
 fn function_id(folder: &str) -> String {
@@ -602,10 +761,14 @@ fn property<'t>(template: &'t Value, id: &str, name: &str) -> Option<&'t Value> 
     (!value.is_null()).then_some(value)
 }
 
+/// The statements of a role's own policies, and of those that are made for it.
 fn statements(template: &Value, role: &str) -> Result<Vec<Value>> {
     let policies = items(&template["Resources"][role]["Properties"]["Policies"]);
     ensure!(!policies.is_empty(), "{role} has no policies");
-    Ok(policies.iter().flat_map(|policy| items(&policy["PolicyDocument"]["Statement"])).cloned().collect())
+    let made = ids(template, "AWS::IAM::ManagedPolicy").into_iter();
+    let made = made.map(|policy| &template["Resources"][policy]["Properties"]);
+    let made = made.filter(|policy| items(&policy["Roles"]).iter().any(|of| of["Ref"] == role));
+    Ok(policies.iter().chain(made).flat_map(|policy| items(&policy["PolicyDocument"]["Statement"])).cloned().collect())
 }
 
 /// The names of the settings that a source reads.

@@ -233,8 +233,17 @@ async fn a_backends_answers_reach_the_visitor_as_they_are() -> Result<()> {
     let cloud = LocalCloud::start(Config::new(shipway_tests::tools()?)).await?;
     let subnets = aws(&cloud, &["ec2", "describe-subnets", "--query", "Subnets[:2].SubnetId"])?.replace('\t', ",");
     let group = aws(&cloud, &["ec2", "describe-security-groups", "--query", "SecurityGroups[0].GroupId"])?;
-    let network = [("Name", "hello-dev"), ("SecurityGroup", group.as_str()), ("Subnets", subnets.as_str())];
-    let balancer = stack(&cloud, "balancer", LOAD_BALANCER, &network).await?;
+    let parameters = [
+        ("Name", "hello-dev"),
+        ("SecurityGroup", group.as_str()),
+        ("Subnets", subnets.as_str()),
+        ("Certificate", ""),
+        ("IdleTimeout", "60"),
+        ("LogBucket", ""),
+        ("Firewall", ""),
+        ("Rate", "2000"),
+    ];
+    let balancer = stack(&cloud, "balancer", LOAD_BALANCER, &parameters).await?;
     let output = |key: &str| balancer[key].as_str().with_context(|| format!("no {key}"));
     stack(&cloud, "api", API, &[("Listener", output("Listener")?)]).await?;
     let site = Site::made(&cloud, "backed", Some(output("DnsName")?)).await?;

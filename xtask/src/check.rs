@@ -9,8 +9,13 @@ use crate::tools::{self, Tools};
 use crate::workspace::{Workspace, cargo};
 
 const TEMPLATE: &str = "bootstrap/template.yaml";
+/// What gives CI its role: a template of its own, as not everybody's CI is there.
+const GITHUB: &str = "bootstrap/github.yaml";
 /// Resolves a template's policies to plain text and lets parliament judge them.
 const POLICIES: &str = include_str!("../policies.py");
+/// Holds the table of `shipway plan` to the schemas of the types.
+const TYPES: &str = include_str!("../resource_types.py");
+const TYPES_TABLE: &str = "crates/domain/src/plan/types.json";
 
 pub(crate) fn check() -> anyhow::Result<()> {
     let tools = tools::setup()?;
@@ -36,6 +41,10 @@ fn rust(workspace: &Workspace, steps: &mut Steps) {
 fn templates(workspace: &Workspace, tools: &Tools, steps: &mut Steps) -> anyhow::Result<()> {
     let template = workspace.root.join(TEMPLATE);
     let mut all = workspace.files("bootstrap/blueprints", ".yaml");
+    let mut types = tools.command("python")?;
+    types.args(["-c", TYPES]).arg(workspace.root.join(TYPES_TABLE));
+    steps.run("templates: what cannot change in place", types.args(&all));
+    all.push(workspace.root.join(GITHUB));
     if template.exists() {
         let mut sam = tools.command("sam")?;
         steps.run("template: sam validate", sam.args(["validate", "--lint", "--template-file"]).arg(&template));

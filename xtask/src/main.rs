@@ -76,6 +76,8 @@ enum Command {
 enum Bench {
     /// Process start to first `GET /next` of each function, against a function that does nothing
     ColdStart,
+    /// How long a network takes, in virtual time, against its longest path
+    Network,
     /// Publications, against what else publishes a zip
     Publish {
         /// `--runs 5`, `--delay 20` (milliseconds for each request), `--json`
@@ -107,6 +109,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Command::Corpus { directory } => fuzz::corpus(&directory),
         Command::Bench { what: Bench::ColdStart } => bench::cold_start(),
+        Command::Bench { what: Bench::Network } => bench::network(),
         Command::Bench { what: Bench::Publish { options } } => bench::publish(&options),
         Command::Package { arm64 } => package::package(if arm64 { Architecture::Arm64 } else { Architecture::X86_64 }),
     }

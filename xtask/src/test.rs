@@ -25,9 +25,18 @@ pub(crate) fn test(filter: Option<&str>) -> anyhow::Result<()> {
 
     let mut tests = cargo();
     if quietly(cargo().args(["nextest", "--version"])).is_ok() {
-        tests.args(["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests", "warn", "-E", "not binary(e2e)"]);
+        tests.args([
+            "nextest",
+            "run",
+            "--workspace",
+            "--no-fail-fast",
+            "--no-tests",
+            "warn",
+            "-E",
+            "not (binary(e2e) or binary(systems))",
+        ]);
     } else {
-        // `cargo test` can leave out no single binary, so the end-to-end tests run once more often.
+        // `cargo test` can leave out no single binary, so the end-to-end tests and those of the systems run once more often.
         tests.args(["test", "--workspace", "--no-fail-fast"]);
     }
     openly(for_local_cloud(&mut tests, &tools, &workspace)?.args(filter))?;
@@ -37,6 +46,10 @@ pub(crate) fn test(filter: Option<&str>) -> anyhow::Result<()> {
 
     println!("End to end, containers as processes of this machine:");
     openly(for_local_cloud(end_to_end(&mut cargo(), filter), &tools, &workspace)?)?;
+    println!("The five systems:");
+    let mut systems = cargo();
+    systems.args(["test", "--quiet", "--workspace", "--test", "systems"]).args(filter);
+    openly(for_local_cloud(&mut systems, &tools, &workspace)?)?;
     match docker_host() {
         Some(host) => {
             println!("End to end, containers in Docker at {host}:");

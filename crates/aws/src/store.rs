@@ -6,21 +6,30 @@
 //! | `<app>/<environment>` | `component#<component>` | [`ComponentState`] |
 //! | `<app>/<environment>` | `release#<id>` | [`ReleaseRecord`], and the `progress` of the run that works on it |
 //! | `<app>/<environment>` | `memory#<name>` | what a function remembers from release to release |
+//! | `<app>/<environment>` | `drift` | [`DriftReport`] of the last comparison |
+//! | `environments` | `<app>/<environment>` | [`Place`]: an environment that stands |
 //! | `repository#<name>` | `<app>/<environment>/<service>` | [`Route`] |
 //!
 //! Every write of a run goes through [`Store::run_write`]: one transaction that renews the run's claim, refused when another
 //! release has taken it, and does the write. So a run that lost its claim changes nothing.
+//!
+//! While an environment has a [`Teardown`], no release of its services and sites begins: the transaction that would give it the
+//! claim is refused.
 
 use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::{
     Client,
     operation::transact_write_items::TransactWriteItemsError,
-    types::{AttributeValue, CancellationReason, Delete, Put, TransactWriteItem, Update, builders::UpdateBuilder},
+    types::{
+        AttributeValue, CancellationReason, ConditionCheck, Delete, Put, TransactWriteItem, Update,
+        builders::UpdateBuilder,
+    },
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use shipway_domain::{
+    drift::DriftReport,
     failure::Failure,
     manifest::{Service, Spec, TagPattern},
     message::Run,
@@ -37,6 +46,13 @@ const CONFLICTED_ATTEMPTS: u32 = 4;
 
 /// How many releases one request for the newest of them reads: a few hundred KB at most, as DynamoDB bills what it reads.
 const NEWEST_PAGE: i32 = 25;
+
+/// How many components one transaction of a teardown forgets: with the claim's renewal far fewer than the hundred writes that a
+/// transaction may have.
+const FORGOTTEN: usize = 50;
+
+/// Where all environments are listed.
+const ENVIRONMENTS: &str = "environments";
 
 /// Why DynamoDB cancels a transaction that can go through a little later.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
@@ -123,6 +139,48 @@ pub struct EnvironmentRecord {
     /// What provision-platform made.
     #[serde(default)]
     pub platform: PlatformOutputs,
+    /// That it is being torn down, or was, until a platform stands again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teardown: Option<Teardown>,
+}
+
+/// The teardown of an environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Teardown {
+    /// The release that tears it down.
+    pub release: ReleaseId,
+    /// Since when.
+    pub since: Timestamp,
+    /// When nothing of it was left but what was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub torn_down_at: Option<Timestamp>,
+    /// What was kept, for a person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<String>,
+}
+
+impl Teardown {
+    /// Why no release of a service or site of this environment begins.
+    pub fn refusal(&self, app: &AppName, environment: &EnvironmentName) -> String {
+        let again = format!("upload apps/{app}/{environment}/shipway.yaml to provision it again");
+        match self.torn_down_at {
+            None => format!(
+                "{app}/{environment} is being torn down since {} by {}; if that ended without success, start a teardown \
+                 again, or {again}",
+                self.since, self.release
+            ),
+            Some(at) => format!("{app}/{environment} was torn down at {at}; {again}"),
+        }
+    }
+}
+
+/// An environment that stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// The app.
+    pub app: AppName,
+    /// The environment.
+    pub environment: EnvironmentName,
 }
 
 /// Where the pushes to a repository go.
@@ -192,6 +250,14 @@ impl Key {
         Key { pk: format!("{app}/{environment}"), sk: format!("memory#{name}") }
     }
 
+    fn drift(app: &AppName, environment: &EnvironmentName) -> Key {
+        Key { pk: format!("{app}/{environment}"), sk: "drift".to_owned() }
+    }
+
+    fn place(app: &AppName, environment: &EnvironmentName) -> Key {
+        Key { pk: ENVIRONMENTS.to_owned(), sk: format!("{app}/{environment}") }
+    }
+
     fn route(repository: &RepositoryName, route: &Route) -> Key {
         Key { pk: repository_key(repository), sk: format!("{}/{}/{}", route.app, route.environment, route.service) }
     }
@@ -257,12 +323,17 @@ impl Store {
         environment: &EnvironmentName,
         manifest: impl Fn(&EnvironmentRecord) -> &Option<Manifest>,
     ) -> Result<(EnvironmentRecord, Manifest), StoreError> {
-        let record = self.environment(app, environment).await?;
-        record.and_then(|record| manifest(&record).clone().map(|manifest| (record, manifest))).ok_or_else(|| {
-            StoreError::Missing(format!(
-                "{app}/{environment} is not provisioned; upload its manifest as apps/{app}/{environment}/shipway.yaml first"
-            ))
-        })
+        let record = self.environment(app, environment).await?.unwrap_or_default();
+        match manifest(&record).clone() {
+            Some(manifest) => Ok((record, manifest)),
+            None => Err(StoreError::Missing(match &record.teardown {
+                Some(teardown) => teardown.refusal(app, environment),
+                None => format!(
+                    "{app}/{environment} is not provisioned; upload its manifest as \
+                     apps/{app}/{environment}/shipway.yaml first"
+                ),
+            })),
+        }
     }
 
     /// A component's state; the empty one where nothing is known of it.
@@ -313,6 +384,58 @@ impl Store {
         self.query(Query::all(repository_key(repository), None), |_| true).await
     }
 
+    /// All environments that stand.
+    pub async fn environments(&self) -> Result<Vec<Place>, StoreError> {
+        self.query(Query::all(ENVIRONMENTS.to_owned(), None), |_| true).await
+    }
+
+    /// The components of an environment that anything is known of, previews too, but not its platform.
+    pub async fn components(
+        &self,
+        app: &AppName,
+        environment: &EnvironmentName,
+    ) -> Result<Vec<(Component, ComponentState)>, StoreError> {
+        #[derive(Deserialize)]
+        struct Found {
+            sk: String,
+            #[serde(flatten)]
+            state: ComponentState,
+        }
+        let found: Vec<Found> =
+            self.query(Query::all(format!("{app}/{environment}"), Some("component#")), |_| true).await?;
+        let named = found.into_iter().filter_map(|Found { sk, state }| {
+            let component = sk.strip_prefix("component#")?.parse().ok()?;
+            (component != Component::Platform).then_some((component, state))
+        });
+        Ok(named.collect())
+    }
+
+    /// What the last comparison of an environment with its records found.
+    pub async fn drift(&self, app: &AppName, environment: &EnvironmentName) -> Result<Option<DriftReport>, StoreError> {
+        self.get(&Key::drift(app, environment)).await
+    }
+
+    /// Writes down what a comparison found, refused as [`StoreError::Changed`] when the report is no longer `before`.
+    pub async fn set_drift(
+        &self,
+        app: &AppName,
+        environment: &EnvironmentName,
+        before: Option<&DriftReport>,
+        report: &DriftReport,
+    ) -> Result<(), StoreError> {
+        let put =
+            Put::builder().table_name(&self.table).set_item(Some(write_item(&Key::drift(app, environment), report)?));
+        let put = match before {
+            None => put.condition_expression("attribute_not_exists(pk)"),
+            Some(before) => put
+                .condition_expression("#execution = :before")
+                .expression_attribute_names("#execution", "execution")
+                .expression_attribute_values(":before", AttributeValue::S(before.execution.clone())),
+        };
+        let put = TransactWriteItem::builder().put(built(put.build())?).build();
+        self.transact(vec![put]).await.map_err(|refused| refused.or(|_| StoreError::Changed))
+    }
+
     /// Writes a component's new state, refused as [`StoreError::Changed`] when it is no longer `old`.
     pub async fn put_component(
         &self,
@@ -327,7 +450,8 @@ impl Store {
     }
 
     /// Gives a run its claim and opens its record, where it is not open yet, in one step. A manifest to provision by is written
-    /// down with it.
+    /// down with it. Refused as [`StoreError::Changed`] too when the environment is to be torn down, unless it is the platform
+    /// that is released: a manifest provisions it again.
     pub async fn begin(
         &self,
         run: &Run,
@@ -342,6 +466,82 @@ impl Store {
         }
         if let Some(manifest) = planned {
             writes.push(self.set(&Key::environment(&run.app, &run.environment), "planned", manifest)?);
+        }
+        if run.component != Component::Platform {
+            let stays = ConditionCheck::builder()
+                .table_name(&self.table)
+                .set_key(Some(Key::environment(&run.app, &run.environment).attributes()))
+                .condition_expression("attribute_not_exists(teardown)");
+            writes.push(TransactWriteItem::builder().condition_check(built(stays.build())?).build());
+        }
+        self.transact(writes).await.map_err(|refused| refused.or(|_| StoreError::Changed))
+    }
+
+    /// Gives a teardown the platform's claim and opens its record, where it is not open yet, and keeps the releases of services
+    /// and sites from beginning, in one step.
+    pub async fn begin_teardown(
+        &self,
+        run: &Run,
+        old: &ComponentState,
+        new: &ComponentState,
+        opened: Option<&ReleaseRecord>,
+        teardown: &Teardown,
+    ) -> Result<(), StoreError> {
+        let mut writes = vec![self.component_put(&run.app, &run.environment, &run.component, old, new)?];
+        if let Some(record) = opened {
+            writes.push(self.opening(record)?);
+        }
+        writes.push(self.set(&Key::environment(&run.app, &run.environment), "teardown", teardown)?);
+        self.transact(writes).await.map_err(|refused| refused.or(|_| StoreError::Changed))
+    }
+
+    /// Forgets these components of an environment that is torn down, as they are.
+    pub async fn forget(
+        &self,
+        run: &Run,
+        components: &[(Component, ComponentState)],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for some in components.chunks(FORGOTTEN) {
+            let deletes = some.iter().map(|(component, state)| {
+                let delete = Delete::builder()
+                    .table_name(&self.table)
+                    .set_key(Some(Key::component(&run.app, &run.environment, component).attributes()))
+                    .condition_expression("revision = :old")
+                    .expression_attribute_values(":old", AttributeValue::N(state.revision.to_string()))
+                    .build();
+                Ok(TransactWriteItem::builder().delete(built(delete)?).build())
+            });
+            self.run_write(run, now, deletes.collect::<Result<_, StoreError>>()?).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a teardown that left nothing but what it kept: the component's new state, the record, and what was known of the
+    /// environment, in one step. Pushes find no way to it any more, and nobody compares it with anything.
+    pub async fn end_teardown(
+        &self,
+        run: &Run,
+        old: &ComponentState,
+        new: &ComponentState,
+        record: &ReleaseRecord,
+        before: &EnvironmentRecord,
+        teardown: Teardown,
+    ) -> Result<(), StoreError> {
+        let Run { app, environment, component, .. } = run;
+        let gone = EnvironmentRecord { teardown: Some(teardown), ..EnvironmentRecord::default() };
+        let gone = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(write_item(&Key::environment(app, environment), &gone)?));
+        let mut writes = vec![
+            self.component_put(app, environment, component, old, new)?,
+            TransactWriteItem::builder().update(built(self.ending(record)?.build())?).build(),
+            TransactWriteItem::builder().put(built(gone.build())?).build(),
+            self.deletion(&Key::place(app, environment))?,
+            self.deletion(&Key::drift(app, environment))?,
+        ];
+        for key in before.applied.iter().flat_map(|applied| routes(run, applied).into_keys()) {
+            writes.push(self.deletion(&key)?);
         }
         self.transact(writes).await.map_err(|refused| refused.or(|_| StoreError::Changed))
     }
@@ -365,12 +565,21 @@ impl Store {
         let mut writes = vec![self.component_put(&run.app, &run.environment, &run.component, old, new)?];
         writes.push(TransactWriteItem::builder().update(built(self.ending(record)?.build())?).build());
         if let Some((manifest, before)) = stands {
-            writes.push(self.set(&Key::environment(&run.app, &run.environment), "applied", manifest)?);
+            let applied = Update::builder()
+                .table_name(&self.table)
+                .set_key(Some(Key::environment(&run.app, &run.environment).attributes()))
+                .update_expression("SET applied = :manifest REMOVE teardown")
+                .expression_attribute_values(":manifest", value(manifest)?);
+            writes.push(TransactWriteItem::builder().update(built(applied.build())?).build());
+            let place = Place { app: run.app.clone(), environment: run.environment.clone() };
+            let place = Put::builder()
+                .table_name(&self.table)
+                .set_item(Some(write_item(&Key::place(&run.app, &run.environment), &place)?));
+            writes.push(TransactWriteItem::builder().put(built(place.build())?).build());
             let routes = routes(run, manifest);
             let gone = before.map(|before| self::routes(run, before)).unwrap_or_default();
             for key in gone.keys().filter(|key| !routes.contains_key(*key)) {
-                let delete = Delete::builder().table_name(&self.table).set_key(Some(key.attributes())).build();
-                writes.push(TransactWriteItem::builder().delete(built(delete)?).build());
+                writes.push(self.deletion(key)?);
             }
             for (key, route) in &routes {
                 let put = Put::builder().table_name(&self.table).set_item(Some(write_item(key, route)?)).build();
@@ -485,6 +694,12 @@ impl Store {
         self.run_write(run, now, vec![write]).await
     }
 
+    /// Writes down that the environment stands in no network any more.
+    pub async fn forget_network(&self, run: &Run, now: Timestamp) -> Result<(), StoreError> {
+        let write = self.set(&Key::environment(&run.app, &run.environment), "network", &None::<NetworkOutputs>)?;
+        self.run_write(run, now, vec![write]).await
+    }
+
     /// Writes down what provision-platform made.
     pub async fn set_platform(&self, run: &Run, platform: &PlatformOutputs, now: Timestamp) -> Result<(), StoreError> {
         let write = self.set(&Key::environment(&run.app, &run.environment), "platform", platform)?;
@@ -579,6 +794,11 @@ impl Store {
             .update_expression(format!("SET steps = list_append(if_not_exists(steps, :none), :step){also}"))
             .expression_attribute_values(":none", AttributeValue::L(Vec::new()))
             .expression_attribute_values(":step", AttributeValue::L(vec![value(step)?])))
+    }
+
+    fn deletion(&self, key: &Key) -> Result<TransactWriteItem, StoreError> {
+        let delete = Delete::builder().table_name(&self.table).set_key(Some(key.attributes())).build();
+        Ok(TransactWriteItem::builder().delete(built(delete)?).build())
     }
 
     fn set<T: Serialize>(&self, key: &Key, attribute: &str, content: &T) -> Result<TransactWriteItem, StoreError> {

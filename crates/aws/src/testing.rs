@@ -172,7 +172,14 @@ impl Content {
         let mut next: Vec<(Key, Option<Item>)> = Vec::new();
         let mut codes = Vec::new();
         for write in writes {
-            let (key, holds, written) = if let Some(put) = write.put() {
+            let (key, holds, written) = if let Some(check) = write.condition_check() {
+                let key = Key::of(check.key());
+                let given = Expressions::of(check.expression_attribute_names(), check.expression_attribute_values());
+                let holds = given.hold(Some(check.condition_expression()), self.items.get(&key));
+                given.assert_all_used(&[Some(check.condition_expression())]);
+                let same = self.items.get(&key).cloned();
+                (key, holds, same)
+            } else if let Some(put) = write.put() {
                 let key = Key::of(put.item());
                 let given = Expressions::of(put.expression_attribute_names(), put.expression_attribute_values());
                 let holds = given.hold(put.condition_expression(), self.items.get(&key));
@@ -187,7 +194,11 @@ impl Content {
                 let new = holds.then(|| given.updated(update.update_expression(), old));
                 (key, holds, new)
             } else if let Some(delete) = write.delete() {
-                (Key::of(delete.key()), true, None)
+                let key = Key::of(delete.key());
+                let given = Expressions::of(delete.expression_attribute_names(), delete.expression_attribute_values());
+                let holds = given.hold(delete.condition_expression(), self.items.get(&key));
+                given.assert_all_used(&[delete.condition_expression()]);
+                (key, holds, None)
             } else {
                 panic!("the table in memory cannot do {write:?}");
             };
@@ -249,6 +260,7 @@ impl<'a> Expressions<'a> {
     /// All operands are what they were before the update.
     fn updated(&self, update: &str, old: &Item) -> Item {
         let mut new = old.clone();
+        let (update, gone) = update.split_once(" REMOVE ").unwrap_or((update, ""));
         let (set, add) = update.strip_prefix("SET ").unwrap().split_once(" ADD ").unwrap_or((&update[4..], ""));
         for (path, operand) in parts(set).into_iter().map(|clause| clause.split_once(" = ").unwrap()) {
             self.put(&mut new, path, self.operand(operand, old));
@@ -257,6 +269,9 @@ impl<'a> Expressions<'a> {
             let number = |value: &AttributeValue| value.as_n().unwrap().parse::<u64>().unwrap();
             let sum = self.at(path, Some(old)).map_or(0, number) + number(self.value(value));
             self.put(&mut new, path, AttributeValue::N(sum.to_string()));
+        }
+        for name in parts(gone) {
+            new.remove(self.name(name));
         }
         new
     }

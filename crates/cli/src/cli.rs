@@ -14,7 +14,7 @@ const STYLES: styling::Styles = styling::Styles::styled()
     .literal(styling::AnsiColor::Green.on_default())
     .placeholder(styling::AnsiColor::Cyan.on_default());
 
-/// Publishes sites, follows releases and takes them back, with the Shipway of your AWS account.
+/// Plans environments, publishes sites, follows releases and takes them back, with the Shipway of your AWS account.
 ///
 /// It reads, uploads to the intake bucket and starts executions of Shipway's state machines. What changes anything is done by
 /// Shipway inside the account, by its own rights.
@@ -42,6 +42,7 @@ pub(crate) fn description() -> clap::Command {
         "Settings, in place of options and of what the stack's outputs say:\n  \
            SHIPWAY_APP, SHIPWAY_ENV, SHIPWAY_SITE, SHIPWAY_STACK\n  \
            SHIPWAY_BUCKET, SHIPWAY_TABLE, SHIPWAY_PUBLISH_MACHINE, SHIPWAY_ROLLOUT_MACHINE\n  \
+           SHIPWAY_ROLE_BOUNDARY\n  \
            AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL and the others of the AWS CLI\n  \
            NO_COLOR\n\n{codes}"
     ))
@@ -98,8 +99,11 @@ pub(crate) struct Where {
 pub(crate) enum Command {
     Init(Init),
     Check(Check),
+    Plan(Plan),
     Apply(Apply),
     Status(Status),
+    Drift(Drift),
+    Teardown(Teardown),
     Publish(Publish),
     Releases(Releases),
     Watch(Watch),
@@ -180,6 +184,67 @@ Examples:
 pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) place: Where,
+}
+
+/// Say what applying a manifest would do, and what the environment would cost a month
+///
+/// It looks and changes nothing: at the network, at the stacks and their templates, at what applied before. What would be lost or
+/// would stop for a while is said first.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shipway plan --env prod
+  shipway plan --env prod --json | jq -r '.warnings[].what'
+  shipway plan --env prod --offline
+
+It ends with 0 whether or not there is something to do, and with 3 where applying would be refused. \
+With --exit-code it ends with 1 where there is something to do.")]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    pub(crate) place: Where,
+    /// Compare with nothing, as if the environment were not there: AWS is not asked
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// End with 1 where there is something to do
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+}
+
+/// Show what differs between an environment and what its manifest made of it
+///
+/// Shipway compares every day: the network, every stack, every service. Ends with 1 when something differs, and with 7 when a release
+/// was under way. Nothing is changed; `shipway apply --repair` puts right what differs.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shipway drift --env prod
+  shipway drift --env prod --now")]
+pub(crate) struct Drift {
+    #[command(flatten)]
+    pub(crate) place: Where,
+    /// Compare now, in place of showing the last comparison
+    #[arg(long)]
+    pub(crate) now: bool,
+}
+
+/// Tear an environment down to nothing
+///
+/// What becomes of data is what the manifest says by `on_delete`, and is shown before. The environment's own name has to be typed.
+/// Uploading the manifest again makes a new one.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shipway teardown --env dev
+  shipway teardown --env dev --confirm shop/dev")]
+pub(crate) struct Teardown {
+    #[command(flatten)]
+    pub(crate) place: Where,
+    /// <app>/<environment>, in place of typing it on the terminal
+    #[arg(long, value_name = "APP/ENV")]
+    pub(crate) confirm: Option<String>,
+    /// End when the teardown has been started
+    #[arg(long)]
+    pub(crate) no_wait: bool,
 }
 
 /// Publish a folder or a zip as a site, and follow the release to its end

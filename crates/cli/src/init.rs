@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{self, ErrorKind, Write as _},
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
 
@@ -55,11 +55,11 @@ pub(crate) fn run(asked: &Init, screen: &Screen) -> Result<Exit, Problem> {
     let ask = !asked.yes && screen.can_ask();
     let app = match &asked.app {
         Some(app) => app.clone(),
-        None => answered("What is the app called?", default_app(folder).as_str(), ask)?,
+        None => answered("What is the app called?", default_app(folder).as_str(), ask, screen)?,
     };
     let environment: EnvironmentName = match &asked.environment {
         Some(environment) => environment.clone(),
-        None => answered("And its first environment?", "prod", ask)?,
+        None => answered("And its first environment?", "prod", ask, screen)?,
     };
     let found = if found.is_empty() { assumed(ask, screen)? } else { found };
     let text = written(&app, &environment, &found);
@@ -75,24 +75,16 @@ pub(crate) fn run(asked: &Init, screen: &Screen) -> Result<Exit, Problem> {
 }
 
 /// A person's answer, or what is assumed where nobody is asked.
-fn answered<T>(question: &str, assumed: &str, ask: bool) -> Result<T, Problem>
+fn answered<T>(question: &str, assumed: &str, ask: bool, screen: &Screen) -> Result<T, Problem>
 where
     T: std::str::FromStr,
     T::Err: std::fmt::Display,
 {
     loop {
-        let mut answer = String::new();
-        if ask {
-            let _ = write!(io::stderr(), "{question} [{assumed}] ");
-            let _ = io::stderr().flush();
-            io::stdin()
-                .read_line(&mut answer)
-                .map_err(|error| Problem::new(format!("no answer can be read: {error}")))?;
-        }
-        let text = if answer.trim().is_empty() { assumed } else { answer.trim() };
-        match text.parse() {
+        let answer = if ask { screen.answer(&format!("{question} [{assumed}]")) } else { String::new() };
+        match if answer.is_empty() { assumed } else { answer.as_str() }.parse() {
             Ok(value) => return Ok(value),
-            Err(error) if ask => drop(writeln!(io::stderr(), "{error}")),
+            Err(error) if ask && !answer.is_empty() => screen.line(error.to_string()),
             Err(error) => return Err(Problem::new(error.to_string())),
         }
     }
@@ -198,7 +190,8 @@ fn site(text: &str) -> Option<Found> {
 /// What the manifest begins with where nothing was found.
 fn assumed(ask: bool, screen: &Screen) -> Result<BTreeMap<ComponentName, Found>, Problem> {
     screen.note("there is no Dockerfile and no package.json that builds a site here or one folder below");
-    let kind: String = answered("A `service` in containers, a `site` of static files, or `both`?", "both", ask)?;
+    let kind: String =
+        answered("A `service` in containers, a `site` of static files, or `both`?", "both", ask, screen)?;
     let mut found = BTreeMap::new();
     let mut add = |name: &str, what| found.extend(name.parse::<ComponentName>().ok().map(|name| (name, what)));
     if kind != "site" {

@@ -28,6 +28,12 @@ pub(crate) enum Output {
     RolloutMachine,
     /// The machine that provisions.
     ProvisionMachine,
+    /// The managed policy that bounds the roles of stacks.
+    RoleBoundary,
+    /// The machine that tears down.
+    TeardownMachine,
+    /// The machine that compares.
+    DriftMachine,
 }
 
 impl Output {
@@ -38,6 +44,9 @@ impl Output {
             Output::PublishMachine => "PublishMachine",
             Output::RolloutMachine => "RolloutMachine",
             Output::ProvisionMachine => "ProvisionMachine",
+            Output::RoleBoundary => "RoleBoundary",
+            Output::TeardownMachine => "TeardownMachine",
+            Output::DriftMachine => "DriftMachine",
         }
     }
 
@@ -48,6 +57,9 @@ impl Output {
             Output::PublishMachine => "SHIPWAY_PUBLISH_MACHINE",
             Output::RolloutMachine => "SHIPWAY_ROLLOUT_MACHINE",
             Output::ProvisionMachine => "SHIPWAY_PROVISION_MACHINE",
+            Output::RoleBoundary => "SHIPWAY_ROLE_BOUNDARY",
+            Output::TeardownMachine => "SHIPWAY_TEARDOWN_MACHINE",
+            Output::DriftMachine => "SHIPWAY_DRIFT_MACHINE",
         }
     }
 
@@ -148,6 +160,26 @@ impl Installation {
         aws_sdk_s3::Client::from_conf(config)
     }
 
+    /// CloudFormation, in a region of its own where one is given.
+    pub(crate) fn stacks(&self, region: Option<&'static str>) -> aws_sdk_cloudformation::Client {
+        let config = aws_sdk_cloudformation::config::Builder::from(&self.config);
+        let config = match region {
+            Some(region) => config.region(Region::from_static(region)),
+            None => config,
+        };
+        aws_sdk_cloudformation::Client::from_conf(config.build())
+    }
+
+    /// EC2.
+    pub(crate) fn ec2(&self) -> shipway_ec2::Ec2Client {
+        shipway_ec2::Ec2Client::new(&self.config)
+    }
+
+    /// The region.
+    pub(crate) fn region(&self) -> &str {
+        self.config.region().map_or("", Region::as_ref)
+    }
+
     /// Step Functions.
     pub(crate) fn machines(&self) -> aws_sdk_sfn::Client {
         aws_sdk_sfn::Client::new(&self.config)
@@ -177,9 +209,16 @@ mod tests {
         let template = std::env::var("CARGO_MANIFEST_DIR").unwrap() + "/../../bootstrap/template.yaml";
         let template = std::fs::read_to_string(template).unwrap();
         let (_, outputs) = template.split_once("\nOutputs:\n").unwrap();
-        for output in
-            [Output::Bucket, Output::Table, Output::PublishMachine, Output::RolloutMachine, Output::ProvisionMachine]
-        {
+        for output in [
+            Output::Bucket,
+            Output::Table,
+            Output::PublishMachine,
+            Output::RolloutMachine,
+            Output::ProvisionMachine,
+            Output::RoleBoundary,
+            Output::TeardownMachine,
+            Output::DriftMachine,
+        ] {
             assert!(outputs.contains(&format!("  {}:\n", output.name())), "{output:?}");
         }
     }

@@ -8,12 +8,14 @@ mod apply;
 mod archive;
 mod check;
 mod cli;
+mod drift;
 mod exit;
 mod follow;
 mod init;
 mod installation;
 mod pack;
 mod place;
+mod plan;
 mod problem;
 mod publish;
 mod releases;
@@ -22,6 +24,7 @@ mod screen;
 mod start;
 mod status;
 mod table;
+mod teardown;
 mod upload;
 mod verify;
 mod watch;
@@ -60,13 +63,16 @@ async fn run(command: &Command, shared: &Shared, screen: &Screen) -> Result<Exit
     match command {
         Command::Init(asked) => init::run(asked, screen),
         Command::Check(asked) => check::run(asked, screen),
+        Command::Plan(asked) => plan::run(asked, shared, screen).await,
         Command::Apply(asked) => apply::run(asked, &installation().await?, screen).await,
         Command::Status(asked) => status::run(asked, &installation().await?, screen).await,
-        Command::Publish(asked) => publish::run(asked, &installation().await?, screen).await,
+        Command::Drift(asked) => drift::run(asked, &installation().await?, screen).await,
+        Command::Teardown(asked) => teardown::run(asked, &installation().await?, screen).await,
+        Command::Publish(asked) => Box::pin(publish::run(asked, &installation().await?, screen)).await,
         Command::Releases(asked) => releases::run(asked, &installation().await?, screen).await,
         Command::Watch(asked) => watch::run(asked, &installation().await?, screen).await,
         Command::Rollback(asked) => rollback::run(asked, &installation().await?, screen).await,
-        Command::Site(Site::Verify(asked)) => verify::run(asked, &installation().await?, screen).await,
+        Command::Site(Site::Verify(asked)) => Box::pin(verify::run(asked, &installation().await?, screen)).await,
         Command::Completions(asked) => {
             let mut script = Vec::new();
             clap_complete::generate(asked.shell, &mut cli::description(), "shipway", &mut script);

@@ -43,6 +43,19 @@ impl Where {
         Ok((place, site))
     }
 
+    /// The environment that is meant, and what the manifest says for it.
+    pub(crate) fn spec(&self) -> Result<(Place, Spec), Problem> {
+        let manifest = self.read()?;
+        let place = self.place_in(manifest.as_deref())?;
+        let spec = manifest.into_iter().flatten().find(|(name, _)| *name == place.environment);
+        match spec {
+            Some((_, spec)) => Ok((place, spec)),
+            None => Err(Problem::new("there is no manifest here")
+                .at(self.manifest.display())
+                .remedy("go to the folder of shipway.yaml, or name it with --manifest")),
+        }
+    }
+
     /// The manifest as it is for each environment, if there is one.
     fn read(&self) -> Result<Option<Vec<(EnvironmentName, Spec)>>, Problem> {
         let here = self.manifest.display();
@@ -182,6 +195,19 @@ mod tests {
             let problem = asked(text, app, environment, site).unwrap_err();
             assert!(problem.contains(told), "{told}: {problem}");
         }
+    }
+
+    #[test]
+    fn what_the_manifest_says_needs_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shipway.yaml");
+        fs::write(&path, TWO).unwrap();
+        let asked = Where { environment: "prod".parse().ok(), manifest: path, ..Where::default() };
+        let (place, spec) = asked.spec().unwrap();
+        assert_eq!((place.to_string(), spec.sites.len()), ("hello/prod".to_owned(), 2));
+        let nowhere =
+            Where { app: "hello".parse().ok(), environment: "prod".parse().ok(), manifest: "shipway.yaml".into() };
+        assert!(nowhere.spec().unwrap_err().to_string().contains("there is no manifest here"));
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn row(release: &ReleaseRecord, now: Timestamp) -> [Cell; 6] {
 /// An artifact without what the component tells already.
 fn short(artifact: &Artifact) -> String {
     match artifact {
-        Artifact::Image { .. } => artifact.to_string(),
+        Artifact::Image { .. } | Artifact::Public { .. } | Artifact::Nothing => artifact.to_string(),
         Artifact::Object { key, version } => {
             let file = key.rsplit('/').next().unwrap_or(key);
             format!("{file} ({})", version.chars().take(8).collect::<String>())

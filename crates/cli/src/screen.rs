@@ -14,7 +14,10 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::SignedDuration;
 use serde::Serialize;
-use shipway_domain::release::Outcome;
+use shipway_domain::{
+    plan::{self, Tone},
+    release::Outcome,
+};
 
 use crate::{cli::Color, problem::Problem};
 
@@ -88,10 +91,16 @@ impl Screen {
 
     /// Asks a question that is answered with `y` or `yes`; anything else is a no.
     pub(crate) fn confirmed(&self, question: &str) -> bool {
+        matches!(self.answer(&format!("{question} [y/N]")).as_str(), "y" | "Y" | "yes" | "Yes")
+    }
+
+    /// Asks a question; what cannot be read is an empty answer.
+    pub(crate) fn answer(&self, question: &str) -> String {
         let mut answer = String::new();
-        let _ = write!(AutoStream::new(io::stderr().lock(), self.err), "{question} [y/N] ");
+        let _ = write!(AutoStream::new(io::stderr().lock(), self.err), "{question} ");
         let _ = io::stderr().flush();
-        io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes" | "Yes")
+        let _ = io::stdin().read_line(&mut answer);
+        answer.trim().to_owned()
     }
 
     /// Whether there is somebody to ask.
@@ -169,6 +178,19 @@ fn style_of(outcome: Outcome) -> Style {
         Outcome::Superseded => NOTE,
         Outcome::Rejected | Outcome::RolledBack | Outcome::Failed => BAD,
     }
+}
+
+/// A line of a plan in its colour.
+pub(crate) fn toned(line: &plan::Line) -> String {
+    let style = match line.tone {
+        Tone::Plain => return line.text.clone(),
+        Tone::Heading => Style::new().bold(),
+        Tone::Made => AnsiColor::Green.on_default(),
+        Tone::Changed => NOTE,
+        Tone::Grave => AnsiColor::Red.on_default(),
+        Tone::Faint => FAINT,
+    };
+    format!("{style}{}{style:#}", line.text)
 }
 
 /// What matters less.

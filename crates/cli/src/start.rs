@@ -1,6 +1,7 @@
 //! Starting an execution of a machine, as a person does it in the console.
 
 use jiff::Timestamp;
+use serde::Serialize;
 use shipway_aws::AwsError;
 use shipway_domain::{message::ReleaseInput, name::Component};
 
@@ -12,10 +13,21 @@ use crate::{
 
 /// Starts the release that makes this input's artifact live. Its execution is named for why it was started.
 pub(crate) async fn start(installation: &Installation, input: &ReleaseInput, why: &str) -> Result<Tracked, Problem> {
-    let machine = installation.output(Output::machine_of(&input.component)).await?;
+    start_machine(installation, Output::machine_of(&input.component), input, why, &input.component).await
+}
+
+/// Starts an execution of a machine.
+pub(crate) async fn start_machine(
+    installation: &Installation,
+    machine: Output,
+    input: &impl Serialize,
+    why: &str,
+    component: &Component,
+) -> Result<Tracked, Problem> {
+    let machine = installation.output(machine).await?;
     let text = serde_json::to_string(input)
         .map_err(|error| Problem::new(format!("the execution's input cannot be written: {error}")))?;
-    let name = name(why, &input.component, Timestamp::now());
+    let name = name(why, component, Timestamp::now());
     let start = installation.machines().start_execution().state_machine_arn(&machine).name(&name).input(text);
     start.send().await.map_err(|error| Problem::from(AwsError::of("states:StartExecution")(error)).at(machine))?;
     Ok(Tracked::Execution(name))

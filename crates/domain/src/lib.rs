@@ -1,9 +1,11 @@
 //! What Shipway decides, without AWS: names, the manifest, releases and claims, the network plan, the platform's stacks,
-//! the verdict on a rollout, the difference between two versions of a site, the invalidation that covers it.
+//! the room on instances, the verdict on a rollout, the difference between two versions of a site, the invalidation that covers it.
 //!
 //! Nothing here knows an SDK, reads a clock or does I/O. Time comes in as a value, the world as an `Observed` type, and what to
 //! do about it goes out as a plain value for a function's `aws.rs` to perform.
 
+pub mod capacity;
+pub mod drift;
 pub mod edge;
 pub mod event;
 pub mod failure;
@@ -12,8 +14,10 @@ pub mod manifest;
 pub mod message;
 pub mod name;
 pub mod network;
+pub mod plan;
 pub mod platform;
 pub mod release;
 pub mod rollout;
 pub mod site;
 pub mod task;
+pub mod teardown;

@@ -3,14 +3,19 @@
 //! [`read`] is the only way in; what it returns needs no further checking. What a key means stands at its field.
 
 mod de;
+mod schema;
 pub mod spec;
 mod yaml;
 
+#[cfg(test)]
+mod page;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
+pub(crate) use de::nearest;
+pub use schema::schema;
 pub use spec::*;
 
 use crate::name::{AppName, EnvironmentName};
@@ -62,6 +67,11 @@ impl ManifestError {
 
     fn suggesting(mut self, suggestion: impl Into<String>) -> ManifestError {
         self.suggestion = Some(suggestion.into());
+        self
+    }
+
+    fn only_in(mut self, environment: &EnvironmentName) -> ManifestError {
+        self.message = format!("{} (in the environment `{environment}`)", self.message);
         self
     }
 
@@ -150,7 +160,21 @@ fn parse(text: &str) -> Result<(Place, Vec<(EnvironmentName, Spec)>), ManifestEr
             .parse()
             .map_err(|error: crate::name::InvalidName| ManifestError::new(name.place, &path, error.to_string()))?;
         let merged = if over.is_null() { base.clone() } else { base.clone().merged(over) };
-        environments.push((parsed, spec::check(&merged)?));
+        let spec = spec::check(&merged, &parsed).map_err(|error| {
+            // Those before it are right, so it is not the base alone.
+            if environments.is_empty() { error } else { error.only_in(&parsed) }
+        })?;
+        environments.push((parsed, spec));
     }
     Ok((base.place, environments))
+}
+
+/// A manifest as it is for an environment, without the checks across its keys, for what must hold without them too.
+#[cfg(test)]
+pub(crate) fn unchecked(text: &str, environment: &str) -> Spec {
+    let mut base = yaml::read(text).unwrap();
+    let (_, environments) = base.take("environments").unwrap();
+    let yaml::Value::Map(entries) = environments.value else { panic!("no environments") };
+    let (_, over) = entries.into_iter().find(|(name, _)| name.text == environment).unwrap();
+    de::from_node(&if over.is_null() { base } else { base.merged(over) }, "").unwrap()
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    drift::DriftStatus,
     name::{AppName, Component, EnvironmentName, ReleaseId},
     release::{Artifact, Outcome},
 };
@@ -20,9 +21,22 @@ pub struct ReleaseInput {
     pub component: Component,
     /// What should be live.
     pub artifact: Artifact,
-    /// Whether nothing that was written down of a site's bucket is trusted: everything is written again.
+    /// Whether nothing that was written down is trusted: of a site's bucket, everything is written again; of a platform, what
+    /// differs from its manifest is put right.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub repair: bool,
+}
+
+/// The input of the machine that tears an environment down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TeardownInput {
+    /// The app.
+    pub app: AppName,
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// `<app>/<environment>` once more, typed by whoever means it.
+    pub confirm: String,
 }
 
 /// A release under way, as each function gets it: who may write, and what for.
@@ -40,7 +54,7 @@ pub struct Run {
     pub release: ReleaseId,
     /// The fencing number of its claim.
     pub fence: u64,
-    /// Whether nothing that was written down of a site's bucket is trusted.
+    /// Whether nothing that was written down is trusted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub repair: bool,
 }
@@ -103,6 +117,27 @@ pub struct Summary {
     pub note: String,
 }
 
+/// The end of a removal: what went, and what stays because the manifest says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// What was done, in one sentence.
+    pub note: String,
+    /// What stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<Kept>,
+}
+
+/// Something that outlives its environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// What it is and where, for a person: `the database main (shop-prod-main), as on_delete: retain`.
+    pub what: String,
+    /// Whether it stands in the network, which then stays too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_network: bool,
+}
+
 /// The end of work that decides the release's outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
@@ -123,12 +158,31 @@ pub enum RecordRequest {
         /// Its input, as it came: a person may have typed it.
         input: serde_json::Value,
     },
+    /// May this execution tear its environment down?
+    BeginTeardown {
+        /// The execution that asks.
+        execution: Execution,
+        /// Its input, as it came: a person typed it.
+        input: serde_json::Value,
+    },
     /// The release ended.
     End {
         /// The release.
         run: Run,
         /// How.
         result: Ending,
+        /// What a teardown kept.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        kept: Vec<Kept>,
+    },
+    /// An environment was compared with its records.
+    Drift {
+        /// The execution that compared.
+        execution: Execution,
+        /// Which environment.
+        input: DriftInput,
+        /// What each function found to differ.
+        found: Vec<DriftFound>,
     },
 }
 
@@ -170,6 +224,9 @@ pub enum Begun {
         run: Run,
         /// Whether a migration comes before the rollout.
         migrate: bool,
+        /// Whether the service uses databases that may have to be made before.
+        #[serde(default)]
+        databases: bool,
     },
     /// Another release must end first.
     Wait {
@@ -180,6 +237,17 @@ pub enum Begun {
     },
     /// There is nothing to do.
     End(Ended),
+}
+
+/// record-release's answer to [`RecordRequest::Drift`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compared {
+    /// What it comes to.
+    pub status: DriftStatus,
+    /// Whether people are told: it drifted, and had not when it was compared before.
+    pub notify: bool,
+    /// What it comes to, in one sentence.
+    pub note: String,
 }
 
 /// How a release ended, for the machine's last states and for its output.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     failure::Failure,
+    manifest::PublicImage,
     name::{AppName, Component, Digest, EnvironmentName, ReleaseId, RepositoryName},
 };
 
@@ -34,6 +35,11 @@ pub enum Artifact {
         /// Its digest.
         digest: Digest,
     },
+    /// An image that is not of this account, as the manifest names it.
+    Public {
+        /// The image.
+        image: PublicImage,
+    },
     /// One version of one object in the intake bucket: a manifest or a site's zip.
     Object {
         /// The object's key.
@@ -41,15 +47,19 @@ pub enum Artifact {
         /// Its version.
         version: String,
     },
+    /// That there is nothing any more: what a teardown makes of a platform.
+    Nothing,
 }
 
 impl std::fmt::Display for Artifact {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Artifact::Image { repository, digest } => write!(f, "{repository}@sha256:{}", digest.short()),
+            Artifact::Public { image } => f.write_str(image.as_str()),
             Artifact::Object { key, version } => {
                 write!(f, "{key} ({})", version.chars().take(8).collect::<String>())
             }
+            Artifact::Nothing => f.write_str("nothing"),
         }
     }
 }
@@ -207,6 +217,10 @@ pub struct ComponentState {
     /// The newest artifact wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired: Option<Wanted>,
+    /// The public image that the manifest named when what is wanted was last decided by it. A person may have gone back from
+    /// it since, and that stands until the manifest names another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named: Option<PublicImage>,
     /// What serves now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<Live>,
@@ -386,6 +400,30 @@ pub fn begin(state: &ComponentState, contender: &Contender, now: Timestamp) -> B
     }
 }
 
+/// What a teardown does about what may still change one of the environment's components.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Yield {
+    /// Nobody may: go on.
+    Idle,
+    /// Whoever may can be stopped: the component's new state, in which nobody has the claim.
+    Stopped(Box<ComponentState>),
+    /// Whoever may must not be stopped where it is: ask again later.
+    Wait {
+        /// The release that holds the claim.
+        behind: ReleaseId,
+    },
+}
+
+/// Decides how a component's release makes way for the teardown of its environment, by the rule for any newer release. A claim
+/// that ran out is taken away too: who comes back with it later must not write.
+pub fn make_way(state: &ComponentState, now: Timestamp) -> Yield {
+    match &state.claim {
+        None => Yield::Idle,
+        Some(claim) if claim.committed && claim.until > now => Yield::Wait { behind: claim.release.clone() },
+        Some(_) => Yield::Stopped(Box::new(ComponentState { claim: None, ..state.clone() })),
+    }
+}
+
 /// The component's state after its release ended. `None` when the release no longer holds the claim: then it may write
 /// nothing, and its outcome is [`Outcome::Superseded`].
 pub fn end(
@@ -399,7 +437,10 @@ pub fn end(
     state.claim.as_ref().filter(|claim| claim.release == *release && claim.fence == fence)?;
     let mut next = state.clone();
     next.claim = None;
-    if outcome.is_live() {
+    if outcome.is_live() && *artifact == Artifact::Nothing {
+        next.live = None;
+        next.unfinished.clear();
+    } else if outcome.is_live() {
         let stays = state.live.as_ref().is_some_and(|live| live.artifact == *artifact) && outcome == Outcome::Unchanged;
         if !stays {
             let live = Live { artifact: artifact.clone(), release: release.clone(), since: now };
@@ -416,6 +457,20 @@ impl ComponentState {
     /// Whether this artifact was live before: making it live again is a rollback, and migrates nothing.
     pub fn was_live(&self, artifact: &Artifact) -> bool {
         self.history.iter().any(|live| live.artifact == *artifact)
+    }
+
+    /// Whether what is wanted stays by a manifest that takes images from this repository.
+    #[must_use]
+    pub fn stays_of(&self, repository: &RepositoryName) -> bool {
+        let artifact = self.desired.as_ref().map(|desired| &desired.artifact);
+        matches!(artifact, Some(Artifact::Image { repository: own, .. }) if own == repository)
+    }
+
+    /// Whether what is wanted stays by a manifest that names this public image: it is the one, or a person went back from it.
+    #[must_use]
+    pub fn stays_with(&self, image: &PublicImage) -> bool {
+        let artifact = self.desired.as_ref().map(|desired| &desired.artifact);
+        matches!(artifact, Some(Artifact::Public { image: own }) if own == image || self.named.as_ref() == Some(image))
     }
 
     /// What is wanted, wanted again by the new manifest of a platform that stands since `stands`, under an execution's name that
@@ -445,12 +500,14 @@ pub fn execution_name(
         Component::Service(name) | Component::Site(name) => name.as_str(),
         Component::Preview(_, name) => name.as_str(),
     };
+    let hash = |text: &str| -> String {
+        sha2::Sha256::digest(text.as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    };
     let what = match artifact {
         Artifact::Image { digest, .. } => digest.short().to_owned(),
-        Artifact::Object { key, version } => {
-            let hash = sha2::Sha256::digest(format!("{key}\n{version}").as_bytes());
-            hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
-        }
+        Artifact::Public { image } => hash(image.as_str()),
+        Artifact::Object { key, version } => hash(&format!("{key}\n{version}")),
+        Artifact::Nothing => artifact.to_string(),
     };
     // A name has at most 80 characters, and only a preview's is longer than 20.
     format!("{EVENT_PREFIX}{environment}-{name:.20}-{what}-{since}")
@@ -521,6 +578,27 @@ mod tests {
     }
 
     #[test]
+    fn a_public_image_stays_until_the_manifest_names_another_one_even_where_a_person_went_back_from_it() {
+        let public = |tag: &str| PublicImage::try_from(format!("docker.io/library/nginx:{tag}")).unwrap();
+        let wanting = |artifact, named: Option<&str>| ComponentState {
+            desired: Some(Wanted { artifact, ..wanting(1, 0).desired.unwrap() }),
+            named: named.map(public),
+            ..ComponentState::default()
+        };
+        let of = |tag: &str| Artifact::Public { image: public(tag) };
+        assert!(!ComponentState::default().stays_with(&public("1")));
+        assert!(wanting(of("1"), None).stays_with(&public("1")));
+        assert!(wanting(of("1"), Some("2")).stays_with(&public("2")), "a person went back from 2 to 1");
+        assert!(!wanting(of("1"), Some("2")).stays_with(&public("3")));
+        assert!(!wanting(image(1), Some("2")).stays_with(&public("2")), "images came from a repository in between");
+        assert!(wanting(image(1), None).stays_of(&"hello-api".parse().unwrap()));
+        assert!(
+            !wanting(image(1), None).stays_of(&"other".parse().unwrap())
+                && !wanting(of("1"), None).stays_of(&"hello-api".parse().unwrap())
+        );
+    }
+
+    #[test]
     fn a_success_without_a_step_changed_nothing() {
         let step = Step { at: at(0), by: "sync-frontend".into(), what: "uploaded 3 objects".into() };
         assert_eq!(Outcome::Succeeded.told_by(&[]), Outcome::Unchanged);
@@ -549,6 +627,51 @@ mod tests {
         let state = ComponentState { desired: Some(wanted), ..state };
         assert!(matches!(take_in(&state, &image(1), &order(0), "event-1b", at(2)), Intake::Ignore(_)));
         assert!(matches!(take_in(&state, &image(2), &order(0), "event-2b", at(2)), Intake::StartAgain(_)));
+    }
+
+    fn manifest(version: u8) -> Artifact {
+        Artifact::Object { key: "apps/hello/prod/shipway.yaml".to_owned(), version: version.to_string() }
+    }
+
+    fn torn_down(state: &ComponentState, started: i64) -> ComponentState {
+        let contender = Contender { artifact: Artifact::Nothing, ..contender(9, "by-hand", started) };
+        claimed(begin(state, &contender, at(started)))
+    }
+
+    #[test]
+    fn a_teardown_wants_nothing_and_only_a_manifest_that_comes_after_it_is_wanted_again() {
+        let sequenced = |second| Order { at: at(second), sequencer: Some(format!("{second:04X}")) };
+        let take = |state: &ComponentState, version: u8, second| {
+            take_in(state, &manifest(version), &sequenced(second), "event-again", at(second))
+        };
+        let Intake::Want(desired) = take(&ComponentState::default(), 1, 10) else { panic!() };
+        let state = torn_down(&ComponentState { desired: Some(desired), ..ComponentState::default() }, 20);
+        assert_eq!(state.desired.as_ref().unwrap().artifact, Artifact::Nothing);
+        assert!(matches!(take(&state, 1, 10), Intake::Ignore(_)), "the event that provisioned it comes late");
+        assert!(matches!(take(&state, 2, 30), Intake::Want(_)));
+        let ended = end(&state, &id(9), 1, &Artifact::Nothing, Outcome::Succeeded, at(40)).unwrap();
+        assert!(matches!(take(&ended, 1, 10), Intake::Ignore(_)), "and after the teardown too");
+        assert!(matches!(take(&ended, 2, 30), Intake::Want(_)));
+    }
+
+    #[test]
+    fn where_nothing_is_live_after_a_teardown_what_was_live_is_still_remembered() {
+        let first = claimed(begin(&ComponentState::default(), &contender(1, "by-hand", 0), at(0)));
+        let live = end(&first, &id(1), 1, &image(1), Outcome::Succeeded, at(1)).unwrap();
+        let gone = end(&torn_down(&live, 5), &id(9), 2, &Artifact::Nothing, Outcome::Succeeded, at(6)).unwrap();
+        assert_eq!((gone.live.clone(), gone.claim.clone()), (None, None));
+        assert!(gone.was_live(&image(1)) && !gone.was_live(&Artifact::Nothing));
+    }
+
+    #[test]
+    fn a_release_makes_way_for_a_teardown_unless_it_must_not_be_stopped() {
+        let mut state = claimed(begin(&wanting(1, 0), &contender(1, "event-1", 0), at(0)));
+        let Yield::Stopped(stopped) = make_way(&state, at(1)) else { panic!() };
+        assert_eq!(*stopped, ComponentState { claim: None, ..state.clone() });
+        assert_eq!(make_way(&stopped, at(1)), Yield::Idle);
+        state.claim.as_mut().unwrap().committed = true;
+        assert_eq!(make_way(&state, at(1)), Yield::Wait { behind: id(1) });
+        assert_eq!(make_way(&state, until(at(0))), Yield::Stopped(stopped));
     }
 
     #[test]

@@ -10,16 +10,21 @@
 //! A service that was made otherwise may still be rolled back by ECS; that is told apart from success and from a stranger's
 //! deployment.
 
-use std::collections::{BTreeMap, BTreeSet};
+pub mod drift;
+pub mod scaling;
+
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     message::Verdict,
+    network::NetworkOutputs,
     release::Outcome,
-    task::{Revision, Task, clipped},
+    task::{Placement, Revision, Task, TaskError, Wanted, clipped},
 };
+use scaling::Scaling;
 
 /// How long a deployment may take until it serves, and how long the way back may take.
 pub const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
@@ -55,16 +60,71 @@ pub struct Version {
     pub settings: Settings,
 }
 
-/// Where a service's tasks are, and what sends them requests.
+/// Where a service's tasks are, and how they are reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// The subnets.
-    pub subnets: BTreeSet<String>,
-    /// The security groups.
-    pub security_groups: BTreeSet<String>,
+    /// Where they run.
+    #[serde(default)]
+    pub placement: Placement,
     /// The load balancer's side, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_group: Option<TargetGroup>,
+    /// Its entry in the service discovery, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<Registry>,
+    /// Whether an old task stops before a new one starts: two cannot have one port of an instance.
+    #[serde(default)]
+    pub stops_first: bool,
+}
+
+/// A service's entry in the service discovery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registry {
+    /// Its ARN.
+    pub arn: String,
+    /// The container and its port, where the entry tells the port too: tasks without an address of their own have one that
+    /// only ECS knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<(String, u16)>,
+}
+
+impl Settings {
+    /// What a service's settings should be.
+    ///
+    /// # Errors
+    /// Something that they name was not provisioned.
+    pub fn of(wanted: &Wanted<'_>, network: &NetworkOutputs) -> Result<Settings, TaskError> {
+        let missing =
+            |what: &str| TaskError::Provisioned { service: wanted.name.clone(), what: format!("there is no {what}") };
+        let placement = wanted.placement(network)?;
+        let container = wanted.name.to_string();
+        let target_group = match (&wanted.service.http, wanted.service.port) {
+            (Some(_), Some(port)) => {
+                let arn = wanted.outputs.target_group.clone().ok_or_else(|| missing("target group"))?;
+                Some(TargetGroup { arn, container: container.clone(), port })
+            }
+            _ => None,
+        };
+        let registry = match wanted.service.port.filter(|_| wanted.service.discovery) {
+            Some(port) => Some(Registry {
+                arn: wanted.outputs.registry.clone().ok_or_else(|| missing("entry in the service discovery"))?,
+                port: placement.interfaces.is_none().then_some((container, port)),
+            }),
+            None => None,
+        };
+        let stops_first = placement.interfaces.is_none() && wanted.service.host_port.is_some();
+        Ok(Settings { placement, target_group, registry, stops_first })
+    }
+
+    /// Why ECS cannot bring a service from these settings to others, if it cannot.
+    #[must_use]
+    pub fn no_way_to(&self, other: &Settings) -> Option<&'static str> {
+        match (&self.placement.interfaces, &other.placement.interfaces) {
+            (Some(_), None) => Some("its tasks have network interfaces of their own, and would have none"),
+            (None, Some(_)) => Some("its tasks have no network interfaces of their own, and would have some"),
+            _ => None,
+        }
+    }
 }
 
 /// What a load balancer sends to a service.
@@ -100,6 +160,21 @@ pub struct Progress {
     /// What was live when it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<Version>,
+    /// How many tasks the service is made with.
+    #[serde(default = "one")]
+    pub tasks: u32,
+    /// Another number of tasks than the live release was made with, where nothing scales them: the manifest's new `count`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resize: Option<Resize>,
+    /// How the number of tasks follows the load once this release is live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
+    /// Whether something may scale it from a release before.
+    #[serde(default)]
+    pub was_scaled: bool,
+    /// What this release changes about the scaling. Written before it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaled: Option<String>,
     /// Where it is.
     pub phase: Phase,
     /// When the phase began.
@@ -124,6 +199,19 @@ pub struct Progress {
     pub verdict: Option<Verdict>,
 }
 
+/// Another number of tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resize {
+    /// What the service wants until now.
+    pub from: u32,
+    /// What it should want.
+    pub to: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
 impl Progress {
     /// A rollout that has done nothing yet.
     pub fn new(container: String, ours: Version, live: Option<Version>, now: Timestamp) -> Progress {
@@ -131,6 +219,11 @@ impl Progress {
             container,
             ours,
             live,
+            tasks: 1,
+            resize: None,
+            scaling: None,
+            was_scaled: false,
+            scaled: None,
             phase: Phase::Deploying,
             since: now,
             begun: false,
@@ -255,12 +348,14 @@ pub struct Observed {
 pub enum Action {
     /// Make the service with our version.
     Create,
-    /// Start our deployment. `count` only where the service stands at none because nothing is live: what it wants otherwise
-    /// belongs to whoever scales it. A deployment is forced then: ECS may have given up an earlier one of the same revision,
-    /// and a deployment that was given up starts no tasks however many are wanted.
+    /// Start our deployment.
     Update {
-        /// How many tasks it should want.
+        /// How many tasks it should want, only where the service stands at none because nothing is live, or where the manifest
+        /// has a new number: what it wants otherwise belongs to whoever scales it.
         count: Option<u32>,
+        /// Whether a deployment is started even where nothing changes. ECS may have given up an earlier one of the same
+        /// revision, and a deployment that was given up starts no tasks however many are wanted.
+        force: bool,
     },
     /// Take this deployment for ours: it runs our revision.
     Adopt {
@@ -349,8 +444,10 @@ fn deploy(progress: &Progress, observed: &Observed) -> Action {
         primary.task_definition == *ours
             && (progress.deployment.is_some() || service.settings == progress.ours.settings)
     });
+    let resized = progress.deployment.is_some() || resize(progress, service).is_none();
     if let Some(primary) = primary
         && (progress.begun || service.desired > 0)
+        && resized
     {
         if progress.deployment.as_deref() != Some(primary.id.as_str()) {
             return Action::Adopt { deployment: primary.id.clone() };
@@ -389,9 +486,14 @@ fn begin(progress: &Progress, service: &Service) -> Action {
         (0, Some(_)) => Action::Refuse {
             reason: "the service is scaled to 0 tasks, so a rollout could prove nothing; scale it to at least 1 and start the execution again".to_owned(),
         },
-        (0, None) => Action::Update { count: Some(1) },
-        _ => Action::Update { count: None },
+        (0, None) => Action::Update { count: Some(progress.tasks), force: true },
+        _ => Action::Update { count: resize(progress, service), force: false },
     }
+}
+
+/// The number of tasks that the service still has to want.
+fn resize(progress: &Progress, service: &Service) -> Option<u32> {
+    progress.resize.map(|resize| resize.to).filter(|to| *to != service.desired && service.desired > 0)
 }
 
 fn is_live(progress: &Progress, deployment: &Deployment) -> bool {
@@ -574,7 +676,7 @@ fn serving(
 
 fn is_healthy(task: &Task, group: &TargetGroup, targets: &[Target]) -> Result<(), String> {
     let mine: Vec<&Target> =
-        targets.iter().filter(|target| target.port == group.port && task.addresses.contains(&target.address)).collect();
+        targets.iter().filter(|target| task.is_reached_at(group.port, &target.address, target.port)).collect();
     if mine.iter().any(|target| target.state == "healthy") {
         return Ok(());
     }
@@ -679,9 +781,12 @@ fn hopeless(
 /// What the load balancer says against a task of the revision that is waited for.
 pub fn complaint(progress: &Progress, observed: &Observed) -> Option<String> {
     let revision = watched(progress, observed.service.as_ref())?;
+    let group = observed.service.as_ref()?.settings.target_group.as_ref()?;
     let is_its = |target: &&Target| {
-        let runs =
-            |task: &Task| task.task_definition == revision.task_definition && task.addresses.contains(&target.address);
+        let runs = |task: &Task| {
+            task.task_definition == revision.task_definition
+                && task.is_reached_at(group.port, &target.address, target.port)
+        };
         target.state == "unhealthy" && observed.tasks.iter().any(runs)
     };
     observed.targets.iter().find(is_its)?.reason.as_deref().map(|reason| clipped(reason, 300))

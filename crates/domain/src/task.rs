@@ -1,19 +1,28 @@
 //! Task definitions: what a service's containers, and its migration, run as; and what ECS shows of a task that runs one.
 //!
-//! An image is always named by its digest, so a task definition *is* the identity of what runs: two tasks of one revision run
-//! the same bytes. Settings count too: another value in `env` is another revision with the same digest.
+//! An image of the account is always named by its digest, so a task definition *is* the identity of what runs: two tasks of one
+//! revision run the same bytes. Settings count too: another value in `env` is another revision with the same digest.
 
+pub mod databases;
 pub mod migration;
+mod overrides;
+mod placement;
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+pub use overrides::Override;
+pub use placement::{Capacity, Interfaces, Placement};
 
 use crate::{
-    manifest::{SecretRef, Service},
+    manifest::{EnvValue, Networking, PublicImage, SecretRef, Service, Sidecar, Spec},
     name::{AppName, Component, ComponentName, Digest, EnvironmentName, RepositoryName},
-    platform::ServiceOutputs,
+    platform::{INPUTS_TAG, PlatformOutputs, ServiceOutputs},
+    release::Artifact,
 };
 
 /// The first part of a service's log streams: `service/<container>/<task id>`.
@@ -37,6 +46,14 @@ pub enum TaskError {
         /// Where the service's images are.
         wanted: RepositoryName,
     },
+    /// The image comes from a registry outside the account, and the service's from a repository of it; or the other way round.
+    #[error("`{service}` does not run images like {given}; see its `image` in the manifest")]
+    OtherKind {
+        /// The service.
+        service: ComponentName,
+        /// The image.
+        given: String,
+    },
     /// What was provisioned for the service is not what it should be.
     #[error(
         "what was provisioned for `{service}` cannot be used: {what}; upload the manifest again to provision it anew"
@@ -47,6 +64,16 @@ pub enum TaskError {
         /// What is wrong with it.
         what: String,
     },
+    /// An override that is not one.
+    #[error("services.{service}.overrides.{key}: {why}")]
+    Override {
+        /// The service.
+        service: ComponentName,
+        /// The key under `overrides`.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 /// Where tasks run, and from where they pull.
@@ -54,95 +81,65 @@ pub enum TaskError {
 pub struct Surroundings {
     /// The region.
     pub region: String,
-    /// The registry to pull from instead of ECR's own host, for a cloud whose registry is not reached under ECR's name.
+    /// The registry to pull the account's images from instead of ECR's own host, for a cloud whose registry is not reached
+    /// under ECR's name.
     pub registry_mirror: Option<String>,
 }
 
-/// The processor that an image was built for.
+/// A task definition as it should be: what `RegisterTaskDefinition` is sent.
 ///
-/// A digest does not say which, and the manifest has no key for it: images for x86-64 are what Fargate runs unless told
-/// otherwise, and what every build machine makes by default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Architecture {
-    /// 64-bit Intel and AMD.
-    #[default]
-    X86_64,
-    /// 64-bit ARM.
-    Arm64,
-}
-
-impl Architecture {
-    /// The word that ECS uses.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Architecture::X86_64 => "X86_64",
-            Architecture::Arm64 => "ARM64",
-        }
-    }
-}
-
-/// A task definition as it should be: Fargate, `awsvpc`, Linux, one essential container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// It is kept as ECS spells it, because a manifest may set any field of it. A revision never changes, so a hash of what it was
+/// registered with, in a tag of it, says all about it; what ECS describes would have its defaults filled in.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RegisterTaskDefinition.html>
+#[derive(Clone, Debug, PartialEq)]
 pub struct TaskDefinition {
     /// The family: all revisions of one purpose.
     pub family: String,
-    /// CPU units.
-    pub cpu: u32,
-    /// Memory in MiB.
-    pub memory: u32,
-    /// The role with which ECS pulls the image, writes the log and reads the secrets.
-    pub execution_role: String,
-    /// The role of the container itself.
-    pub task_role: String,
-    /// The processor.
-    pub architecture: Architecture,
-    /// The container.
-    pub container: Container,
-    /// Tags of every revision.
+    /// Everything else but the tags.
+    fields: Map<String, Value>,
+    /// The tags that say whose it is.
+    tags: BTreeMap<String, String>,
+}
+
+/// A task definition as ECS describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DescribedTaskDefinition {
+    /// The revision's ARN.
+    pub arn: String,
+    /// Whether tasks can be started from it.
+    pub active: bool,
+    /// Its tags.
     pub tags: BTreeMap<String, String>,
 }
 
-/// The one container of a task definition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Container {
-    /// Its name: the service's.
-    pub name: String,
-    /// The image, by digest.
-    pub image: String,
-    /// The command in place of the image's own; empty for the image's own.
-    pub command: Vec<String>,
-    /// The port it listens on.
-    pub port: Option<u16>,
-    /// Environment variables.
-    pub env: BTreeMap<String, String>,
-    /// Environment variables that ECS fills from these ARNs.
-    pub secrets: BTreeMap<String, String>,
-    /// Where its output goes.
-    pub log: Log,
-}
+impl TaskDefinition {
+    /// The request that registers it.
+    #[must_use]
+    pub fn request(&self) -> Value {
+        let tags = self.tags.iter().map(|(key, value)| (key.as_str(), value.clone()));
+        let tags = tags.chain([(INPUTS_TAG, self.inputs())]).map(|(key, value)| json!({"key": key, "value": value}));
+        let mut request = self.fields.clone();
+        request.insert("family".to_owned(), json!(self.family));
+        request.insert("tags".to_owned(), tags.collect());
+        Value::Object(request)
+    }
 
-/// Where a container's output goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// The log group.
-    pub group: String,
-    /// The region it is in.
-    pub region: String,
-    /// The first part of the log stream's name.
-    pub stream_prefix: String,
-}
+    /// Whether a revision that ECS describes was registered from this.
+    #[must_use]
+    pub fn is(&self, described: &DescribedTaskDefinition) -> bool {
+        described.active && described.tags.get(INPUTS_TAG) == Some(&self.inputs())
+    }
 
-impl Log {
-    /// The awslogs driver's options.
-    /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/specify-log-config.html>
-    pub fn options(&self) -> BTreeMap<String, String> {
-        [
-            ("awslogs-group", &self.group),
-            ("awslogs-region", &self.region),
-            ("awslogs-stream-prefix", &self.stream_prefix),
-        ]
-        .map(|(key, value)| (key.to_owned(), value.clone()))
-        .into()
+    fn inputs(&self) -> String {
+        let mut hash = Sha256::new();
+        let fields = serde_json::to_string(&self.fields).unwrap_or_default();
+        for text in
+            [self.family.as_str(), &fields].into_iter().chain(self.tags.iter().flat_map(|(a, b)| [a.as_str(), b]))
+        {
+            hash.update(text.len().to_be_bytes());
+            hash.update(text);
+        }
+        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -167,6 +164,48 @@ pub fn tags(app: &AppName, environment: &EnvironmentName, component: &Component)
     .into()
 }
 
+/// Whether something with these tags belongs to the environment.
+#[must_use]
+pub fn is_of(tags: &BTreeMap<String, String>, app: &AppName, environment: &EnvironmentName) -> bool {
+    let is = |key: &str, value: &str| tags.get(key).is_some_and(|tag| tag == value);
+    is("shipway:app", app.as_str()) && is("shipway:environment", environment.as_str())
+}
+
+/// Where a service's image comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source<'a> {
+    /// A repository of the account.
+    Repository {
+        /// The repository.
+        repository: &'a RepositoryName,
+        /// The image.
+        digest: &'a Digest,
+    },
+    /// Elsewhere.
+    Public(&'a PublicImage),
+}
+
+impl<'a> Source<'a> {
+    /// The image that an artifact is, where it is one.
+    #[must_use]
+    pub fn of(artifact: &'a Artifact) -> Option<Source<'a>> {
+        match artifact {
+            Artifact::Image { repository, digest } => Some(Source::Repository { repository, digest }),
+            Artifact::Public { image } => Some(Source::Public(image)),
+            Artifact::Object { .. } | Artifact::Nothing => None,
+        }
+    }
+
+    /// Its digest, where that is known before it runs.
+    #[must_use]
+    pub fn digest(self) -> Option<&'a Digest> {
+        match self {
+            Source::Repository { digest, .. } => Some(digest),
+            Source::Public(_) => None,
+        }
+    }
+}
+
 /// An image that a service should run.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
@@ -176,99 +215,289 @@ pub struct Wanted<'a> {
     pub environment: &'a EnvironmentName,
     /// The service's name.
     pub name: &'a ComponentName,
-    /// What the manifest says of the service.
+    /// The manifest.
+    pub spec: &'a Spec,
+    /// What it says of the service.
     pub service: &'a Service,
-    /// What was provisioned for it.
+    /// What was provisioned.
+    pub platform: &'a PlatformOutputs,
+    /// What of it is for the service.
     pub outputs: &'a ServiceOutputs,
-    /// The repository of the image.
-    pub repository: &'a RepositoryName,
     /// The image.
-    pub digest: &'a Digest,
+    pub source: Source<'a>,
+}
+
+/// A container of a task definition, as far as the manifest has keys for it.
+struct Container<'a> {
+    name: &'a str,
+    image: String,
+    command: &'a [String],
+    entrypoint: &'a [String],
+    essential: bool,
+    port: Option<u16>,
+    host_port: Option<u16>,
+    env: &'a BTreeMap<String, EnvValue>,
+    secrets: &'a BTreeMap<String, SecretRef>,
+    cpu: Option<u32>,
+    memory: Option<u32>,
+}
+
+/// Where a task's containers log.
+struct Log<'a> {
+    group: &'a str,
+    stream_prefix: &'a str,
 }
 
 impl Wanted<'_> {
     /// The task definition of the service itself.
     ///
     /// # Errors
-    /// An image of another repository; outputs that are not what provisioning makes.
+    /// An image that is not the service's; a reference to what was not provisioned; an override of what has a key of its own.
     pub fn service_task(&self, surroundings: &Surroundings) -> Result<TaskDefinition, TaskError> {
-        self.task(surroundings, "", SERVICE_STREAM, Vec::new())
+        let log = Log { group: &self.outputs.log_group, stream_prefix: SERVICE_STREAM };
+        let sidecars = &self.service.sidecars;
+        let mut own = self.own_container(surroundings, &self.service.command, &log)?;
+        let before: Vec<Value> = sidecars
+            .iter()
+            .filter(|(_, sidecar)| sidecar.before)
+            .map(|(name, _)| json!({"containerName": name.as_str(), "condition": "SUCCESS"}))
+            .collect();
+        set_list(&mut own, "dependsOn", before);
+        let mut containers = vec![own];
+        for (name, sidecar) in sidecars {
+            containers.push(self.sidecar(surroundings, name, sidecar, &log)?);
+        }
+        self.task("", (self.service.cpu, self.service.memory), containers)
     }
 
     /// The task definition of a one-off task: the service's own image, roles, variables and secrets, with another command.
-    /// It listens on nothing.
+    /// It listens on nothing, and nothing runs beside it.
     ///
     /// # Errors
     /// As [`Self::service_task`].
     pub fn migration_task(&self, surroundings: &Surroundings, command: &[String]) -> Result<TaskDefinition, TaskError> {
-        let mut task = self.task(surroundings, "-migrate", MIGRATION_STREAM, command.to_vec())?;
-        task.container.port = None;
+        let group = self.outputs.migration_log_group.as_ref().unwrap_or(&self.outputs.log_group);
+        let own = self.own_container(surroundings, command, &Log { group, stream_prefix: MIGRATION_STREAM })?;
+        let mut task = self.task("-migrate", (self.service.cpu, self.service.memory), vec![own])?;
+        if let Some(container) =
+            task.fields.get_mut("containerDefinitions").and_then(|all| all.get_mut(0)).and_then(Value::as_object_mut)
+        {
+            container.remove("portMappings");
+            container.remove("dependsOn");
+        }
         Ok(task)
     }
 
-    fn task(
+    fn own_container(
         &self,
         surroundings: &Surroundings,
+        command: &[String],
+        log: &Log<'_>,
+    ) -> Result<Map<String, Value>, TaskError> {
+        let Service { entrypoint, port, host_port, env, secrets, sidecars, cpu, .. } = self.service;
+        // On instances CPU units are a share: a task has more while the others leave some. On Fargate the task's size is all
+        // there is, and its containers need no part of it.
+        let beside: u32 = sidecars.values().filter_map(|sidecar| sidecar.cpu).sum();
+        let container = Container {
+            name: self.name.as_str(),
+            image: self.image(surroundings)?,
+            command,
+            entrypoint,
+            essential: true,
+            port: *port,
+            host_port: *host_port,
+            env,
+            secrets,
+            cpu: self.spec.cluster.ec2.as_ref().map(|_| cpu.saturating_sub(beside)),
+            memory: None,
+        };
+        self.container(surroundings, &container, log)
+    }
+
+    fn sidecar(
+        &self,
+        surroundings: &Surroundings,
+        name: &ComponentName,
+        sidecar: &Sidecar,
+        log: &Log<'_>,
+    ) -> Result<Map<String, Value>, TaskError> {
+        let Sidecar { image, command, port, cpu, memory, essential, before, env, secrets } = sidecar;
+        let container = Container {
+            name: name.as_str(),
+            image: image.as_str().to_owned(),
+            command,
+            entrypoint: &[],
+            essential: *essential && !before,
+            port: *port,
+            host_port: None,
+            env,
+            secrets,
+            cpu: *cpu,
+            memory: *memory,
+        };
+        self.container(surroundings, &container, log)
+    }
+
+    fn container(
+        &self,
+        surroundings: &Surroundings,
+        container: &Container<'_>,
+        log: &Log<'_>,
+    ) -> Result<Map<String, Value>, TaskError> {
+        let mut env = Vec::new();
+        for (name, value) in container.env {
+            let value = match value {
+                EnvValue::Text(text) => text,
+                EnvValue::Ref(reference) => self.referred(&self.platform.values, reference)?,
+            };
+            env.push(json!({"name": name, "value": value}));
+        }
+        let owner = self.owner()?;
+        let mut secrets = Vec::new();
+        for (name, secret) in container.secrets {
+            let from = match secret {
+                SecretRef::Ref(reference) => self.referred(&self.platform.secrets, reference)?.clone(),
+                SecretRef::Secretsmanager(name) => owner.secret(&surroundings.region, name),
+                SecretRef::Ssm(path) => owner.parameter(&surroundings.region, path),
+            };
+            secrets.push(json!({"name": name, "valueFrom": from}));
+        }
+        // In `bridge` mode the host port 0 lets ECS choose a free one for each task.
+        let port = container.port.map(|port| match self.networking() {
+            Networking::Awsvpc => json!({"containerPort": port, "protocol": "tcp"}),
+            Networking::Bridge => {
+                json!({"containerPort": port, "hostPort": container.host_port.unwrap_or(0), "protocol": "tcp"})
+            }
+        });
+        let mut fields = Map::new();
+        fields.insert("name".to_owned(), json!(container.name));
+        fields.insert("image".to_owned(), json!(container.image));
+        fields.insert("essential".to_owned(), json!(container.essential));
+        set_list(&mut fields, "command", container.command.iter().map(|part| json!(part)).collect());
+        set_list(&mut fields, "entryPoint", container.entrypoint.iter().map(|part| json!(part)).collect());
+        set_list(&mut fields, "portMappings", port.into_iter().collect());
+        set_list(&mut fields, "environment", env);
+        set_list(&mut fields, "secrets", secrets);
+        fields.extend(container.cpu.map(|cpu| ("cpu".to_owned(), json!(cpu))));
+        fields.extend(container.memory.map(|memory| ("memory".to_owned(), json!(memory))));
+        fields.insert("logConfiguration".to_owned(), log.configuration(&surroundings.region));
+        Ok(fields)
+    }
+
+    /// A task definition of these containers, with the manifest's overrides.
+    fn task(
+        &self,
         suffix: &str,
-        stream_prefix: &str,
-        command: Vec<String>,
+        (cpu, memory): (u32, u32),
+        containers: Vec<Map<String, Value>>,
     ) -> Result<TaskDefinition, TaskError> {
-        let owner = Owner::of_role(&self.outputs.execution_role)
-            .ok_or_else(|| self.unusable(format!("`{}` is not a role's ARN", self.outputs.execution_role)))?;
+        let mut task = self.bare_task(suffix, (cpu, memory), containers)?;
+        let own_role = json!(self.outputs.task_role);
+        task.fields.insert("taskRoleArn".to_owned(), own_role);
+        overrides::apply(&mut task.fields, self.name, self.service)
+            .map_err(|Override { key, why }| TaskError::Override { service: self.name.clone(), key, why })?;
+        Ok(task)
+    }
+
+    fn bare_task(
+        &self,
+        suffix: &str,
+        (cpu, memory): (u32, u32),
+        containers: Vec<Map<String, Value>>,
+    ) -> Result<TaskDefinition, TaskError> {
+        self.owner()?;
+        let ec2 = self.spec.cluster.ec2.as_ref();
+        let mut fields = Map::new();
+        fields.insert("requiresCompatibilities".to_owned(), json!([if ec2.is_some() { "EC2" } else { "FARGATE" }]));
+        fields.insert(
+            "networkMode".to_owned(),
+            json!(match self.networking() {
+                Networking::Awsvpc => "awsvpc",
+                Networking::Bridge => "bridge",
+            }),
+        );
+        if ec2.is_none() {
+            fields.insert("cpu".to_owned(), json!(cpu.to_string()));
+        }
+        fields.insert("memory".to_owned(), json!(memory.to_string()));
+        fields.insert("executionRoleArn".to_owned(), json!(self.outputs.execution_role));
+        let is_arm = ec2.is_some_and(|ec2| placement::is_arm(ec2.instance_type.as_str()));
+        fields.insert(
+            "runtimePlatform".to_owned(),
+            json!({"cpuArchitecture": if is_arm { "ARM64" } else { "X86_64" }, "operatingSystemFamily": "LINUX"}),
+        );
+        fields.insert("containerDefinitions".to_owned(), containers.into_iter().map(Value::Object).collect());
         let component = Component::Service(self.name.clone());
         Ok(TaskDefinition {
             family: format!("{}{suffix}", service_name(self.app, self.environment, self.name)),
-            cpu: self.service.cpu,
-            memory: self.service.memory,
-            execution_role: self.outputs.execution_role.clone(),
-            task_role: self.outputs.task_role.clone(),
-            architecture: Architecture::default(),
-            container: Container {
-                name: self.name.to_string(),
-                image: self.image(surroundings)?,
-                command,
-                port: self.service.port,
-                env: self
-                    .service
-                    .env
-                    .iter()
-                    .filter_map(|(name, value)| Some((name.clone(), value.text()?.to_owned())))
-                    .collect(),
-                secrets: self
-                    .service
-                    .secrets
-                    .iter()
-                    .map(|(name, reference)| (name.clone(), owner.value_from(&surroundings.region, reference)))
-                    .collect(),
-                log: Log {
-                    group: self.outputs.log_group.clone(),
-                    region: surroundings.region.clone(),
-                    stream_prefix: stream_prefix.to_owned(),
-                },
-            },
+            fields,
             tags: tags(self.app, self.environment, &component),
         })
     }
 
     fn image(&self, surroundings: &Surroundings) -> Result<String, TaskError> {
-        if Some(self.repository) != self.service.image.repository.as_ref() {
-            return Err(TaskError::OtherRepository {
+        let wanted = &self.service.image;
+        match (self.source, &wanted.repository) {
+            (Source::Repository { repository, digest }, Some(own)) if repository == own => {
+                let uri = self.outputs.repository_uri.as_deref().unwrap_or_default();
+                let (host, path) = uri
+                    .split_once('/')
+                    .filter(|(_, path)| *path == repository.as_str())
+                    .ok_or_else(|| self.unusable(format!("`{uri}` is not the URI of the repository `{repository}`")))?;
+                let host = surroundings.registry_mirror.as_deref().unwrap_or(host);
+                Ok(format!("{host}/{path}@{digest}"))
+            }
+            (Source::Repository { repository, .. }, Some(own)) => Err(TaskError::OtherRepository {
                 service: self.name.clone(),
-                given: self.repository.clone(),
-                wanted: self.service.image.repository.clone().unwrap_or_else(|| self.repository.clone()),
-            });
+                given: repository.clone(),
+                wanted: own.clone(),
+            }),
+            (Source::Public(image), None) if wanted.public.is_some() => Ok(image.as_str().to_owned()),
+            (Source::Repository { repository, digest }, None) => {
+                Err(TaskError::OtherKind { service: self.name.clone(), given: format!("{repository}@{digest}") })
+            }
+            (Source::Public(image), _) => {
+                Err(TaskError::OtherKind { service: self.name.clone(), given: image.as_str().to_owned() })
+            }
         }
-        let uri = self.outputs.repository_uri.as_deref().unwrap_or_default();
-        let (host, path) = uri
-            .split_once('/')
-            .filter(|(_, path)| *path == self.repository.as_str())
-            .ok_or_else(|| self.unusable(format!("`{uri}` is not the URI of the repository `{}`", self.repository)))?;
-        let host = surroundings.registry_mirror.as_deref().unwrap_or(host);
-        Ok(format!("{host}/{path}@{}", self.digest))
+    }
+
+    fn networking(&self) -> Networking {
+        self.spec.cluster.ec2.as_ref().map_or(Networking::Awsvpc, |ec2| ec2.networking)
+    }
+
+    fn referred<'a>(
+        &self,
+        to: &'a BTreeMap<String, String>,
+        reference: &crate::manifest::Reference,
+    ) -> Result<&'a String, TaskError> {
+        let text = reference.to_string();
+        to.get(&text).ok_or_else(|| self.unusable(format!("there is nothing that `{{ref: {text}}}` stands for")))
+    }
+
+    fn owner(&self) -> Result<Owner<'_>, TaskError> {
+        let role = &self.outputs.execution_role;
+        Owner::of_role(role).ok_or_else(|| self.unusable(format!("`{role}` is not a role's ARN")))
     }
 
     fn unusable(&self, what: String) -> TaskError {
         TaskError::Provisioned { service: self.name.clone(), what }
+    }
+}
+
+impl Log<'_> {
+    /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/specify-log-config.html>
+    fn configuration(&self, region: &str) -> Value {
+        let Log { group, stream_prefix } = self;
+        let options = json!({"awslogs-group": group, "awslogs-region": region, "awslogs-stream-prefix": stream_prefix});
+        json!({"logDriver": "awslogs", "options": options})
+    }
+}
+
+/// Sets a list, unless it is empty: ECS takes an empty one for none.
+fn set_list(fields: &mut Map<String, Value>, key: &str, list: Vec<Value>) {
+    if !list.is_empty() {
+        fields.insert(key.to_owned(), Value::Array(list));
     }
 }
 
@@ -289,132 +518,20 @@ impl<'a> Owner<'a> {
 
     /// The form that ECS takes. A secret must be named by an ARN; without the six characters that Secrets Manager appends, it
     /// is a partial ARN, which finds the secret by its name as long as that does not itself end in a hyphen and six characters.
-    /// The two empty parts after a key are version stage and id. A parameter may be named by its ARN anywhere.
+    /// The two empty parts after a key are version stage and id.
     /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/secrets-envvar-secrets-manager.html>
     /// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/troubleshoot.html#ARN_secretnamehyphen>
-    fn value_from(&self, region: &str, reference: &SecretRef) -> String {
-        let Owner { partition, account } = self;
-        match reference {
-            SecretRef::Secretsmanager(reference) => {
-                let secret = format!("arn:{partition}:secretsmanager:{region}:{account}:secret:");
-                match reference.split_once(':') {
-                    Some((name, key)) => format!("{secret}{name}:{key}::"),
-                    None => format!("{secret}{reference}"),
-                }
-            }
-            // The path's own slash is the one after `parameter`.
-            SecretRef::Ssm(path) => format!("arn:{partition}:ssm:{region}:{account}:parameter{path}"),
-            SecretRef::Ref(reference) => reference.to_string(),
+    fn secret(&self, region: &str, reference: &str) -> String {
+        let secret = format!("arn:{}:secretsmanager:{region}:{}:secret:", self.partition, self.account);
+        match reference.split_once(':') {
+            Some((name, key)) => format!("{secret}{name}:{key}::"),
+            None => format!("{secret}{reference}"),
         }
     }
-}
 
-/// A task definition as ECS describes it: what was left out may have come back filled in, and the other way round.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DescribedTaskDefinition {
-    /// The revision's ARN.
-    pub arn: String,
-    /// Whether tasks can be started from it.
-    pub active: bool,
-    /// The family.
-    pub family: String,
-    /// CPU units.
-    pub cpu: Option<String>,
-    /// Memory in MiB.
-    pub memory: Option<String>,
-    /// The execution role.
-    pub execution_role: Option<String>,
-    /// The task role.
-    pub task_role: Option<String>,
-    /// The network mode.
-    pub network_mode: Option<String>,
-    /// The launch types it was registered for.
-    pub requires_compatibilities: Vec<String>,
-    /// The processor.
-    pub architecture: Option<String>,
-    /// The operating system.
-    pub system: Option<String>,
-    /// Its containers.
-    pub containers: Vec<DescribedContainer>,
-    /// Whether it sets anything that Shipway never sets: volumes, a proxy, namespaces shared with the host.
-    pub has_more: bool,
-}
-
-/// A container of a task definition as ECS describes it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DescribedContainer {
-    /// Its name.
-    pub name: String,
-    /// Its image.
-    pub image: String,
-    /// The command in place of the image's own.
-    pub command: Vec<String>,
-    /// Whether the task stops with it; yes unless said otherwise.
-    pub essential: Option<bool>,
-    /// Its ports.
-    pub ports: Vec<DescribedPort>,
-    /// Environment variables.
-    pub env: Vec<(String, String)>,
-    /// Environment variables from secrets.
-    pub secrets: Vec<(String, String)>,
-    /// The log driver.
-    pub log_driver: Option<String>,
-    /// The log driver's options.
-    pub log_options: BTreeMap<String, String>,
-    /// Whether it sets anything that Shipway never sets: an entry point, mounts, limits, health checks.
-    pub has_more: bool,
-}
-
-/// A port of a container as ECS describes it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DescribedPort {
-    /// The port in the container.
-    pub container: u16,
-    /// The port on the host; in `awsvpc` mode the container's, which ECS fills in.
-    pub host: Option<u16>,
-    /// The protocol; `tcp` unless said otherwise.
-    pub protocol: Option<String>,
-}
-
-impl TaskDefinition {
-    /// Whether a revision that ECS describes is this task definition, once what may be left out is filled in.
-    pub fn is(&self, described: &DescribedTaskDefinition) -> bool {
-        let [container] = described.containers.as_slice() else { return false };
-        described.active
-            && !described.has_more
-            && described.family == self.family
-            && described.cpu.as_deref() == Some(self.cpu.to_string().as_str())
-            && described.memory.as_deref() == Some(self.memory.to_string().as_str())
-            && described.execution_role.as_deref() == Some(self.execution_role.as_str())
-            && described.task_role.as_deref() == Some(self.task_role.as_str())
-            && described.network_mode.as_deref() == Some("awsvpc")
-            && described.requires_compatibilities.iter().any(|one| one == "FARGATE")
-            // Without a platform Fargate takes Linux on x86-64.
-            && described.architecture.as_deref().unwrap_or(Architecture::X86_64.word()) == self.architecture.word()
-            && described.system.as_deref().unwrap_or("LINUX") == "LINUX"
-            && self.container.is(container)
-    }
-}
-
-impl Container {
-    fn is(&self, described: &DescribedContainer) -> bool {
-        let map = |pairs: &[(String, String)]| pairs.iter().cloned().collect::<BTreeMap<_, _>>();
-        let port_is = |port: &DescribedPort| {
-            Some(port.container) == self.port
-                && port.host.is_none_or(|host| host == port.container)
-                && port.protocol.as_deref().is_none_or(|protocol| protocol == "tcp")
-        };
-        !described.has_more
-            && described.name == self.name
-            && described.image == self.image
-            && described.command == self.command
-            && described.essential.unwrap_or(true)
-            && described.ports.len() == usize::from(self.port.is_some())
-            && described.ports.iter().all(port_is)
-            && map(&described.env) == self.env
-            && map(&described.secrets) == self.secrets
-            && described.log_driver.as_deref() == Some("awslogs")
-            && described.log_options == self.log.options()
+    /// A parameter may be named by its ARN anywhere. The path's own slash is the one after `parameter`.
+    fn parameter(&self, region: &str, path: &str) -> String {
+        format!("arn:{}:ssm:{region}:{}:parameter{path}", self.partition, self.account)
     }
 }
 
@@ -439,8 +556,12 @@ pub struct Task {
     pub stop_code: Option<String>,
     /// Why it stopped, in ECS's words.
     pub stopped_reason: Option<String>,
-    /// Its private addresses.
+    /// The instance it runs on, as ECS knows it, where it runs on one.
+    pub instance: Option<String>,
+    /// Its private addresses; where it has no interface of its own, the instance's id, by which load balancers know it then.
     pub addresses: Vec<String>,
+    /// The host's ports, by the container's, where they differ.
+    pub ports: BTreeMap<u16, u16>,
     /// Its containers.
     pub containers: Vec<TaskContainer>,
 }
@@ -479,6 +600,12 @@ impl Task {
         self.containers.iter().find(|container| container.name == name)
     }
 
+    /// Whether a load balancer that sends requests to this port of it knows it under this address and port.
+    pub fn is_reached_at(&self, container_port: u16, address: &str, port: u16) -> bool {
+        let host_port = self.ports.get(&container_port).copied().unwrap_or(container_port);
+        host_port == port && self.addresses.iter().any(|one| one == address)
+    }
+
     /// Whether nothing says that the container runs another digest than this.
     ///
     /// The digest is absent until the image is pulled, and ECS leaves it out for some registries. The revision then is the
@@ -492,6 +619,8 @@ impl Task {
 
     /// Why it stopped, for a person: the reason, and with what the container's process ended.
     pub fn why_stopped(&self, container: &str) -> String {
+        let beside =
+            self.containers.iter().find(|one| one.name != container && one.exit_code.is_some_and(|code| code != 0));
         let container = self.container(container);
         let reason = self
             .stopped_reason
@@ -507,6 +636,13 @@ impl Task {
         if let Some(more) = container.and_then(|c| c.reason.as_deref()).filter(|more| !reason.contains(*more)) {
             text.push_str(": ");
             text.push_str(&clipped(more, 300));
+        }
+        if let Some((beside, code)) = beside.and_then(|beside| Some((beside, beside.exit_code?))) {
+            text.push_str(&format!(
+                "; its container `{}` ended with exit code {code}{}",
+                beside.name,
+                meaning_of(code)
+            ));
         }
         text
     }

@@ -9,15 +9,21 @@ pub mod tasks;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+use std::collections::BTreeMap;
+
 use aws_config::SdkConfig;
-use aws_sdk_ecs::types::{AssignPublicIp, AwsVpcConfiguration, NetworkConfiguration, Tag};
+use aws_sdk_ecs::types::{
+    AssignPublicIp, AwsVpcConfiguration, CapacityProviderStrategyItem, NetworkConfiguration, Tag,
+};
 use shipway_aws::{AwsError, PublicError, runtime::setting};
 use shipway_domain::{
     failure::Failure,
+    manifest::Spec,
     message::Run,
-    name::{Component, ComponentName, Digest, RepositoryName},
+    name::{Component, ComponentName},
+    platform::PlatformOutputs,
     release::Artifact,
-    task::{Surroundings, TaskError},
+    task::{Interfaces, Source, Surroundings, TaskError, Wanted},
 };
 
 /// Why a release cannot be one of a service.
@@ -54,7 +60,10 @@ impl PublicError for ServiceError {
         match self {
             ServiceError::NotAnImage { .. } => Failure::RejectedInput,
             ServiceError::Unknown(_) => Failure::RejectedManifest,
-            ServiceError::Task(TaskError::OtherRepository { .. }) => Failure::RejectedImage,
+            ServiceError::Task(TaskError::OtherRepository { .. } | TaskError::OtherKind { .. }) => {
+                Failure::RejectedImage
+            }
+            ServiceError::Task(TaskError::Override { .. }) => Failure::RejectedManifest,
             ServiceError::NotProvisioned { .. } | ServiceError::Task(TaskError::Provisioned { .. }) => {
                 Failure::Conflict
             }
@@ -66,13 +75,32 @@ impl PublicError for ServiceError {
 ///
 /// # Errors
 /// It is of something else.
-pub fn image_of(run: &Run) -> Result<(&ComponentName, &RepositoryName, &Digest), ServiceError> {
-    match (&run.component, &run.artifact) {
-        (Component::Service(service), Artifact::Image { repository, digest }) => Ok((service, repository, digest)),
-        (component, artifact) => {
-            Err(ServiceError::NotAnImage { artifact: artifact.clone(), component: component.clone() })
+pub fn image_of(run: &Run) -> Result<(&ComponentName, Source<'_>), ServiceError> {
+    match (&run.component, Source::of(&run.artifact)) {
+        (Component::Service(service), Some(source)) => Ok((service, source)),
+        (component, _) => {
+            Err(ServiceError::NotAnImage { artifact: run.artifact.clone(), component: component.clone() })
         }
     }
+}
+
+/// What a release should run, by the manifest and what was provisioned for it.
+///
+/// # Errors
+/// It is of no service, or of one that the manifest or the platform does not have.
+pub fn wanted<'a>(run: &'a Run, spec: &'a Spec, platform: &'a PlatformOutputs) -> Result<Wanted<'a>, ServiceError> {
+    let (name, source) = image_of(run)?;
+    let missing = ServiceError::NotProvisioned { service: name.clone(), what: "the repository" };
+    Ok(Wanted {
+        app: &run.app,
+        environment: &run.environment,
+        name,
+        spec,
+        service: spec.services.get(name).ok_or_else(|| ServiceError::Unknown(name.clone()))?,
+        platform,
+        outputs: platform.services.get(name).ok_or(missing)?,
+        source,
+    })
 }
 
 /// Where the function's tasks run.
@@ -83,28 +111,49 @@ pub fn surroundings(config: &SdkConfig) -> Surroundings {
     }
 }
 
-/// The network of a task: these subnets and groups, and a public address, for the subnets are public ones and nothing else
-/// leads from them to ECR.
+/// The network of tasks with interfaces of their own; none where they share their instance's.
 ///
 /// # Errors
 /// No subnets.
-pub fn network(
-    call: &'static str,
-    subnets: impl IntoIterator<Item = String>,
-    security_groups: impl IntoIterator<Item = String>,
-) -> Result<NetworkConfiguration, AwsError> {
+pub fn network(call: &'static str, interfaces: Option<&Interfaces>) -> Result<Option<NetworkConfiguration>, AwsError> {
+    let Some(Interfaces { subnets, security_groups, public_address }) = interfaces else { return Ok(None) };
     let vpc = AwsVpcConfiguration::builder()
-        .set_subnets(Some(subnets.into_iter().collect()))
-        .set_security_groups(Some(security_groups.into_iter().collect()))
-        .assign_public_ip(AssignPublicIp::Enabled)
+        .set_subnets(Some(subnets.iter().cloned().collect()))
+        .set_security_groups(Some(security_groups.iter().cloned().collect()))
+        .assign_public_ip(if *public_address { AssignPublicIp::Enabled } else { AssignPublicIp::Disabled })
         .build()
         .map_err(unbuilt(call))?;
-    Ok(NetworkConfiguration::builder().awsvpc_configuration(vpc).build())
+    Ok(Some(NetworkConfiguration::builder().awsvpc_configuration(vpc).build()))
+}
+
+/// A capacity provider strategy as ECS takes it.
+///
+/// # Errors
+/// A provider without a name.
+pub fn strategy(
+    call: &'static str,
+    providers: &BTreeMap<String, u32>,
+) -> Result<Vec<CapacityProviderStrategyItem>, AwsError> {
+    let item = |(provider, weight): (&String, &u32)| {
+        let weight = i32::try_from(*weight).unwrap_or(i32::MAX);
+        CapacityProviderStrategyItem::builder()
+            .capacity_provider(provider)
+            .weight(weight)
+            .build()
+            .map_err(unbuilt(call))
+    };
+    providers.iter().map(item).collect()
 }
 
 /// Tags as ECS takes them.
-pub fn tags(tags: &std::collections::BTreeMap<String, String>) -> Vec<Tag> {
+pub fn tags(tags: &BTreeMap<String, String>) -> Vec<Tag> {
     tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
+}
+
+/// Tags as ECS gives them.
+pub fn tags_of(tags: &[Tag]) -> BTreeMap<String, String> {
+    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    tags.iter().map(|tag| (text(tag.key()), text(tag.value()))).collect()
 }
 
 /// For `map_err`: a request that could not be built was never sent.
@@ -120,6 +169,8 @@ pub fn failure(error: &AwsError) -> Failure {
         Some("ClusterNotFoundException" | "TargetGroupNotFound" | "PlatformTaskDefinitionIncompatibilityException") => {
             Failure::Conflict
         }
+        // Two changes of one scalable target at once; a role that Application Auto Scaling has only just made for itself.
+        Some("ConcurrentUpdateException" | "FailedResourceAccessException") => Failure::Transient,
         Some("ClientException" | "InvalidParameterException") => {
             if says("Too many concurrent attempts") || says("service linked role") {
                 // Two registrations of one family at once; the account's first use of ECS.

@@ -17,6 +17,8 @@ pub enum Of<'a> {
     /// Those of a task definition's family. ListTasks takes the name that RunTask was given only without any other filter,
     /// and then shows no stopped ones. <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTasks.html>
     Family(&'a str),
+    /// Everything in the cluster.
+    Cluster,
 }
 
 /// The ARNs of tasks that run or are about to, or of those that stopped within about an hour.
@@ -29,6 +31,7 @@ pub async fn list(client: &Client, cluster: &str, of: Of<'_>, stopped: bool) -> 
     let call = match of {
         Of::Service(name) => call.service_name(name),
         Of::Family(name) => call.family(name),
+        Of::Cluster => call,
     };
     let mut items = call.into_paginator().items().send();
     let mut arns = Vec::new();
@@ -83,6 +86,13 @@ pub fn task(from: &SdkTask) -> Task {
         )
         .map(str::to_owned)
         .collect();
+    let port = |port: Option<i32>| port.and_then(|port| u16::try_from(port).ok());
+    let ports = from
+        .containers()
+        .iter()
+        .flat_map(|container| container.network_bindings())
+        .filter_map(|binding| Some((port(binding.container_port())?, port(binding.host_port())?)))
+        .collect();
     Task {
         arn: from.task_arn().unwrap_or_default().to_owned(),
         task_definition: from.task_definition_arn().unwrap_or_default().to_owned(),
@@ -93,7 +103,9 @@ pub fn task(from: &SdkTask) -> Task {
         stopping: from.desired_status() == Some("STOPPED"),
         stop_code: from.stop_code().map(|code| code.as_str().to_owned()).filter(|code| !code.is_empty()),
         stopped_reason: from.stopped_reason().map(str::to_owned),
+        instance: from.container_instance_arn().map(str::to_owned),
         addresses,
+        ports,
         containers: from
             .containers()
             .iter()

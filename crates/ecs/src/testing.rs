@@ -4,10 +4,14 @@
 
 use shipway_aws::{Store, testing::provision};
 use shipway_domain::{
+    manifest::DatabaseEngine,
     network::NetworkOutputs,
-    platform::{PlatformOutputs, ServiceOutputs},
-    task::{DescribedContainer, DescribedPort, DescribedTaskDefinition, TaskDefinition},
+    platform::{DatabaseOutputs, PlatformOutputs, ServiceOutputs},
+    task::{DescribedTaskDefinition, TaskDefinition},
 };
+
+/// The target group of `api`.
+pub const TARGET_GROUP: &str = "arn:aws:elasticloadbalancing:r:1:targetgroup/api/943f";
 
 /// Stands the platform of `prod` by this manifest, whose one service is `api` with images of `hello-api`.
 pub async fn platform(store: &Store, manifest: &str) {
@@ -17,7 +21,7 @@ pub async fn platform(store: &Store, manifest: &str) {
         log_group: "/shipway/hello-prod/api".to_owned(),
         execution_role: role("execution"),
         task_role: role("task"),
-        target_group: Some("tg".to_owned()),
+        target_group: Some(TARGET_GROUP.to_owned()),
         ..ServiceOutputs::default()
     };
     let network = NetworkOutputs {
@@ -28,8 +32,22 @@ pub async fn platform(store: &Store, manifest: &str) {
         service_group: "sg-2".to_owned(),
         ..Default::default()
     };
+    let server = |name: &str| DatabaseOutputs {
+        engine: DatabaseEngine::Postgres,
+        identifier: format!("hello-prod-{name}"),
+        host: format!("{name}.db.internal"),
+        port: 5432,
+        user: "app".to_owned(),
+        password: format!("arn:of:the-password-of-{name}"),
+        names: Vec::new(),
+        export_bucket: None,
+    };
+    let secrets = ["databases.main.url", "databases.main.second.url", "databases.other.fourth.url"];
     let platform = PlatformOutputs {
+        databases: ["main", "other"].map(|name| (name.parse().unwrap(), server(name))).into(),
+        secrets: secrets.map(|reference| (reference.to_owned(), format!("arn:of:{reference}"))).into(),
         cluster: Some("hello-prod".to_owned()),
+        capacity_provider: Some("hello-prod".to_owned()),
         services: [("api".parse().unwrap(), api)].into(),
         ..PlatformOutputs::default()
     };
@@ -38,31 +56,13 @@ pub async fn platform(store: &Store, manifest: &str) {
 
 /// What ECS describes of a task definition that was registered as this revision.
 pub fn described(task: &TaskDefinition, arn: &str) -> DescribedTaskDefinition {
-    let container = &task.container;
-    DescribedTaskDefinition {
-        arn: arn.to_owned(),
-        active: true,
-        family: task.family.clone(),
-        cpu: Some(task.cpu.to_string()),
-        memory: Some(task.memory.to_string()),
-        execution_role: Some(task.execution_role.clone()),
-        task_role: Some(task.task_role.clone()),
-        network_mode: Some("awsvpc".to_owned()),
-        requires_compatibilities: vec!["FARGATE".to_owned()],
-        containers: vec![DescribedContainer {
-            name: container.name.clone(),
-            image: container.image.clone(),
-            command: container.command.clone(),
-            ports: container
-                .port
-                .map(|port| DescribedPort { container: port, host: Some(port), protocol: None })
-                .into_iter()
-                .collect(),
-            env: container.env.clone().into_iter().collect(),
-            log_driver: Some("awslogs".to_owned()),
-            log_options: container.log.options(),
-            ..DescribedContainer::default()
-        }],
-        ..DescribedTaskDefinition::default()
-    }
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let request = task.request();
+    let tags = request["tags"].as_array().unwrap().iter().map(|tag| (text(&tag["key"]), text(&tag["value"])));
+    DescribedTaskDefinition { arn: arn.to_owned(), active: true, tags: tags.collect() }
+}
+
+/// The image of a task definition's own container.
+pub fn image(task: &TaskDefinition) -> String {
+    task.request()["containerDefinitions"][0]["image"].as_str().unwrap().to_owned()
 }

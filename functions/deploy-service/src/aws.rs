@@ -1,18 +1,35 @@
 //! The calls of deploy-service.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use aws_config::SdkConfig;
+use aws_sdk_applicationautoscaling::types::{
+    MetricType, PolicyType, PredefinedMetricSpecification, ScalableDimension, ScalingPolicy, ServiceNamespace,
+    TargetTrackingScalingPolicyConfiguration,
+};
 use aws_sdk_ecs::types::{
-    DeploymentCircuitBreaker, DeploymentConfiguration, DeploymentRolloutState, LaunchType, LoadBalancer, PropagateTags,
-    Service as SdkService,
+    AssignPublicIp, DeploymentCircuitBreaker, DeploymentConfiguration, DeploymentRolloutState, LaunchType,
+    LoadBalancer, PropagateTags, Service as SdkService, ServiceField, ServiceRegistry, TaskDefinitionFamilyStatus,
+    TaskDefinitionField, TaskDefinitionStatus,
 };
 use shipway_aws::{AwsError, runtime::Later};
 use shipway_domain::{
-    rollout::{Deployment, Service, Settings, Target, TargetGroup},
-    task::{self, DescribedTaskDefinition, Task, TaskDefinition},
+    rollout::{
+        Deployment, Registry, Service, Settings, Target, TargetGroup,
+        scaling::{self, Metric, Policy},
+    },
+    task::{self, Capacity, DescribedTaskDefinition, Interfaces, Placement, Task, TaskDefinition},
 };
-use shipway_ecs::{logs, network, tags, task_definitions, tasks};
+use shipway_ecs::{logs, network, strategy, tags, tags_of, task_definitions, tasks};
 
-use crate::handler::{Calls, Change, NewService, Place, Started};
+use crate::{
+    handler::{Calls, Change, NewService, Place, Started},
+    removal::{FoundService, Leftovers},
+};
+
+/// How many services ECS describes with one call.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeServices.html>
+const MOST_DESCRIBED: usize = 10;
 
 /// How long ECS leaves a new task alone that the load balancer finds unhealthy: long enough for most to start, short enough
 /// for the deadline.
@@ -23,6 +40,7 @@ pub(crate) struct Aws {
     ecs: aws_sdk_ecs::Client,
     load_balancing: Later<aws_sdk_elasticloadbalancingv2::Client>,
     logs: Later<aws_sdk_cloudwatchlogs::Client>,
+    scaling: Later<aws_sdk_applicationautoscaling::Client>,
 }
 
 impl Aws {
@@ -31,7 +49,35 @@ impl Aws {
             ecs: aws_sdk_ecs::Client::new(config),
             load_balancing: Later::new(config, aws_sdk_elasticloadbalancingv2::Client::new),
             logs: Later::new(config, aws_sdk_cloudwatchlogs::Client::new),
+            scaling: Later::new(config, aws_sdk_applicationautoscaling::Client::new),
         }
+    }
+
+    /// Tasks that share their instance's address have none that ECS would show: a load balancer knows them by the instance.
+    async fn name_instances(&self, cluster: &str, tasks: &mut [Task]) -> Result<(), AwsError> {
+        let share = |task: &Task| task.addresses.is_empty() && task.running();
+        let instances: BTreeSet<String> =
+            tasks.iter().filter(|task| share(task)).filter_map(|task| task.instance.clone()).collect();
+        let instances: Vec<String> = instances.into_iter().collect();
+        // DescribeContainerInstances takes 100 at once.
+        for some in instances.chunks(100) {
+            let answer = self
+                .ecs
+                .describe_container_instances()
+                .cluster(cluster)
+                .set_container_instances(Some(some.to_vec()))
+                .send()
+                .await
+                .map_err(AwsError::of("ecs:DescribeContainerInstances"))?;
+            for instance in answer.container_instances() {
+                let runs =
+                    |task: &&mut Task| share(task) && task.instance.as_deref() == instance.container_instance_arn();
+                for task in tasks.iter_mut().filter(runs) {
+                    task.addresses.extend(instance.ec2_instance_id().map(str::to_owned));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -63,7 +109,9 @@ impl Calls for Aws {
         if running {
             arns.extend(tasks::list(&self.ecs, &place.cluster, of, false).await?);
         }
-        tasks::describe(&self.ecs, &place.cluster, &arns).await
+        let mut tasks = tasks::describe(&self.ecs, &place.cluster, &arns).await?;
+        self.name_instances(&place.cluster, &mut tasks).await?;
+        Ok(tasks)
     }
 
     async fn targets(&self, group: &TargetGroup) -> Result<Vec<Target>, AwsError> {
@@ -99,27 +147,26 @@ impl Calls for Aws {
     async fn create(&self, new: NewService<'_>) -> Result<Started, AwsError> {
         const CALL: &str = "ecs:CreateService";
         let settings = &new.version.settings;
-        let breaker = DeploymentCircuitBreaker::builder().enable(true).rollback(false).build();
-        let deployment = DeploymentConfiguration::builder()
-            .minimum_healthy_percent(100)
-            .maximum_percent(200)
-            .deployment_circuit_breaker(breaker)
-            .build();
-        let answer = self
-            .ecs
-            .create_service()
+        let call = match &settings.placement.capacity {
+            Capacity::Fargate => self.ecs.create_service().launch_type(LaunchType::Fargate),
+            Capacity::Providers(providers) => {
+                self.ecs.create_service().set_capacity_provider_strategy(Some(strategy(CALL, providers)?))
+            }
+        };
+        let answer = call
             .cluster(&new.place.cluster)
             .service_name(&new.place.name)
             .client_token(new.token)
             .task_definition(&new.version.revision.task_definition)
-            .desired_count(1)
-            .launch_type(LaunchType::Fargate)
-            .network_configuration(network(CALL, settings.subnets.clone(), settings.security_groups.clone())?)
+            .desired_count(i32::try_from(new.count).unwrap_or(i32::MAX))
+            .set_network_configuration(network(CALL, settings.placement.interfaces.as_ref())?)
             .set_load_balancers(settings.target_group.as_ref().map(|group| vec![load_balancer(group)]))
+            .set_service_registries(settings.registry.as_ref().map(|registry| vec![service_registry(registry)]))
             // ECS refuses a grace period where there is no load balancer.
             .set_health_check_grace_period_seconds(settings.target_group.as_ref().map(|_| GRACE_SECONDS))
-            .deployment_configuration(deployment)
+            .deployment_configuration(deployment(settings))
             .propagate_tags(PropagateTags::Service)
+            .enable_ecs_managed_tags(true)
             .set_tags(Some(tags(&task::tags(&new.run.app, &new.run.environment, &new.run.component))))
             .send()
             .await
@@ -141,15 +188,22 @@ impl Calls for Aws {
             call = call.task_definition(task_definition);
         }
         if let Some(settings) = change.settings {
-            // An empty list takes the service off its load balancer.
+            // An empty list takes the service off its load balancer, and out of the service discovery.
             call = call
-                .network_configuration(network(CALL, settings.subnets.clone(), settings.security_groups.clone())?)
+                .set_network_configuration(network(CALL, settings.placement.interfaces.as_ref())?)
                 .set_load_balancers(Some(settings.target_group.iter().map(load_balancer).collect()))
+                .set_service_registries(Some(settings.registry.iter().map(service_registry).collect()))
+                .deployment_configuration(deployment(settings))
                 .set_health_check_grace_period_seconds(settings.target_group.as_ref().map(|_| GRACE_SECONDS));
+            if change.moves {
+                call =
+                    call.set_capacity_provider_strategy(Some(strategy(CALL, &settings.placement.capacity.strategy())?));
+            }
         }
         let answer = call
             .set_desired_count(change.count.and_then(|count| i32::try_from(count).ok()))
-            .set_force_new_deployment(change.force.then_some(true))
+            // ECS moves a service to other capacity only with a new deployment.
+            .set_force_new_deployment((change.force || change.moves).then_some(true))
             .send()
             .await
             .map_err(AwsError::of(CALL));
@@ -164,6 +218,275 @@ impl Calls for Aws {
 
     async fn log_tail(&self, group: &str, stream: &str) -> Result<Vec<String>, AwsError> {
         logs::tail(self.logs.get(), group, stream).await
+    }
+
+    async fn load_balancer(&self, target_group: &str) -> Result<Option<String>, AwsError> {
+        let call = self.load_balancing.get().describe_target_groups().target_group_arns(target_group).send().await;
+        let answer = call.map_err(AwsError::of("elasticloadbalancing:DescribeTargetGroups"))?;
+        Ok(answer.target_groups().first().and_then(|group| group.load_balancer_arns().first()).cloned())
+    }
+
+    async fn scaling(&self, place: &Place) -> Result<scaling::Observed, AwsError> {
+        let targets = self
+            .scaling
+            .get()
+            .describe_scalable_targets()
+            .service_namespace(ServiceNamespace::Ecs)
+            .resource_ids(resource(place))
+            .send()
+            .await
+            .map_err(AwsError::of("application-autoscaling:DescribeScalableTargets"))?;
+        let dimension = ScalableDimension::EcsServiceDesiredCount;
+        let mut targets = targets.scalable_targets().iter();
+        let Some(target) = targets.find(|target| *target.scalable_dimension() == dimension) else {
+            return Ok(scaling::Observed::default());
+        };
+        let mut observed = scaling::Observed {
+            bounds: Some((count(target.min_capacity()), count(target.max_capacity()))),
+            policies: BTreeMap::new(),
+        };
+        let mut policies = self
+            .scaling
+            .get()
+            .describe_scaling_policies()
+            .service_namespace(ServiceNamespace::Ecs)
+            .resource_id(resource(place))
+            .into_paginator()
+            .items()
+            .send();
+        while let Some(found) = policies.next().await {
+            let found = found.map_err(AwsError::of("application-autoscaling:DescribeScalingPolicies"))?;
+            observed.policies.insert(found.policy_name().to_owned(), policy(&found));
+        }
+        Ok(observed)
+    }
+
+    async fn scale(&self, place: &Place, change: &scaling::Change) -> Result<(), AwsError> {
+        let client = self.scaling.get();
+        let dimension = ScalableDimension::EcsServiceDesiredCount;
+        let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        match change {
+            scaling::Change::Register { min, max } => {
+                let call = client
+                    .register_scalable_target()
+                    .service_namespace(ServiceNamespace::Ecs)
+                    .resource_id(resource(place))
+                    .scalable_dimension(dimension)
+                    .min_capacity(number(*min))
+                    .max_capacity(number(*max));
+                let call = call.send().await;
+                call.map(|_| ()).map_err(AwsError::of("application-autoscaling:RegisterScalableTarget"))
+            }
+            scaling::Change::Put { name, policy } => {
+                let metric = PredefinedMetricSpecification::builder()
+                    .predefined_metric_type(MetricType::from(policy.metric.name()))
+                    .set_resource_label(policy.label.clone())
+                    .build();
+                let configuration = TargetTrackingScalingPolicyConfiguration::builder()
+                    .target_value(f64::from(policy.target))
+                    .set_predefined_metric_specification(metric.ok())
+                    .scale_in_cooldown(number(policy.cooldown_seconds))
+                    .scale_out_cooldown(number(policy.cooldown_seconds))
+                    .build();
+                let call = client
+                    .put_scaling_policy()
+                    .policy_name(name)
+                    .policy_type(PolicyType::TargetTrackingScaling)
+                    .service_namespace(ServiceNamespace::Ecs)
+                    .resource_id(resource(place))
+                    .scalable_dimension(dimension)
+                    .set_target_tracking_scaling_policy_configuration(configuration.ok());
+                let call = call.send().await;
+                call.map(|_| ()).map_err(AwsError::of("application-autoscaling:PutScalingPolicy"))
+            }
+            scaling::Change::Delete { name } => {
+                let call = client
+                    .delete_scaling_policy()
+                    .policy_name(name)
+                    .service_namespace(ServiceNamespace::Ecs)
+                    .resource_id(resource(place))
+                    .scalable_dimension(dimension);
+                let call = call.send().await;
+                gone_is_good(call.map(|_| ()).map_err(AwsError::of("application-autoscaling:DeleteScalingPolicy")))
+            }
+            scaling::Change::Deregister => self.forget_scaling(place).await,
+        }
+    }
+}
+
+impl Leftovers for Aws {
+    async fn services(&self, cluster: &str) -> Result<Vec<FoundService>, AwsError> {
+        let mut arns = Vec::new();
+        let mut listed = self.ecs.list_services().cluster(cluster).into_paginator().items().send();
+        while let Some(arn) = listed.next().await {
+            match arn.map_err(AwsError::of("ecs:ListServices")) {
+                Ok(arn) => arns.push(arn),
+                Err(error) if error.is("ClusterNotFoundException") => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            }
+        }
+        let mut found = Vec::new();
+        for some in arns.chunks(MOST_DESCRIBED) {
+            let answer = self
+                .ecs
+                .describe_services()
+                .cluster(cluster)
+                .set_services(Some(some.to_vec()))
+                .include(ServiceField::Tags)
+                .send()
+                .await
+                .map_err(AwsError::of("ecs:DescribeServices"))?;
+            found.extend(answer.services().iter().filter(|service| service.status() != Some("INACTIVE")).map(
+                |service| FoundService {
+                    name: service.service_name().unwrap_or_default().to_owned(),
+                    draining: service.status() == Some("DRAINING"),
+                    tags: tags_of(service.tags()),
+                },
+            ));
+        }
+        Ok(found)
+    }
+
+    async fn scaled(&self, cluster: &str) -> Result<Vec<String>, AwsError> {
+        let prefix = format!("service/{cluster}/");
+        let call = self.scaling.get().describe_scalable_targets().service_namespace(ServiceNamespace::Ecs);
+        let mut targets = call.into_paginator().items().send();
+        let mut names = Vec::new();
+        while let Some(target) = targets.next().await {
+            let target = target.map_err(AwsError::of("application-autoscaling:DescribeScalableTargets"))?;
+            names.extend(target.resource_id().strip_prefix(&prefix).map(str::to_owned));
+        }
+        Ok(names)
+    }
+
+    async fn forget_scaling(&self, place: &Place) -> Result<(), AwsError> {
+        let call = self
+            .scaling
+            .get()
+            .deregister_scalable_target()
+            .service_namespace(ServiceNamespace::Ecs)
+            .resource_id(resource(place))
+            .scalable_dimension(ScalableDimension::EcsServiceDesiredCount);
+        let call = call.send().await;
+        gone_is_good(call.map(|_| ()).map_err(AwsError::of("application-autoscaling:DeregisterScalableTarget")))
+    }
+
+    async fn delete_service(&self, place: &Place) -> Result<(), AwsError> {
+        let call = self.ecs.delete_service().cluster(&place.cluster).service(&place.name).force(true).send().await;
+        gone_is_good(call.map(|_| ()).map_err(AwsError::of("ecs:DeleteService")))
+    }
+
+    async fn running(&self, cluster: &str) -> Result<Vec<Task>, AwsError> {
+        match tasks::list(&self.ecs, cluster, tasks::Of::Cluster, false).await {
+            Ok(arns) => tasks::describe(&self.ecs, cluster, &arns).await,
+            Err(error) if error.is("ClusterNotFoundException") => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn stop(&self, cluster: &str, task: &str) -> Result<(), AwsError> {
+        tasks::stop(&self.ecs, cluster, task, "Shipway: the environment is torn down").await
+    }
+
+    async fn families(&self, prefix: &str) -> Result<Vec<String>, AwsError> {
+        let call =
+            self.ecs.list_task_definition_families().family_prefix(prefix).status(TaskDefinitionFamilyStatus::All);
+        let mut families = call.into_paginator().items().send();
+        let mut names = Vec::new();
+        while let Some(name) = families.next().await {
+            names.push(name.map_err(AwsError::of("ecs:ListTaskDefinitionFamilies"))?);
+        }
+        Ok(names)
+    }
+
+    async fn revisions(&self, family: &str, active: bool) -> Result<Vec<String>, AwsError> {
+        let status = if active { TaskDefinitionStatus::Active } else { TaskDefinitionStatus::Inactive };
+        let call = self.ecs.list_task_definitions().family_prefix(family).status(status);
+        let mut revisions = call.into_paginator().items().send();
+        let mut arns = Vec::new();
+        while let Some(arn) = revisions.next().await {
+            arns.push(arn.map_err(AwsError::of("ecs:ListTaskDefinitions"))?);
+        }
+        Ok(arns)
+    }
+
+    async fn tags(&self, revision: &str) -> Result<BTreeMap<String, String>, AwsError> {
+        let call = self.ecs.describe_task_definition().task_definition(revision).include(TaskDefinitionField::Tags);
+        let answer = call.send().await.map_err(AwsError::of("ecs:DescribeTaskDefinition"))?;
+        Ok(tags_of(answer.tags()))
+    }
+
+    async fn deregister(&self, revision: &str) -> Result<(), AwsError> {
+        let call = self.ecs.deregister_task_definition().task_definition(revision).send().await;
+        call.map(|_| ()).map_err(AwsError::of("ecs:DeregisterTaskDefinition"))
+    }
+
+    async fn delete(&self, revisions: &[String]) -> Result<Option<String>, AwsError> {
+        let call = self.ecs.delete_task_definitions().set_task_definitions(Some(revisions.to_vec())).send().await;
+        let answer = call.map_err(AwsError::of("ecs:DeleteTaskDefinitions"))?;
+        Ok(answer.failures().first().map(|failure| {
+            let (arn, reason) = (failure.arn().unwrap_or_default(), failure.reason().unwrap_or("it gave no reason"));
+            format!("ECS does not delete {arn}: {reason}")
+        }))
+    }
+}
+
+/// The name of a service in Application Auto Scaling.
+fn resource(place: &Place) -> String {
+    format!("service/{}/{}", place.cluster, place.name)
+}
+
+/// What is gone already needs no deleting.
+fn gone_is_good(answer: Result<(), AwsError>) -> Result<(), AwsError> {
+    const GONE: [&str; 4] = [
+        "ObjectNotFoundException",
+        "ServiceNotFoundException",
+        "ServiceNotActiveException",
+        "ClusterNotFoundException",
+    ];
+    match answer {
+        Err(error) if GONE.iter().any(|code| error.is(code)) => Ok(()),
+        answer => answer,
+    }
+}
+
+/// A policy of the kind that Shipway makes.
+fn policy(from: &ScalingPolicy) -> Option<Policy> {
+    let configuration = from.target_tracking_scaling_policy_configuration()?;
+    let metric = configuration.predefined_metric_specification()?;
+    let name = metric.predefined_metric_type().as_str();
+    let cooldown = |seconds: Option<i32>| seconds.and_then(|seconds| u32::try_from(seconds).ok());
+    let (inwards, outwards) =
+        (cooldown(configuration.scale_in_cooldown())?, cooldown(configuration.scale_out_cooldown())?);
+    let target = configuration.target_value();
+    let is_plain = target.fract() == 0.0 && (0.0..f64::from(u32::MAX)).contains(&target);
+    let is_ours = is_plain && inwards == outwards && configuration.disable_scale_in() != Some(true);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and in range")]
+    is_ours.then_some(())?;
+    Some(Policy {
+        metric: Metric::ALL.into_iter().find(|metric| metric.name() == name)?,
+        target: target as u32,
+        cooldown_seconds: inwards,
+        label: metric.resource_label().filter(|label| !label.is_empty()).map(str::to_owned),
+    })
+}
+
+/// ECS's own circuit breaker ends a crash loop; going back is Shipway's.
+fn deployment(settings: &Settings) -> DeploymentConfiguration {
+    let (least, most) = if settings.stops_first { (0, 100) } else { (100, 200) };
+    let breaker = DeploymentCircuitBreaker::builder().enable(true).rollback(false).build();
+    DeploymentConfiguration::builder()
+        .minimum_healthy_percent(least)
+        .maximum_percent(most)
+        .deployment_circuit_breaker(breaker)
+        .build()
+}
+
+fn service_registry(registry: &Registry) -> ServiceRegistry {
+    let builder = ServiceRegistry::builder().registry_arn(&registry.arn);
+    match &registry.port {
+        Some((container, port)) => builder.container_name(container).container_port(i32::from(*port)).build(),
+        None => builder.build(),
     }
 }
 
@@ -184,24 +507,37 @@ fn started(service: Option<&SdkService>) -> Started {
 }
 
 fn observed(from: &SdkService) -> Service {
+    let port = |port: Option<i32>| port.and_then(|port| u16::try_from(port).ok());
     let vpc = from.network_configuration().and_then(|network| network.awsvpc_configuration());
     let target_group = from.load_balancers().iter().find_map(|one| {
         Some(TargetGroup {
             arn: one.target_group_arn()?.to_owned(),
             container: one.container_name()?.to_owned(),
-            port: u16::try_from(one.container_port()?).ok()?,
+            port: port(one.container_port())?,
         })
     });
+    let registry = from.service_registries().iter().find_map(|one| {
+        let named = one.container_name().zip(port(one.container_port()));
+        let named = named.map(|(container, port)| (container.to_owned(), port));
+        Some(Registry { arn: one.registry_arn()?.to_owned(), port: named })
+    });
+    let providers = from.capacity_provider_strategy().iter();
+    let providers = providers.map(|one| (one.capacity_provider().to_owned(), count(one.weight())));
+    let placement = Placement {
+        capacity: Capacity::observed(providers.collect(), from.launch_type().map(|launch_type| launch_type.as_str())),
+        interfaces: vpc.map(|vpc| Interfaces {
+            subnets: vpc.subnets().iter().cloned().collect(),
+            security_groups: vpc.security_groups().iter().cloned().collect(),
+            public_address: vpc.assign_public_ip() == Some(&AssignPublicIp::Enabled),
+        }),
+    };
+    let least = from.deployment_configuration().and_then(|deployment| deployment.minimum_healthy_percent());
     Service {
         draining: from.status() == Some("DRAINING"),
         desired: count(from.desired_count()),
         running: count(from.running_count()),
         pending: count(from.pending_count()),
-        settings: Settings {
-            subnets: vpc.map(|vpc| vpc.subnets().iter().cloned().collect()).unwrap_or_default(),
-            security_groups: vpc.map(|vpc| vpc.security_groups().iter().cloned().collect()).unwrap_or_default(),
-            target_group,
-        },
+        settings: Settings { placement, target_group, registry, stops_first: least == Some(0) },
         deployments: from
             .deployments()
             .iter()

@@ -1,30 +1,89 @@
 //! One pass over a rollout: load what is known of it, observe the service, ask the domain, act, record.
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use shipway_aws::{AwsError, PublicError, Store, store::StoreError};
 use shipway_domain::{
     failure::Failure,
-    manifest::Service as ServiceSpec,
-    message::{Pass, PassInput, Run, Verdict},
-    name::{ComponentName, Digest, RepositoryName},
+    message::{DriftFound, DriftInput, Pass, PassInput, Run, Summary, Verdict},
+    name::ComponentName,
     network::NetworkOutputs,
-    platform::ServiceOutputs,
-    release::Step,
-    rollout::{self, Action, Observed, Progress, Service, Settings, Target, TargetGroup, Version},
+    release::{Outcome, Step},
+    rollout::{
+        self, Action, Observed, Progress, Resize, Service, Settings, Target, TargetGroup, Version,
+        scaling::{self, Scaling},
+    },
     task::{self, DescribedTaskDefinition, Revision, Surroundings, Task, TaskDefinition, Wanted},
 };
 use shipway_ecs::ServiceError;
 
+use crate::{
+    drift,
+    removal::{self, Leftovers},
+};
+
 /// The progress of a rollout in its release's record.
-const PROGRESS: &str = "deploy";
+pub(crate) const PROGRESS: &str = "deploy";
 
 /// The most decisions of one pass: adopt, give up, restore, and one to spare.
 const DECISIONS: usize = 4;
 
-/// What a machine asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// What the function is asked.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "action")]
+pub(crate) enum Request {
+    /// Make the release live.
+    Deploy {
+        /// The release, of a service.
+        run: Run,
+    },
+    /// An error ended the rollout: bring back what was live.
+    RollBack {
+        /// The release, of a service.
+        run: Run,
+    },
+    /// Remove all services of the environment.
+    Remove {
+        /// The release, of the platform.
+        run: Run,
+    },
+    /// Say what differs from what is live.
+    Drift(DriftInput),
+}
+
+/// The answer.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Answer {
+    /// Of a rollout.
+    Rollout(Pass<Verdict>),
+    /// Of a removal.
+    Removal(Pass<Summary>),
+    /// Of a look at what differs.
+    Drift(DriftFound),
+}
+
+/// Answers the machines.
+pub(crate) async fn answer<C: Calls + Leftovers>(
+    store: &Store,
+    calls: &C,
+    surroundings: &Surroundings,
+    request: Request,
+    now: Timestamp,
+) -> Result<Answer, Error> {
+    let roll = async |run, action| {
+        Box::pin(handle(store, calls, surroundings, PassInput { run, action }, now)).await.map(Answer::Rollout)
+    };
+    match request {
+        Request::Deploy { run } => roll(run, Ask::Deploy).await,
+        Request::RollBack { run } => roll(run, Ask::RollBack).await,
+        Request::Remove { run } => removal::handle(store, calls, &run, now).await.map(Answer::Removal),
+        Request::Drift(input) => drift::find(store, calls, &input, now).await.map(Answer::Drift),
+    }
+}
+
+/// What a rollout is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
     /// Make the release live.
     Deploy,
@@ -68,6 +127,7 @@ pub(crate) struct Place {
 pub(crate) struct NewService<'a> {
     pub(crate) place: &'a Place,
     pub(crate) version: &'a Version,
+    pub(crate) count: u32,
     /// Makes the same call twice one service.
     pub(crate) token: &'a str,
     pub(crate) run: &'a Run,
@@ -79,6 +139,8 @@ pub(crate) struct Change<'a> {
     pub(crate) place: &'a Place,
     pub(crate) task_definition: Option<&'a str>,
     pub(crate) settings: Option<&'a Settings>,
+    /// Whether the settings move it to other capacity.
+    pub(crate) moves: bool,
     pub(crate) count: Option<u32>,
     /// Start a deployment even where nothing changes.
     pub(crate) force: bool,
@@ -93,7 +155,7 @@ pub(crate) enum Started {
     LookAgain,
 }
 
-/// The calls beside the table's: ECS's, the load balancer's and the log's.
+/// The calls beside the table's: ECS's, the load balancer's, the log's and Application Auto Scaling's.
 pub(crate) trait Calls {
     async fn task_definition(&self, name: &str) -> Result<Option<DescribedTaskDefinition>, AwsError>;
     async fn register(&self, wanted: &TaskDefinition) -> Result<String, AwsError>;
@@ -104,6 +166,10 @@ pub(crate) trait Calls {
     async fn create(&self, new: NewService<'_>) -> Result<Started, AwsError>;
     async fn update(&self, change: Change<'_>) -> Result<Started, AwsError>;
     async fn log_tail(&self, group: &str, stream: &str) -> Result<Vec<String>, AwsError>;
+    /// The load balancer that sends requests to a target group.
+    async fn load_balancer(&self, target_group: &str) -> Result<Option<String>, AwsError>;
+    async fn scaling(&self, place: &Place) -> Result<scaling::Observed, AwsError>;
+    async fn scale(&self, place: &Place, change: &scaling::Change) -> Result<(), AwsError>;
 }
 
 /// Makes one pass.
@@ -115,7 +181,7 @@ pub(crate) async fn handle<C: Calls>(
     now: Timestamp,
 ) -> Result<Pass<Verdict>, Error> {
     let run = &input.run;
-    let (name, repository, digest) = shipway_ecs::image_of(run)?;
+    let (name, _) = shipway_ecs::image_of(run)?;
     store.renew(run, now).await?;
     let mut progress: Option<Progress> = store.progress(run, PROGRESS).await?;
     match (input.action, progress.take()) {
@@ -148,10 +214,9 @@ pub(crate) async fn handle<C: Calls>(
         Some(progress) => progress,
         // Only the beginning goes by the manifest: another one that is applied meanwhile changes nothing about this release.
         None => {
-            let spec = manifest.spec.services.get(name).ok_or_else(|| ServiceError::Unknown(name.clone()))?;
-            let outputs = outputs.ok_or_else(|| missing("the repository"))?;
+            let wanted = shipway_ecs::wanted(run, &manifest.spec, &record.platform)?;
             let network = record.network.as_ref().ok_or_else(|| missing("the network"))?;
-            let release = Release { run, name, spec, outputs, network, repository, digest };
+            let release = Release { run, wanted, network };
             prepare(store, calls, surroundings, &release, service.as_ref(), now).await?
         }
     };
@@ -170,7 +235,7 @@ pub(crate) async fn handle<C: Calls>(
 
 fn nothing_had_begun() -> Verdict {
     Verdict {
-        outcome: shipway_domain::release::Outcome::Failed,
+        outcome: Outcome::Failed,
         reason: "an error ended the rollout before it began; the service is as it was".to_owned(),
     }
 }
@@ -178,12 +243,8 @@ fn nothing_had_begun() -> Verdict {
 /// A release with what it is made of.
 struct Release<'a> {
     run: &'a Run,
-    name: &'a ComponentName,
-    spec: &'a ServiceSpec,
-    outputs: &'a ServiceOutputs,
+    wanted: Wanted<'a>,
     network: &'a NetworkOutputs,
-    repository: &'a RepositoryName,
-    digest: &'a Digest,
 }
 
 /// A rollout's beginning: the revision it makes live, found or registered, and the version to go back to.
@@ -195,29 +256,23 @@ async fn prepare<C: Calls>(
     service: Option<&Service>,
     now: Timestamp,
 ) -> Result<Progress, Error> {
-    let Release { run, name, spec, outputs, network, repository, digest } = release;
-    let wanted =
-        Wanted { app: &run.app, environment: &run.environment, name, service: spec, outputs, repository, digest }
-            .service_task(surroundings)
-            .map_err(ServiceError::from)?;
-    let primary = service.filter(|service| !service.draining).and_then(Service::primary);
-    let target_group = match (&spec.http, spec.port) {
-        (Some(_), Some(port)) => {
-            let missing = ServiceError::NotProvisioned { service: (*name).clone(), what: "the target group" };
-            Some(TargetGroup { arn: outputs.target_group.clone().ok_or(missing)?, container: name.to_string(), port })
-        }
-        _ => None,
-    };
+    let Release { run, wanted, network } = release;
+    let task = wanted.service_task(surroundings).map_err(ServiceError::from)?;
+    let settings = Settings::of(wanted, network).map_err(ServiceError::from)?;
+    let service = service.filter(|service| !service.draining);
+    if let Some(why) = service.and_then(|service| service.settings.no_way_to(&settings)) {
+        let reason = format!(
+            "{why}, which ECS cannot change; delete the service in ECS, which stops it, and start the execution again to make it anew"
+        );
+        return Err(Error::Refused { service: wanted.name.clone(), reason });
+    }
+    let primary = service.and_then(Service::primary);
     let ours = Version {
         revision: Revision {
-            task_definition: revision(calls, &wanted, primary.map(|primary| primary.task_definition.as_str())).await?,
-            digest: Some((*digest).clone()),
+            task_definition: revision(calls, &task, primary.map(|primary| primary.task_definition.as_str())).await?,
+            digest: wanted.source.digest().cloned(),
         },
-        settings: Settings {
-            subnets: network.public_subnets.iter().cloned().collect(),
-            security_groups: [network.service_group.clone()].into(),
-            target_group,
-        },
+        settings,
     };
     let shown = service.zip(primary).filter(|(_, primary)| primary.task_definition != ours.revision.task_definition);
     let version_of = |(service, primary): (&Service, &rollout::Deployment), digest| Version {
@@ -225,20 +280,31 @@ async fn prepare<C: Calls>(
         settings: service.settings.clone(),
     };
     let previous = store.release(&run.app, &run.environment, &run.release).await?.and_then(|record| record.previous);
-    let live = match previous {
+    let (known, live) = match previous {
         // The live release wrote down what it deployed. The service may show another one's: a release that this one superseded
         // half way. Where it wrote nothing down, what the service shows is the best guess, and our own version the last: it
         // keeps the service from being stopped.
         Some(live) => match store.progress(&Run { release: live.release, ..(*run).clone() }, PROGRESS).await? {
-            Some(Progress { ours, .. }) => Some(ours),
-            None => Some(shown.map_or_else(|| ours.clone(), |shown| version_of(shown, None))),
+            Some::<Progress>(known) => (Some(known.clone()), Some(known.ours)),
+            None => (None, Some(shown.map_or_else(|| ours.clone(), |shown| version_of(shown, None)))),
         },
         // Nothing of ours was live; but what serves is not to be stopped.
-        None => shown
-            .filter(|(service, primary)| service.desired > 0 && primary.running >= service.desired && !primary.failed)
-            .map(|shown| version_of(shown, None)),
+        None => {
+            let serves = |(service, primary): &(&Service, &rollout::Deployment)| {
+                service.desired > 0 && primary.running >= service.desired && !primary.failed
+            };
+            (None, shown.filter(serves).map(|shown| version_of(shown, None)))
+        }
     };
-    Ok(Progress::new(name.to_string(), ours, live, now))
+    let tasks = wanted.service.tasks();
+    let scaling = wanted.service.scale.as_ref().map(Scaling::of);
+    let resize = known
+        .as_ref()
+        .filter(|known| scaling.is_none() && known.tasks != tasks)
+        .and(service)
+        .map(|service| Resize { from: service.desired, to: tasks });
+    let was_scaled = live.is_some() && known.is_none_or(|known| known.scaling.is_some());
+    Ok(Progress { tasks, resize, scaling, was_scaled, ..Progress::new(wanted.name.to_string(), ours, live, now) })
 }
 
 /// The revision of a task definition: the one that the service runs, the newest of the family, or a new one. RegisterTaskDefinition
@@ -300,7 +366,10 @@ impl<C: Calls> Rollout<'_, C> {
                     return Ok(Pass::Again { seconds, note });
                 }
                 Action::Refuse { reason } => return Err(Error::Refused { service: self.name.clone(), reason }),
-                Action::End(verdict) => {
+                Action::End(mut verdict) => {
+                    if verdict.outcome.is_live() {
+                        self.scale(&mut progress, &mut verdict).await?;
+                    }
                     progress.verdict = Some(verdict.clone());
                     self.tell(&progress, format!("{}: {}", verdict.outcome, verdict.reason)).await?;
                     return Ok(Pass::Done(verdict));
@@ -326,6 +395,7 @@ impl<C: Calls> Rollout<'_, C> {
                         place: self.place,
                         task_definition: None,
                         settings: None,
+                        moves: false,
                         count: Some(0),
                         force: false,
                     };
@@ -350,39 +420,76 @@ impl<C: Calls> Rollout<'_, C> {
         }
         let ours = &progress.ours;
         let started = match action {
-            Action::Update { count } => {
-                let change = Change {
-                    place: self.place,
-                    task_definition: Some(&ours.revision.task_definition),
-                    settings: changed(&ours.settings, observed),
-                    count: *count,
-                    force: count.is_some(),
-                };
+            Action::Update { count, force } => {
+                let (settings, moves) = changed(&ours.settings, observed);
+                let task_definition = Some(ours.revision.task_definition.as_str());
+                let change =
+                    Change { place: self.place, task_definition, settings, moves, count: *count, force: *force };
                 self.calls.update(change).await?
             }
             _ => {
                 let token = self.run.release.as_str();
-                self.calls.create(NewService { place: self.place, version: ours, token, run: self.run }).await?
+                let new = NewService { place: self.place, version: ours, count: progress.tasks, token, run: self.run };
+                self.calls.create(new).await?
             }
         };
         let Started::Deployment(id) = started else {
             return Ok(again(3, "the service changed meanwhile"));
         };
-        let what = format!("started deployment {id} of {}", ours.revision.task_definition);
+        let what = match action {
+            Action::Update { count: Some(count), .. } => {
+                format!("started deployment {id} of {}, with {count} tasks", ours.revision.task_definition)
+            }
+            _ => format!("started deployment {id} of {}", ours.revision.task_definition),
+        };
         progress.deployment = Some(id);
         self.tell(&progress, what.clone()).await?;
         Ok(again(2, &what))
+    }
+
+    /// Sets how the number of tasks follows the load, once the release serves.
+    async fn scale(&self, progress: &mut Progress, verdict: &mut Verdict) -> Result<(), Error> {
+        if progress.scaling.is_none() && !progress.was_scaled {
+            return Ok(());
+        }
+        if let Some(scaling) = progress.scaling.take_if(|scaling| scaling.needs_label()) {
+            let group =
+                progress.ours.settings.target_group.as_ref().map(|group| group.arn.as_str()).unwrap_or_default();
+            let load_balancer = self.calls.load_balancer(group).await?.unwrap_or_default();
+            let label = scaling::label(&load_balancer, group).ok_or_else(|| Error::Refused {
+                service: self.name.clone(),
+                reason: "it should scale by requests, but no load balancer sends it any; upload the manifest again to provision it anew".to_owned(),
+            })?;
+            progress.scaling = Some(scaling.labelled(&label));
+        }
+        let changes = scaling::changes(progress.scaling.as_ref(), &self.calls.scaling(self.place).await?);
+        if !changes.is_empty() && progress.scaled.is_none() {
+            progress.scaled = Some(match &progress.scaling {
+                Some(scaling) => format!("it scales now: {scaling}"),
+                None => "nothing scales it any more".to_owned(),
+            });
+            self.save(progress).await?;
+        }
+        for change in &changes {
+            self.calls.scale(self.place, change).await?;
+        }
+        if let Some(scaled) = &progress.scaled {
+            *verdict = Verdict { outcome: Outcome::Succeeded, reason: format!("{}; {scaled}", verdict.reason) };
+        }
+        Ok(())
     }
 
     async fn restore(&self, mut progress: Progress, observed: &Observed) -> Result<Pass<Verdict>, Error> {
         let Some(live) = &progress.live else {
             return Ok(again(2, "looking again"));
         };
+        let (settings, moves) = changed(&live.settings, observed);
         let change = Change {
             place: self.place,
             task_definition: Some(&live.revision.task_definition),
-            settings: changed(&live.settings, observed),
-            count: None,
+            settings,
+            moves,
+            count: progress.resize.map(|resize| resize.from),
             force: false,
         };
         let Started::Deployment(id) = self.calls.update(change).await? else {
@@ -419,9 +526,11 @@ impl<C: Calls> Rollout<'_, C> {
     }
 }
 
-/// The settings to send: none where the service has them already.
-fn changed<'a>(wanted: &'a Settings, observed: &Observed) -> Option<&'a Settings> {
-    (observed.service.as_ref().map(|service| &service.settings) != Some(wanted)).then_some(wanted)
+/// The settings to send, none where the service has them already; and whether they move it to other capacity.
+fn changed<'a>(wanted: &'a Settings, observed: &Observed) -> (Option<&'a Settings>, bool) {
+    let Some(service) = &observed.service else { return (Some(wanted), false) };
+    let differ = service.settings != *wanted;
+    (differ.then_some(wanted), service.settings.placement.capacity != wanted.placement.capacity)
 }
 
 fn again(seconds: u32, note: &str) -> Pass<Verdict> {

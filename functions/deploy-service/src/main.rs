@@ -1,7 +1,10 @@
-//! Deploys a service: starts one ECS deployment for a release, watches it until it serves, and goes back when it does not.
+//! Deploys a service: starts one ECS deployment for a release, watches it until it serves, and goes back when it does not. Says
+//! what differs from what is live, and removes an environment's services.
 
 mod aws;
+mod drift;
 mod handler;
+mod removal;
 
 use shipway_aws::{
     Store,
@@ -14,5 +17,5 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let config = sdk_config().await;
     let store = Store::new(&config, setting("TABLE")?);
     let (calls, surroundings) = (aws::Aws::new(&config), shipway_ecs::surroundings(&config));
-    serve(|input| handler::handle(&store, &calls, &surroundings, input, jiff::Timestamp::now())).await
+    serve(|input| handler::answer(&store, &calls, &surroundings, input, jiff::Timestamp::now())).await
 }

@@ -1,373 +1,23 @@
-//! Passes against an EC2 in memory that refuses what AWS refuses, doubles what AWS doubles, and may show the world as it was
-//! some looks ago.
+//! Passes against an EC2 in memory that refuses what AWS refuses, doubles what AWS doubles, takes its time where AWS does, and
+//! may show the world as it was some looks ago.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::BTreeMap,
-};
+mod makespan;
+mod world;
 
-use aws_sdk_ec2::error::{ErrorMetadata, SdkError};
-use shipway_aws::{
-    AwsError, PublicError,
-    store::{EnvironmentRecord, Manifest, StoreError},
-};
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use shipway_aws::PublicError as _;
 use shipway_domain::{
     failure::Failure,
-    manifest::Cidr,
-    message::{Pass, PassInput, Run, Summary},
-    name::{Component, ReleaseId},
-    network::{
-        Action, Desired, Direction, Inside, NetworkOutputs, Observed, Place, Progress, Remembered, Role, Subnet, Vpc,
-        Zone, standing_vpc,
-    },
+    message::{DriftFound, DriftInput, Pass, Run},
+    name::Component,
+    network::{Action, Inside, Role, Tier},
     release::Artifact,
 };
-use tokio::sync::Notify;
 
-use crate::{
-    aws::{Ec2, Ec2Error},
-    handler::{ProvisionError, Records, Task, pass},
-};
-
-/// What is there.
-#[derive(Clone, Default)]
-struct Truth {
-    vpcs: Vec<Vpc>,
-    gateways: Vec<shipway_domain::network::Gateway>,
-    insides: BTreeMap<String, Inside>,
-}
-
-/// What happens at one chosen call.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Fault {
-    /// The function is gone before the call.
-    KilledBefore,
-    /// The function is gone after the call.
-    KilledAfter,
-    /// The call is done, its answer never comes.
-    AnswerLost,
-}
-
-#[derive(Default)]
-struct World {
-    truth: RefCell<Truth>,
-    /// The world at each look.
-    history: RefCell<Vec<Truth>>,
-    /// How many looks late the world is shown.
-    lag: usize,
-    /// Whether what was just made is not known to other calls until the next look.
-    slow: bool,
-    unknown: RefCell<Vec<String>>,
-    tokens: RefCell<BTreeMap<(ReleaseId, String), String>>,
-    ids: Cell<usize>,
-    calls: Cell<usize>,
-    /// What was done, without what was refused.
-    performed: RefCell<Vec<Action>>,
-    fault: Cell<Option<(usize, Fault)>>,
-    dead: Cell<bool>,
-    killed: Notify,
-    environment: RefCell<EnvironmentRecord>,
-    progress: RefCell<Option<Progress>>,
-    refuses: Cell<Option<(Role, &'static str)>>,
-    story: RefCell<Vec<String>>,
-    claim_lost: Cell<bool>,
-}
-
-fn coded(code: &str) -> AwsError {
-    let error = ErrorMetadata::builder().code(code).message("no").build();
-    AwsError::of("ec2:Call")(SdkError::service_error(error, ()))
-}
-
-fn behind(code: &str) -> Ec2Error {
-    Ec2Error::Behind(coded(code))
-}
-
-fn lost() -> AwsError {
-    AwsError::of::<ErrorMetadata, ()>("ec2:Call")(SdkError::timeout_error("lost"))
-}
-
-impl World {
-    fn new(network: serde_json::Value) -> World {
-        let world = World::default();
-        let subnet = |zone: char, cidr: &str| Subnet {
-            id: format!("subnet-default-{zone}"),
-            role: None,
-            zone: format!("eu-west-1{zone}"),
-            cidr: cidr.to_owned(),
-            public_addresses: true,
-        };
-        let subnets = vec![subnet('a', "172.31.0.0/20"), subnet('b', "172.31.16.0/20")];
-        let inside = Inside { dns_support: true, dns_hostnames: true, subnets, ..Inside::default() };
-        world.truth.borrow_mut().vpcs.push(Vpc {
-            id: "vpc-default".to_owned(),
-            cidr: "172.31.0.0/16".to_owned(),
-            ours: false,
-            default: true,
-        });
-        world.truth.borrow_mut().insides.insert("vpc-default".to_owned(), inside);
-        world.wants(network, 3000);
-        world
-    }
-
-    fn wants(&self, network: serde_json::Value, port: u16) {
-        let spec = serde_json::json!({"version": 1, "app": "hello", "network": network, "services": {
-            "api": {"image": {"repository": "hello-api"}, "port": port, "http": {}},
-        }});
-        let spec = serde_json::from_value(spec).unwrap();
-        self.environment.borrow_mut().planned = Some(Manifest { artifact: run(1).artifact, spec });
-    }
-
-    /// Counts a call, and is where the function dies.
-    async fn call<T>(&self, work: impl FnOnce() -> T) -> Result<T, Fault> {
-        tokio::task::yield_now().await;
-        let number = self.calls.replace(self.calls.get() + 1);
-        let fault = self.fault.get().filter(|(at, _)| *at == number).map(|(_, fault)| fault);
-        if fault == Some(Fault::KilledBefore) {
-            self.die();
-        }
-        if self.dead.get() {
-            std::future::pending::<()>().await;
-        }
-        let done = work();
-        match fault {
-            Some(Fault::KilledAfter) => {
-                self.die();
-                std::future::pending().await
-            }
-            Some(fault) => Err(fault),
-            None => Ok(done),
-        }
-    }
-
-    fn die(&self) {
-        self.dead.set(true);
-        self.killed.notify_one();
-    }
-
-    async fn write<T>(&self, work: impl FnOnce() -> T) -> Result<T, StoreError> {
-        let done = self.call(|| if self.claim_lost.get() { None } else { Some(work()) }).await;
-        match done {
-            Ok(Some(done)) => Ok(done),
-            Ok(None) => {
-                let Run { app, environment, component, .. } = run(1);
-                Err(StoreError::Superseded { app, environment, component })
-            }
-            Err(_) => Err(lost().into()),
-        }
-    }
-
-    /// One pass; nothing if the function died in it.
-    async fn pass(&self, run: &Run) -> Option<Result<Pass<Summary>, ProvisionError>> {
-        self.dead.set(false);
-        let input = PassInput { run: run.clone(), action: Task::Apply };
-        tokio::select! {
-            biased;
-            result = pass(self, self, input, jiff::Timestamp::UNIX_EPOCH) => Some(result),
-            () = self.killed.notified() => None,
-        }
-    }
-
-    /// Passes until the network stands; how many it took.
-    async fn converge(&self, run: &Run) -> usize {
-        for count in 1..80 {
-            match self.pass(run).await {
-                Some(Ok(Pass::Done(_))) => return count,
-                Some(Err(error)) => assert_eq!(error.failure(), Failure::Transient, "{error}"),
-                Some(Ok(Pass::Again { .. })) | None => {}
-            }
-        }
-        panic!("it does not converge");
-    }
-
-    fn assert_stands(&self, subnets: usize, context: &str) {
-        let truth = self.truth.borrow();
-        let outputs = self.environment.borrow().network.clone().unwrap();
-        let inside = &truth.insides[&outputs.vpc];
-        assert_eq!(truth.vpcs.iter().filter(|vpc| vpc.ours).count(), 1, "{context}: VPCs");
-        assert_eq!(truth.gateways.len(), 1, "{context}: gateways");
-        assert_eq!(truth.gateways[0].vpc.as_ref(), Some(&outputs.vpc), "{context}");
-        assert_eq!(inside.tables.len(), 1, "{context}: tables");
-        assert_eq!(inside.tables[0].associations.len(), subnets, "{context}");
-        assert_eq!(inside.tables[0].default_route.as_ref(), Some(&truth.gateways[0].id), "{context}");
-        assert_eq!(inside.subnets.len(), subnets, "{context}: subnets");
-        assert!(inside.subnets.iter().all(|subnet| subnet.public_addresses), "{context}");
-        assert!(inside.dns_support && inside.dns_hostnames, "{context}");
-        assert_eq!(outputs.public_subnets.len(), subnets, "{context}");
-        self.assert_groups(&outputs, context);
-    }
-
-    fn assert_groups(&self, outputs: &NetworkOutputs, context: &str) {
-        let truth = self.truth.borrow();
-        let groups = &truth.insides[&outputs.vpc].groups;
-        let sizes: BTreeMap<_, _> =
-            groups.iter().map(|group| (group.id.clone(), (group.incoming.len(), group.outgoing.len()))).collect();
-        let expected = [(outputs.load_balancer_group.clone(), (4, 1)), (outputs.service_group.clone(), (1, 2))];
-        assert_eq!(sizes, expected.into(), "{context}: groups");
-    }
-
-    /// The VPC that an action is about.
-    fn vpc_of(&self, action: &Action) -> Option<String> {
-        let holds = |test: &dyn Fn(&Inside) -> bool| {
-            self.truth.borrow().insides.iter().find(|(_, inside)| test(inside)).map(|(vpc, _)| vpc.clone())
-        };
-        match action {
-            Action::CreateVpc { .. } | Action::CreateInternetGateway => None,
-            Action::EnableDnsSupport { vpc }
-            | Action::EnableDnsHostnames { vpc }
-            | Action::AttachInternetGateway { vpc, .. }
-            | Action::CreateSubnet { vpc, .. }
-            | Action::CreateRouteTable { vpc }
-            | Action::CreateGroup { vpc, .. } => Some(vpc.clone()),
-            Action::GivePublicAddresses { subnet } => {
-                holds(&|inside| inside.subnets.iter().any(|known| known.id == *subnet))
-            }
-            Action::CreateDefaultRoute { table, .. }
-            | Action::ReplaceDefaultRoute { table, .. }
-            | Action::AssociateRouteTable { table, .. }
-            | Action::ReplaceAssociation { table, .. } => {
-                holds(&|inside| inside.tables.iter().any(|known| known.id == *table))
-            }
-            Action::Authorize { group, .. } | Action::Revoke { group, .. } => {
-                holds(&|inside| inside.groups.iter().any(|known| known.id == *group))
-            }
-        }
-    }
-
-    fn refuse(&self, action: &Action, inside: &Inside) -> Option<&'static str> {
-        let text = format!("{action:?}");
-        if self.unknown.borrow().iter().any(|id| text.contains(&format!("\"{id}\""))) {
-            return Some("InvalidVpcID.NotFound");
-        }
-        let associated = |subnet: &String| {
-            inside.tables.iter().flat_map(|table| &table.associations).any(|known| known.subnet == *subnet)
-        };
-        let rules = |group: &String, direction: &Direction| {
-            let group = inside.groups.iter().find(|known| known.id == *group).unwrap();
-            if *direction == Direction::Incoming { &group.incoming } else { &group.outgoing }
-        };
-        let attached =
-            |id: &String| self.truth.borrow().gateways.iter().any(|known| known.id == *id && known.vpc.is_some());
-        let routed = |id: &String| inside.tables.iter().any(|known| known.id == *id && known.default_route.is_some());
-        let overlaps =
-            |cidr: &Cidr| inside.subnets.iter().any(|known| known.cidr.parse::<Cidr>().unwrap().overlaps(*cidr));
-        match action {
-            Action::AttachInternetGateway { gateway, .. } if attached(gateway) => Some("Resource.AlreadyAssociated"),
-            Action::CreateSubnet { cidr, .. } if overlaps(cidr) => Some("InvalidSubnet.Conflict"),
-            Action::CreateGroup { name, .. } if inside.groups.iter().any(|known| known.name == *name) => {
-                Some("InvalidGroup.Duplicate")
-            }
-            Action::CreateDefaultRoute { table, .. } if routed(table) => Some("RouteAlreadyExists"),
-            Action::CreateDefaultRoute { gateway, .. } | Action::ReplaceDefaultRoute { gateway, .. }
-                if !attached(gateway) =>
-            {
-                Some("InvalidGatewayID.NotFound")
-            }
-            Action::AssociateRouteTable { subnet, .. } if associated(subnet) => Some("Resource.AlreadyAssociated"),
-            Action::Authorize { group, direction, rules: new }
-                if new.iter().any(|rule| rules(group, direction).contains(rule)) =>
-            {
-                Some("InvalidPermission.Duplicate")
-            }
-            Action::Revoke { group, direction, rules: old }
-                if !old.iter().all(|rule| rules(group, direction).contains(rule)) =>
-            {
-                Some("InvalidPermission.NotFound")
-            }
-            _ => None,
-        }
-    }
-
-    fn act(&self, run: &Run, action: &Action) -> Result<String, Ec2Error> {
-        let vpc = self.vpc_of(action);
-        let inside = vpc.as_ref().and_then(|vpc| self.truth.borrow().insides.get(vpc).cloned()).unwrap_or_default();
-        if let Some(code) = self.refuse(action, &inside) {
-            return Err(behind(code));
-        }
-        if let Action::CreateRouteTable { vpc } = action
-            && let Some(id) = self.tokens.borrow().get(&(run.release.clone(), vpc.clone()))
-        {
-            return Ok(id.clone());
-        }
-        let id = format!("id-{}", self.ids.replace(self.ids.get() + 1));
-        if let Action::CreateRouteTable { vpc } = action {
-            self.tokens.borrow_mut().insert((run.release.clone(), vpc.clone()), id.clone());
-        }
-        if self.slow && action.makes().is_some() {
-            self.unknown.borrow_mut().push(id.clone());
-        }
-        let mut truth = self.truth.borrow_mut();
-        let (vpcs, gateways) = (truth.vpcs.clone(), truth.gateways.clone());
-        let before = Observed { vpcs, gateways, inside, ..Observed::default() };
-        let after = before.with(action, &id);
-        let changed = if let Action::CreateVpc { .. } = action { Some(id.clone()) } else { vpc };
-        (truth.vpcs, truth.gateways) = (after.vpcs, after.gateways);
-        if let Some(vpc) = changed {
-            truth.insides.insert(vpc, after.inside);
-        }
-        self.performed.borrow_mut().push(action.clone());
-        Ok(id)
-    }
-}
-
-impl Ec2 for World {
-    async fn look(&self, _: &Run, desired: &Desired, remembered: Remembered) -> Result<Observed, Ec2Error> {
-        let look = || {
-            self.history.borrow_mut().push(self.truth.borrow().clone());
-            self.unknown.borrow_mut().clear();
-            let history = self.history.borrow();
-            history[history.len().saturating_sub(1 + self.lag)].clone()
-        };
-        let seen = self.call(look).await.map_err(|_| lost())?;
-        let own = desired.place != Place::Default;
-        let remember = remembered.vpc.clone();
-        let vpcs = seen.vpcs.into_iter();
-        let vpcs =
-            vpcs.filter(|vpc| if own { vpc.ours } else { vpc.default } || Some(&vpc.id) == remember.as_ref()).collect();
-        let zones =
-            ["eu-west-1b", "eu-west-1a", "eu-west-1c"].map(|name| Zone { name: name.to_owned(), id: name.to_owned() });
-        let gateways = if own { seen.gateways } else { Vec::new() };
-        let mut observed = Observed { zones: zones.into(), vpcs, gateways, inside: Inside::default(), remembered };
-        let standing = standing_vpc(desired, &observed).ok().flatten().map(|vpc| vpc.id.clone());
-        observed.inside = standing.and_then(|vpc| seen.insides.get(&vpc).cloned()).unwrap_or_default();
-        observed.inside.groups.iter_mut().for_each(|group| group.fresh = false);
-        Ok(observed)
-    }
-
-    async fn perform(&self, run: &Run, _: &Desired, action: &Action) -> Result<String, Ec2Error> {
-        if let Some((_, code)) = self.refuses.get().filter(|(role, _)| action.makes() == Some(*role)) {
-            return Err(Ec2Error::Refused(coded(code)));
-        }
-        self.call(|| self.act(run, action)).await.unwrap_or_else(|_| Err(Ec2Error::Refused(lost())))
-    }
-}
-
-impl Records for World {
-    async fn renew(&self, _: &Run, _: jiff::Timestamp) -> Result<(), StoreError> {
-        self.write(|| ()).await
-    }
-
-    async fn planned(&self, _: &Run) -> Result<(EnvironmentRecord, Manifest), StoreError> {
-        let environment = self.environment.borrow().clone();
-        let manifest = environment.planned.clone().unwrap();
-        Ok((environment, manifest))
-    }
-
-    async fn progress(&self, _: &Run) -> Result<Option<Progress>, StoreError> {
-        Ok(self.progress.borrow().clone())
-    }
-
-    async fn save_progress(&self, _: &Run, progress: &Progress, _: jiff::Timestamp) -> Result<(), StoreError> {
-        self.write(|| *self.progress.borrow_mut() = Some(progress.clone())).await
-    }
-
-    async fn tell(&self, _: &Run, what: String, _: jiff::Timestamp) -> Result<(), StoreError> {
-        self.write(|| self.story.borrow_mut().push(what)).await
-    }
-
-    async fn set_network(&self, _: &Run, network: &NetworkOutputs, _: jiff::Timestamp) -> Result<(), StoreError> {
-        self.write(|| self.environment.borrow_mut().network = Some(network.clone())).await
-    }
-}
+use self::world::{Fault, World};
+use crate::handler::{Answer, Request, answer};
 
 fn run(number: u8) -> Run {
     Run {
@@ -382,14 +32,22 @@ fn run(number: u8) -> Run {
 }
 
 fn own() -> serde_json::Value {
-    serde_json::json!({})
+    json!({})
 }
 
+/// One zone's NAT gateway for two zones, and both kinds of endpoints.
+fn whole() -> serde_json::Value {
+    json!({"nat": "single", "endpoints": ["s3", "logs"]})
+}
+
+const FAULTS: [Fault; 3] = [Fault::KilledBefore, Fault::KilledAfter, Fault::AnswerLost];
+const DELAYS: [(usize, bool); 4] = [(0, false), (0, true), (1, false), (2, true)];
+
 #[tokio::test]
-async fn a_network_is_made_in_one_pass_and_the_second_release_changes_nothing() {
+async fn a_network_without_gateways_to_wait_for_is_made_in_one_pass_and_the_second_release_changes_nothing() {
     let world = World::new(own());
     assert_eq!(world.converge(&run(1)).await, 1);
-    world.assert_stands(2, "first");
+    world.assert_stands("first");
     assert_eq!(world.story.borrow().len(), 1);
     world.performed.borrow_mut().clear();
     assert_eq!(world.converge(&run(2)).await, 1);
@@ -398,24 +56,45 @@ async fn a_network_is_made_in_one_pass_and_the_second_release_changes_nothing() 
 }
 
 #[tokio::test]
+async fn a_nat_gateway_is_waited_for_between_passes_and_only_its_route_is_left() {
+    let world = World::new(json!({"nat": "per_az"}));
+    let Some(Ok(Pass::Again { seconds, note })) = world.apply(&run(1)).await else { panic!("it does not wait") };
+    assert_eq!(seconds, 1);
+    assert!(note.contains("is being made"), "{note}");
+    let first = world.performed.borrow().len();
+    world.converge(&run(1)).await;
+    world.assert_stands("per_az");
+    let rest: Vec<_> = world.performed.borrow()[first..].to_vec();
+    assert!(
+        rest.len() == 2 && rest.iter().all(|action| matches!(action, Action::CreateDefaultRoute { .. })),
+        "{rest:?}"
+    );
+    world.performed.borrow_mut().clear();
+    assert_eq!(world.converge(&run(2)).await, 1);
+    assert_eq!(*world.performed.borrow(), []);
+}
+
+#[tokio::test]
 async fn a_pass_cut_off_at_any_call_is_finished_by_the_next_without_doubles() {
-    for fault in [Fault::KilledBefore, Fault::KilledAfter, Fault::AnswerLost] {
-        for (lag, slow) in [(0, false), (0, true), (1, false), (2, true)] {
-            for cut in 0..200 {
-                let world = World { lag, slow, ..World::new(own()) };
-                world.fault.set(Some((cut, fault)));
-                world.converge(&run(1)).await;
-                let context = format!("{fault:?} at call {cut}, {lag} looks late, slow: {slow}");
-                world.assert_stands(2, &context);
-                if world.calls.get() <= cut {
-                    assert!(cut > 20, "{context}");
-                    break;
+    for network in [own(), whole()] {
+        for fault in FAULTS {
+            for (lag, slow) in DELAYS {
+                for cut in 0..300 {
+                    let world = World::late(lag, slow, network.clone());
+                    world.fault.set(Some((cut, fault)));
+                    world.converge(&run(1)).await;
+                    let context = format!("{network}, {fault:?} at call {cut}, {lag} looks late, slow: {slow}");
+                    world.assert_stands(&context);
+                    if world.calls.get() <= cut {
+                        assert!(cut > 20, "{context}");
+                        break;
+                    }
+                    world.performed.borrow_mut().clear();
+                    world.converge(&run(2)).await;
+                    world.assert_stands(&context);
+                    let makes: Vec<_> = world.performed.borrow().iter().filter_map(Action::makes).collect();
+                    assert_eq!(makes, [], "{context}");
                 }
-                world.performed.borrow_mut().clear();
-                world.converge(&run(2)).await;
-                world.assert_stands(2, &context);
-                let makes: Vec<_> = world.performed.borrow().iter().filter_map(Action::makes).collect();
-                assert_eq!(makes, [], "{context}");
             }
         }
     }
@@ -424,27 +103,27 @@ async fn a_pass_cut_off_at_any_call_is_finished_by_the_next_without_doubles() {
 #[tokio::test]
 async fn passes_cut_off_again_and_again_come_to_the_same_end() {
     for stride in 1..12 {
-        let world = World { lag: 1, ..World::new(own()) };
+        let world = World::late(1, false, whole());
         let run = run(1);
         for _ in 0..40 {
             world.fault.set(Some((world.calls.get() + stride, Fault::KilledAfter)));
-            let _ = world.pass(&run).await;
+            let _ = world.apply(&run).await;
         }
         world.fault.set(None);
         world.converge(&run).await;
-        world.assert_stands(2, &format!("cut every {stride}"));
+        world.assert_stands(&format!("cut every {stride}"));
     }
 }
 
 #[tokio::test]
 async fn a_release_that_takes_over_half_way_doubles_nothing() {
     for lag in 0..3 {
-        for cut in 0..30 {
-            let world = World { lag, ..World::new(own()) };
+        for cut in 0..80 {
+            let world = World::late(lag, false, whole());
             world.fault.set(Some((cut, Fault::KilledAfter)));
-            let _ = world.pass(&run(1)).await;
+            let _ = world.apply(&run(1)).await;
             world.converge(&run(2)).await;
-            world.assert_stands(2, &format!("taken over after call {cut}, {lag} looks late"));
+            world.assert_stands(&format!("taken over after call {cut}, {lag} looks late"));
         }
     }
 }
@@ -455,18 +134,18 @@ async fn what_was_deleted_by_hand_is_made_again_after_it_was_looked_for() {
     world.converge(&run(1)).await;
     world.truth.borrow_mut().gateways.clear();
     assert!(world.converge(&run(2)).await > 1);
-    world.assert_stands(2, "gateway deleted");
+    world.assert_stands("gateway deleted");
     assert_eq!(world.converge(&run(3)).await, 1);
-    *world.truth.borrow_mut() = Truth::default();
+    *world.truth.borrow_mut() = Default::default();
     world.converge(&run(4)).await;
-    world.assert_stands(2, "everything deleted");
+    world.assert_stands("everything deleted");
 }
 
 #[tokio::test]
 async fn a_quota_ends_the_pass_by_name_and_keeps_what_was_made() {
     let world = World::new(own());
-    world.refuses.set(Some((Role::Vpc, "VpcLimitExceeded")));
-    let error = world.pass(&run(1)).await.unwrap().unwrap_err();
+    world.refuses.set(Some(("CreateVpc", "VpcLimitExceeded")));
+    let error = world.apply(&run(1)).await.unwrap().unwrap_err();
     assert_eq!(error.failure(), Failure::Quota, "{error}");
     assert!(matches!(world.performed.borrow().as_slice(), [Action::CreateInternetGateway]));
     let progress = world.progress.borrow().clone().unwrap();
@@ -474,37 +153,57 @@ async fn a_quota_ends_the_pass_by_name_and_keeps_what_was_made() {
     assert_eq!(world.story.borrow().len(), 1, "what was made is told");
     world.refuses.set(None);
     assert_eq!(world.converge(&run(2)).await, 1);
-    world.assert_stands(2, "after the quota was raised");
+    world.assert_stands("after the quota was raised");
+}
+
+#[tokio::test]
+async fn too_few_addresses_stop_the_release_and_the_rest_of_the_network_is_made_by_the_next() {
+    let world = World::new(whole());
+    world.refuses.set(Some(("AllocateAddress", "AddressLimitExceeded")));
+    let error = world.apply(&run(1)).await.unwrap().unwrap_err();
+    assert_eq!(error.failure(), Failure::Quota, "{error}");
+    world.refuses.set(None);
+    world.converge(&run(2)).await;
+    world.assert_stands("after the quota was raised");
 }
 
 #[tokio::test]
 async fn a_release_that_lost_its_claim_touches_nothing() {
     let world = World::new(own());
     world.claim_lost.set(true);
-    let error = world.pass(&run(1)).await.unwrap().unwrap_err();
-    assert_eq!(error.failure(), Failure::Superseded);
+    for removes in [false, true] {
+        let passed = if removes { world.remove(&run(1)).await } else { world.apply(&run(1)).await };
+        assert_eq!(passed.unwrap().unwrap_err().failure(), Failure::Superseded);
+    }
     assert_eq!(*world.performed.borrow(), []);
 }
 
 #[tokio::test]
-async fn the_default_vpc_gets_two_groups_and_keeps_the_rest() {
-    let world = World::new(serde_json::json!({"vpc": "default"}));
-    let before = world.truth.borrow().insides["vpc-default"].clone();
-    assert_eq!(world.converge(&run(1)).await, 1);
-    let outputs = world.environment.borrow().network.clone().unwrap();
-    assert_eq!(outputs.vpc, "vpc-default");
-    world.assert_groups(&outputs, "default VPC");
-    let truth = world.truth.borrow();
-    assert_eq!(Inside { groups: Vec::new(), ..truth.insides["vpc-default"].clone() }, before);
-    assert_eq!((truth.vpcs.len(), truth.gateways.len()), (1, 0));
+async fn a_vpc_that_is_not_its_own_gets_groups_and_keeps_the_rest() {
+    let given = json!({"vpc": "vpc-0123", "subnets": {"public": ["subnet-0a", "subnet-0b"]}});
+    for network in [json!({"vpc": "default"}), given] {
+        let world = World::new(network.clone());
+        let before = world.truth.borrow().insides["vpc-0123"].clone();
+        assert_eq!(world.converge(&run(1)).await, 1);
+        let outputs = world.environment.borrow().network.clone().unwrap();
+        assert_eq!((outputs.vpc.as_str(), outputs.public_subnets.len()), ("vpc-0123", 2), "{network}");
+        {
+            let truth = world.truth.borrow();
+            assert_eq!(truth.insides["vpc-0123"].groups.len(), 2, "{network}");
+            assert_eq!(Inside { groups: Vec::new(), ..truth.insides["vpc-0123"].clone() }, before, "{network}");
+            assert_eq!((truth.vpcs.len(), truth.gateways.len()), (1, 0), "{network}");
+        }
+        world.vanish(&run(2)).await;
+        assert_eq!(world.truth.borrow().insides["vpc-0123"], before, "{network}");
+        assert_eq!(world.truth.borrow().vpcs.len(), 1, "{network}");
+    }
 }
 
 #[tokio::test]
 async fn a_new_port_is_opened_before_the_rollout_and_the_old_one_closed_after_it() {
     let world = World::new(own());
     world.converge(&run(1)).await;
-    let applied = world.environment.borrow().planned.clone();
-    world.environment.borrow_mut().applied = applied;
+    world.applies();
     world.wants(own(), 4000);
     let ports = || {
         let outputs = world.environment.borrow().network.clone().unwrap();
@@ -515,8 +214,7 @@ async fn a_new_port_is_opened_before_the_rollout_and_the_old_one_closed_after_it
     };
     world.converge(&run(2)).await;
     assert_eq!(ports(), [3000, 4000]);
-    let applied = world.environment.borrow().planned.clone();
-    world.environment.borrow_mut().applied = applied;
+    world.applies();
     world.converge(&run(3)).await;
     assert_eq!(ports(), [4000]);
     assert!(world.story.borrow().last().unwrap().contains("closed"), "{:?}", world.story);
@@ -524,17 +222,16 @@ async fn a_new_port_is_opened_before_the_rollout_and_the_old_one_closed_after_it
 
 #[tokio::test]
 async fn what_ec2_goes_on_refusing_ends_by_name() {
-    let world = World { slow: true, ..World::new(own()) };
+    let world = World::new(own());
     world.converge(&run(1)).await;
     let outputs = world.environment.borrow().network.clone().unwrap();
     let subnet = outputs.public_subnets[0].clone();
     for known in &mut world.truth.borrow_mut().insides.get_mut(&outputs.vpc).unwrap().subnets {
         known.public_addresses = known.id != subnet;
     }
+    world.refuses.set(Some(("GivePublicAddresses", "InvalidSubnetID.NotFound")));
     for _ in 0..60 {
-        let stuck = Stubborn(&world, subnet.clone());
-        let input = PassInput { run: run(2), action: Task::Apply };
-        match pass(&world, &stuck, input, jiff::Timestamp::UNIX_EPOCH).await {
+        match world.apply(&run(2)).await.unwrap() {
             Ok(Pass::Again { seconds, .. }) => assert_eq!(seconds, 2),
             Ok(Pass::Done(summary)) => panic!("{summary:?}"),
             Err(error) => {
@@ -546,16 +243,159 @@ async fn what_ec2_goes_on_refusing_ends_by_name() {
     panic!("it goes on for ever");
 }
 
-/// An EC2 that shows a subnet and never knows it.
-struct Stubborn<'a>(&'a World, String);
-
-impl Ec2 for Stubborn<'_> {
-    async fn look(&self, run: &Run, desired: &Desired, remembered: Remembered) -> Result<Observed, Ec2Error> {
-        self.0.look(run, desired, remembered).await
+#[tokio::test]
+async fn a_network_changes_to_what_a_later_manifest_asks_for_wherever_it_is_cut_off() {
+    let (more, less) = (json!({"nat": "per_az", "endpoints": ["s3", "logs"], "azs": 3}), json!({"nat": "single"}));
+    for (first, second) in [(&more, &less), (&less, &more), (&less, &own()), (&more, &json!({}))] {
+        for cut in (0..160).step_by(3) {
+            let world = World::new(first.clone());
+            world.converge(&run(1)).await;
+            world.wants(second.clone(), 3000);
+            world.fault.set(Some((world.calls.get() + cut, Fault::KilledAfter)));
+            world.converge(&run(2)).await;
+            world.converge(&run(2)).await;
+            world.assert_stands(&format!("{first} to {second}, cut at {cut}"));
+        }
     }
+}
 
-    async fn perform(&self, run: &Run, desired: &Desired, action: &Action) -> Result<String, Ec2Error> {
-        self.0.unknown.borrow_mut().push(self.1.clone());
-        self.0.perform(run, desired, action).await
+// ---- Away with it ----
+
+#[tokio::test]
+async fn a_network_is_removed_to_nothing_and_a_second_time_nothing_is_done() {
+    let world = World::new(whole());
+    world.converge(&run(1)).await;
+    let stood = world.truth.borrow().insides["vpc-0123"].clone();
+    assert!(world.vanish(&run(2)).await > 1, "EC2 takes its time");
+    world.assert_nothing_left("removed");
+    assert_eq!(world.truth.borrow().insides["vpc-0123"], stood, "what is not ours stays");
+    assert_eq!(world.environment.borrow().network, None);
+    assert!(world.story.borrow().last().unwrap().contains("deleted"), "{:?}", world.story);
+    let told = world.story.borrow().len();
+    world.performed.borrow_mut().clear();
+    assert_eq!(world.vanish(&run(3)).await, 1);
+    assert_eq!((world.performed.borrow().len(), world.story.borrow().len()), (0, told));
+    world.converge(&run(4)).await;
+    world.assert_stands("made again");
+}
+
+#[tokio::test]
+async fn a_removal_cut_off_at_any_call_is_finished_by_the_next() {
+    for fault in FAULTS {
+        for (lag, slow) in DELAYS {
+            for cut in 0..200 {
+                let world = World::late(lag, slow, whole());
+                world.converge(&run(1)).await;
+                let before = world.calls.get();
+                world.fault.set(Some((before + cut, fault)));
+                world.vanish(&run(2)).await;
+                let context = format!("{fault:?} at call {cut}, {lag} looks late, slow: {slow}");
+                world.assert_nothing_left(&context);
+                if world.calls.get() <= before + cut {
+                    assert!(cut > 20, "{context}");
+                    break;
+                }
+            }
+        }
     }
+}
+
+#[tokio::test]
+async fn whatever_was_made_before_it_was_cut_off_is_removed() {
+    for (lag, slow) in DELAYS {
+        for cut in 0..80 {
+            let world = World::late(lag, slow, whole());
+            world.fault.set(Some((cut, Fault::KilledAfter)));
+            let _ = world.apply(&run(1)).await;
+            world.vanish(&run(2)).await;
+            world.assert_nothing_left(&format!("made up to call {cut}, {lag} looks late, slow: {slow}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_others_have_in_the_way_is_waited_for_and_then_named() {
+    let world = World::new(own());
+    world.converge(&run(1)).await;
+    let subnet = world.environment.borrow().network.clone().unwrap().public_subnets[0].clone();
+    world.obstacles.borrow_mut().insert(subnet.clone());
+    let mut waited = 0;
+    let error = loop {
+        match world.remove(&run(2)).await.unwrap() {
+            Ok(Pass::Again { seconds, .. }) => waited += seconds,
+            Ok(Pass::Done(summary)) => panic!("{summary:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.failure(), Failure::Conflict);
+    assert!(error.to_string().contains(&format!("eni-0 in {subnet} still stands in the way")), "{error}");
+    assert!((240..400).contains(&waited), "after {waited} seconds");
+    let left: BTreeSet<_> =
+        world.truth.borrow().insides.values().flat_map(|inside| inside.groups.clone()).map(|group| group.id).collect();
+    assert_eq!(left, BTreeSet::new(), "what nothing stands in the way of is gone");
+    world.obstacles.borrow_mut().clear();
+    world.vanish(&run(3)).await;
+    world.assert_nothing_left("after the way was cleared");
+}
+
+#[tokio::test]
+async fn what_still_uses_a_tier_keeps_it_and_the_next_release_removes_it() {
+    let world = World::new(json!({"nat": "single"}));
+    world.converge(&run(1)).await;
+    let private = world.environment.borrow().network.clone().unwrap().private_subnets[0].clone();
+    world.obstacles.borrow_mut().insert(private);
+    world.wants(own(), 3000);
+    world.converge(&run(2)).await;
+    assert_eq!(world.environment.borrow().network.clone().unwrap().private_subnets, [""; 0]);
+    let has = |tier: Tier| {
+        let truth = world.truth.borrow();
+        let roles: Vec<_> = truth
+            .insides
+            .values()
+            .flat_map(|inside| &inside.subnets)
+            .filter_map(|subnet| subnet.role.clone())
+            .collect();
+        roles.iter().any(|role| matches!(role, Role::Subnet(of, _) if *of == tier))
+    };
+    assert!(has(Tier::Private));
+    world.obstacles.borrow_mut().clear();
+    world.converge(&run(3)).await;
+    assert!(!has(Tier::Private));
+    world.assert_stands("without private subnets");
+}
+
+// ---- Drift, and what is asked ----
+
+#[tokio::test]
+async fn drift_is_told_without_a_write() {
+    let world = World::new(own());
+    let input = DriftInput { app: "hello".parse().unwrap(), environment: "prod".parse().unwrap() };
+    let ask = async || {
+        let written = world.written.get();
+        let answered =
+            answer(&world, &world, Request::Drift(input.clone()), jiff::Timestamp::UNIX_EPOCH).await.unwrap();
+        assert_eq!(world.written.get(), written, "it wrote");
+        let Answer::Drift(DriftFound { differences }) = answered else { panic!("{answered:?}") };
+        differences
+    };
+    assert_eq!(ask().await, [], "what does not stand does not differ");
+    world.converge(&run(1)).await;
+    world.applies();
+    assert_eq!(ask().await, []);
+    let vpc = world.environment.borrow().network.clone().unwrap().vpc;
+    world.truth.borrow_mut().insides.get_mut(&vpc).unwrap().tables[0].default_route = None;
+    let found = ask().await;
+    assert_eq!((found.len(), found[0].of.as_str()), (1, "network"));
+    assert!(found[0].what.contains("lead id-"), "{found:?}");
+}
+
+#[test]
+fn each_thing_that_can_be_asked_is_read_from_what_the_machines_send() {
+    let run = serde_json::to_value(run(1)).unwrap();
+    let read = |value: serde_json::Value| serde_json::from_value::<Request>(value);
+    assert!(matches!(read(json!({"run": run, "action": "apply"})), Ok(Request::Apply { .. })));
+    assert!(matches!(read(json!({"run": run, "action": "remove"})), Ok(Request::Remove { .. })));
+    let drift = json!({"action": "drift", "app": "hello", "environment": "prod"});
+    assert!(matches!(read(drift), Ok(Request::Drift(_))));
+    assert!(read(json!({"run": run, "action": "forget"})).is_err());
 }

@@ -1,13 +1,24 @@
-//! The calls: CloudFormation.
+//! The calls: CloudFormation; and in `capacity`, ECS.
+
+mod capacity;
 
 use std::collections::BTreeMap;
 
 use aws_sdk_cloudformation::{
     Client,
-    types::{self, Capability, OnFailure},
+    config::Region,
+    types::{self, Capability, OnFailure, StackDriftDetectionStatus, StackResourceDriftStatus},
 };
-use shipway_aws::AwsError;
-use shipway_domain::platform::{Apply, ObservedStack, Operation, StackEvent, StackName, StackStatus, last_operation};
+use shipway_aws::{AwsError, runtime::Later};
+use shipway_domain::{
+    name::AppName,
+    platform::{
+        Apply, Deletion, Observed, ObservedStack, Operation, ResourceDrift, StackEvent, StackName, StackStatus,
+        last_operation,
+    },
+};
+
+pub(crate) use capacity::Capacity;
 
 /// How long a stack's creation may take before CloudFormation gives it up. Distributions take up to a quarter of an hour.
 const CREATION_MINUTES: i32 = 45;
@@ -23,10 +34,24 @@ pub(crate) enum Answer {
     Moved,
 }
 
+/// How far the comparison of a stack with what it made is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Detection {
+    /// It goes on, under this id; under none where somebody else began it.
+    Running(Option<String>),
+    /// It ended.
+    Ended,
+    /// The stack cannot be compared now.
+    Impossible,
+}
+
 /// What the function does with stacks.
 pub(crate) trait Stacks {
     /// A stack, if it is there. Its last operation is not looked up.
-    async fn describe(&self, name: &StackName) -> Result<Option<ObservedStack>, AwsError>;
+    async fn describe(&self, name: &StackName, region: Option<&'static str>)
+    -> Result<Option<ObservedStack>, AwsError>;
+    /// All stacks whose names begin as those of an app do, in every region that it has any in.
+    async fn list(&self, app: &AppName) -> Result<Observed, AwsError>;
     /// The last operation on a stack.
     async fn last_operation(&self, id: &str) -> Result<Operation, AwsError>;
     /// Makes a stack.
@@ -34,25 +59,70 @@ pub(crate) trait Stacks {
     /// Changes a stack.
     async fn update(&self, name: &StackName, apply: &Apply) -> Result<Answer, AwsError>;
     /// Deletes a stack, by its id: a new one of the same name is not meant.
-    async fn delete(&self, id: &str, token: &str) -> Result<Answer, AwsError>;
+    async fn delete(&self, deletion: &Deletion) -> Result<Answer, AwsError>;
+    /// Sets whether a stack is protected against deletion.
+    async fn protect(&self, id: &str, protected: bool) -> Result<(), AwsError>;
+    /// Begins to compare a stack with what it made.
+    async fn detect(&self, id: &str) -> Result<Detection, AwsError>;
+    /// How far that is.
+    async fn detection(&self, id: &str, detection: &str) -> Result<Detection, AwsError>;
+    /// What it found.
+    async fn drifts(&self, id: &str) -> Result<Vec<ResourceDrift>, AwsError>;
 }
 
-/// CloudFormation, acting with a role of its own.
-pub(crate) struct CloudFormation {
-    client: Client,
+/// The region of what CloudFront uses.
+const GLOBAL: &str = "us-east-1";
+
+/// The account: CloudFormation, acting with a role of its own, and ECS.
+pub(crate) struct Account {
+    home: Client,
+    region: String,
+    global: Later<Client>,
+    ecs: Later<aws_sdk_ecs::Client>,
     role: String,
 }
 
-impl CloudFormation {
+impl Account {
     /// On the shared configuration, with the service role that makes the resources.
-    pub(crate) fn new(config: &aws_config::SdkConfig, role: String) -> CloudFormation {
-        CloudFormation { client: Client::new(config), role }
+    pub(crate) fn new(config: &aws_config::SdkConfig, region: String, role: String) -> Account {
+        let in_global = config.to_builder().region(Region::from_static(GLOBAL)).build();
+        Account {
+            home: Client::new(config),
+            region,
+            global: Later::new(&in_global, Client::new),
+            ecs: Later::new(config, aws_sdk_ecs::Client::new),
+            role,
+        }
+    }
+
+    fn client(&self, region: Option<&str>) -> &Client {
+        match region {
+            Some(region) if region != self.region => self.global.get(),
+            _ => &self.home,
+        }
+    }
+
+    /// The client for a stack of this id. An ARN's fourth part is its region.
+    fn client_of(&self, id: &str) -> &Client {
+        self.client(id.split(':').nth(3))
+    }
+
+    fn role<'a>(&'a self, own: &'a Option<String>) -> &'a str {
+        own.as_deref().unwrap_or(&self.role)
     }
 }
 
-impl Stacks for CloudFormation {
-    async fn describe(&self, name: &StackName) -> Result<Option<ObservedStack>, AwsError> {
-        let asked = self.client.describe_stacks().stack_name(name.as_str()).send().await;
+/// A template makes roles whose names CloudFormation chooses, and may let the manifest choose a deletion policy, which is a
+/// language extension.
+const CAPABILITIES: [Capability; 2] = [Capability::CapabilityNamedIam, Capability::CapabilityAutoExpand];
+
+impl Stacks for Account {
+    async fn describe(
+        &self,
+        name: &StackName,
+        region: Option<&'static str>,
+    ) -> Result<Option<ObservedStack>, AwsError> {
+        let asked = self.client(region).describe_stacks().stack_name(name.as_str()).send().await;
         match asked.map_err(AwsError::of("cloudformation:DescribeStacks")) {
             Ok(output) => Ok(output.stacks().first().map(observed)),
             Err(error) if says(&error, "does not exist") => Ok(None),
@@ -60,9 +130,27 @@ impl Stacks for CloudFormation {
         }
     }
 
+    async fn list(&self, app: &AppName) -> Result<Observed, AwsError> {
+        let prefix = format!("shipway-{app}-");
+        let mut stacks = Observed::new();
+        let global = (self.region != GLOBAL).then(|| self.global.get());
+        for client in [Some(&self.home), global].into_iter().flatten() {
+            let mut pages = client.describe_stacks().into_paginator().items().send();
+            while let Some(stack) = pages.next().await {
+                let stack = stack.map_err(AwsError::of("cloudformation:DescribeStacks"))?;
+                let name = stack.stack_name().unwrap_or_default();
+                // A nested stack has its parent's name and tags, and goes with it.
+                if name.starts_with(&prefix) && stack.parent_id().is_none() {
+                    stacks.insert(StackName::of_existing(name), observed(&stack));
+                }
+            }
+        }
+        Ok(stacks)
+    }
+
     async fn last_operation(&self, id: &str) -> Result<Operation, AwsError> {
         let mut events = Vec::new();
-        let mut pages = self.client.describe_stack_events().stack_name(id).into_paginator().items().send();
+        let mut pages = self.client_of(id).describe_stack_events().stack_name(id).into_paginator().items().send();
         while let Some(event) = pages.next().await {
             let event = observed_event(&event.map_err(AwsError::of("cloudformation:DescribeStackEvents"))?);
             let begins = event.begins();
@@ -76,14 +164,15 @@ impl Stacks for CloudFormation {
 
     async fn create(&self, name: &StackName, apply: &Apply) -> Result<Answer, AwsError> {
         let asked = self
-            .client
+            .client(apply.region)
             .create_stack()
             .stack_name(name.as_str())
             .template_body(&*apply.template)
             .set_parameters(Some(parameters(apply)))
             .set_tags(Some(tags(apply)))
-            .role_arn(&self.role)
-            .capabilities(Capability::CapabilityNamedIam)
+            .role_arn(self.role(&apply.role))
+            .set_capabilities(Some(CAPABILITIES.to_vec()))
+            .set_enable_termination_protection(apply.protected)
             .client_request_token(&apply.token)
             .timeout_in_minutes(CREATION_MINUTES)
             // A stack that is rolled back stays with its events, until the next release clears it: the evidence is kept.
@@ -99,14 +188,14 @@ impl Stacks for CloudFormation {
 
     async fn update(&self, name: &StackName, apply: &Apply) -> Result<Answer, AwsError> {
         let asked = self
-            .client
+            .client(apply.region)
             .update_stack()
             .stack_name(name.as_str())
             .template_body(&*apply.template)
             .set_parameters(Some(parameters(apply)))
             .set_tags(Some(tags(apply)))
-            .role_arn(&self.role)
-            .capabilities(Capability::CapabilityNamedIam)
+            .role_arn(self.role(&apply.role))
+            .set_capabilities(Some(CAPABILITIES.to_vec()))
             .client_request_token(&apply.token)
             .send()
             .await;
@@ -122,13 +211,80 @@ impl Stacks for CloudFormation {
         }
     }
 
-    async fn delete(&self, id: &str, token: &str) -> Result<Answer, AwsError> {
-        let asked =
-            self.client.delete_stack().stack_name(id).role_arn(&self.role).client_request_token(token).send().await;
+    async fn delete(&self, deletion: &Deletion) -> Result<Answer, AwsError> {
+        let asked = self
+            .client_of(&deletion.id)
+            .delete_stack()
+            .stack_name(&deletion.id)
+            .role_arn(self.role(&deletion.role))
+            .client_request_token(&deletion.token)
+            .send()
+            .await;
         match asked.map_err(AwsError::of("cloudformation:DeleteStack")) {
             Ok(_) => Ok(Answer::Accepted),
             Err(error) if is_repeated(&error) => Ok(Answer::Moved),
             Err(error) => Err(error),
+        }
+    }
+
+    async fn protect(&self, id: &str, protected: bool) -> Result<(), AwsError> {
+        let asked = self
+            .client_of(id)
+            .update_termination_protection()
+            .stack_name(id)
+            .enable_termination_protection(protected)
+            .send()
+            .await;
+        asked.map(|_| ()).map_err(AwsError::of("cloudformation:UpdateTerminationProtection"))
+    }
+
+    async fn detect(&self, id: &str) -> Result<Detection, AwsError> {
+        let asked = self.client_of(id).detect_stack_drift().stack_name(id).send().await;
+        match asked.map_err(AwsError::of("cloudformation:DetectStackDrift")) {
+            Ok(output) => Ok(Detection::Running(output.stack_drift_detection_id)),
+            Err(error) if says(&error, "already in progress") => Ok(Detection::Running(None)),
+            // A stack that began to move meanwhile, or of which no type can be compared.
+            Err(error) if error.is("ValidationError") => {
+                tracing::warn!(id, %error, "cannot be compared");
+                Ok(Detection::Impossible)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn detection(&self, id: &str, detection: &str) -> Result<Detection, AwsError> {
+        let client = self.client_of(id);
+        let asked = client.describe_stack_drift_detection_status().stack_drift_detection_id(detection).send().await;
+        let status = asked.map_err(AwsError::of("cloudformation:DescribeStackDriftDetectionStatus"))?;
+        if status.detection_status() == Some(&StackDriftDetectionStatus::DetectionInProgress) {
+            return Ok(Detection::Running(Some(detection.to_owned())));
+        }
+        if let Some(reason) = status.detection_status_reason() {
+            // What could be compared has its results all the same.
+            tracing::warn!(id, reason, "some of it cannot be compared");
+        }
+        Ok(Detection::Ended)
+    }
+
+    async fn drifts(&self, id: &str) -> Result<Vec<ResourceDrift>, AwsError> {
+        let mut drifts = Vec::new();
+        let mut next = None;
+        loop {
+            let asked = self
+                .client_of(id)
+                .describe_stack_resource_drifts()
+                .stack_name(id)
+                .stack_resource_drift_status_filters(StackResourceDriftStatus::Modified)
+                .stack_resource_drift_status_filters(StackResourceDriftStatus::Deleted)
+                .set_next_token(next)
+                .send()
+                .await;
+            let page = asked.map_err(AwsError::of("cloudformation:DescribeStackResourceDrifts"))?;
+            drifts.extend(page.stack_resource_drifts().iter().map(observed_drift));
+            next = page.next_token;
+            if next.is_none() {
+                return Ok(drifts);
+            }
         }
     }
 }
@@ -143,8 +299,10 @@ fn is_repeated(error: &AwsError) -> bool {
 }
 
 fn parameters(apply: &Apply) -> Vec<types::Parameter> {
-    let parameter =
-        |(key, value): (&&str, &String)| types::Parameter::builder().parameter_key(*key).parameter_value(value).build();
+    let parameter = |(key, value): (_, &String)| {
+        let key: &std::borrow::Cow<'static, str> = key;
+        types::Parameter::builder().parameter_key(&**key).parameter_value(value).build()
+    };
     apply.parameters.iter().map(parameter).collect()
 }
 
@@ -164,7 +322,19 @@ fn observed(stack: &types::Stack) -> ObservedStack {
             .iter()
             .map(|o| (text(o.output_key()), text(o.output_value())))
             .collect::<BTreeMap<_, _>>(),
+        role: stack.role_arn().map(str::to_owned),
+        protected: stack.enable_termination_protection().unwrap_or_default(),
         operation: None,
+    }
+}
+
+fn observed_drift(drift: &types::StackResourceDrift) -> ResourceDrift {
+    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    ResourceDrift {
+        resource: text(drift.logical_resource_id()),
+        resource_type: text(drift.resource_type()),
+        deleted: drift.stack_resource_drift_status() == Some(&StackResourceDriftStatus::Deleted),
+        properties: drift.property_differences().iter().map(|each| text(each.property_path())).collect(),
     }
 }
 

@@ -1,8 +1,15 @@
 //! One pass: look at every stack at once, do at once whatever nothing stands in the way of, and write down what stands when
 //! all does. A pass may be cut off anywhere: a request repeated for the same release and inputs carries the same token, and
 //! what was started shows as moving in the next look.
+//!
+//! `removal` is the pass of an environment's end, `drift` the one that only compares.
 
-use futures_util::future::{join_all, try_join_all};
+mod drift;
+mod removal;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::stream::{StreamExt as _, TryStreamExt as _, iter};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_aws::{
@@ -13,31 +20,67 @@ use shipway_aws::{
 use shipway_domain::{
     failure::Failure,
     manifest::Spec,
-    message::{Pass, PassInput, Run, Summary},
+    message::{Kept, Pass, Removed, Run, Summary},
+    name::{AppName, EnvironmentName},
     platform::{
-        MissingOutput, Names, Next, Observed, Place, Plan, PlanError, Planned, PlatformOutputs, StackName, Trouble,
-        Wish, next_actions, outputs, stacks,
+        Belongings, CapacityStep, Deletion, MissingOutput, Names, Next, Observed, Place, Plan, PlanError, Planned,
+        PlatformOutputs, StackName, Trouble, WantedCapacity, WantedStack, Wish, next_actions, outputs, stacks,
     },
     release::Step,
 };
 
-use crate::{
-    aws::{Answer, Stacks},
-    blueprints::BLUEPRINTS,
-};
+use crate::aws::{Answer, Capacity, Stacks};
+
+pub(crate) use drift::Compared;
 
 /// Who speaks in a release's story.
 const ME: &str = "provision-platform";
 
 /// What the function can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Action {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "action")]
+pub(crate) enum Request {
     /// The stacks that need nothing of the network, while it is made.
-    Independent,
+    Independent {
+        /// The release.
+        run: Run,
+    },
     /// All stacks.
-    All,
+    All {
+        /// The release.
+        run: Run,
+    },
+    /// No stack any more.
+    Remove {
+        /// The release.
+        run: Run,
+    },
+    /// What differs. Nothing is changed.
+    Drift {
+        /// The app.
+        app: AppName,
+        /// The environment.
+        environment: EnvironmentName,
+        /// The comparisons that earlier passes began: the answer's own, given back.
+        #[serde(default)]
+        detections: BTreeMap<String, String>,
+    },
 }
+
+/// The function's answer.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Answered {
+    /// To [`Request::Independent`] and [`Request::All`].
+    Stood(Pass<Summary>),
+    /// To [`Request::Remove`].
+    Removed(Pass<Removed>),
+    /// To [`Request::Drift`].
+    Compared(Compared),
+}
+
+/// The name under which a release's record holds what its removal keeps.
+const KEPT: &str = "kept";
 
 /// What ends a pass without an answer.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +93,7 @@ pub(crate) enum ProvisionError {
     NoNetwork(String),
     /// Nothing more can be done before a person did something.
     #[error("{}", describe(.0))]
-    Halted(Vec<(StackName, Trouble)>),
+    Halted(Vec<(String, Trouble)>),
     /// A stack has not what its blueprint should give.
     #[error(transparent)]
     Output(#[from] MissingOutput),
@@ -65,7 +108,7 @@ pub(crate) enum ProvisionError {
 impl PublicError for ProvisionError {
     fn failure(&self) -> Failure {
         match self {
-            ProvisionError::Plan(_) => Failure::RejectedManifest,
+            ProvisionError::Plan(error) => error.failure(),
             ProvisionError::NoNetwork(_) | ProvisionError::Output(_) => Failure::Bug,
             ProvisionError::Halted(troubles) => troubles.first().map_or(Failure::Bug, |(_, trouble)| trouble.failure()),
             ProvisionError::Aws(error) => error.failure(),
@@ -74,8 +117,8 @@ impl PublicError for ProvisionError {
     }
 }
 
-fn describe(troubles: &[(StackName, Trouble)]) -> String {
-    let stacks: Vec<_> = troubles.iter().map(|(stack, trouble)| format!("the stack {stack} {trouble}")).collect();
+fn describe(troubles: &[(String, Trouble)]) -> String {
+    let stacks: Vec<_> = troubles.iter().map(|(what, trouble)| format!("{what} {trouble}")).collect();
     format!(
         "{}. What does not stand on it is done; put this right, then start the execution again",
         stacks.join("; and ")
@@ -88,6 +131,22 @@ pub(crate) trait Records {
     async fn renew(&self, run: &Run, now: Timestamp) -> Result<(), StoreError>;
     /// The environment and the manifest to work towards.
     async fn planned(&self, run: &Run) -> Result<(EnvironmentRecord, Manifest), StoreError>;
+    /// An environment's record, if it has one.
+    async fn environment(
+        &self,
+        app: &AppName,
+        environment: &EnvironmentName,
+    ) -> Result<Option<EnvironmentRecord>, StoreError>;
+    /// The environment and the manifest that it stands by.
+    async fn applied(
+        &self,
+        app: &AppName,
+        environment: &EnvironmentName,
+    ) -> Result<(EnvironmentRecord, Manifest), StoreError>;
+    /// What the release's removal keeps, as far as that is known.
+    async fn kept(&self, run: &Run) -> Result<Vec<Kept>, StoreError>;
+    /// Writes that down.
+    async fn set_kept(&self, run: &Run, kept: &[Kept], now: Timestamp) -> Result<(), StoreError>;
     /// The release's story so far.
     async fn story(&self, run: &Run) -> Result<Vec<Step>, StoreError>;
     /// Adds a step to it.
@@ -103,6 +162,30 @@ impl Records for Store {
 
     async fn planned(&self, run: &Run) -> Result<(EnvironmentRecord, Manifest), StoreError> {
         Store::planned(self, &run.app, &run.environment).await
+    }
+
+    async fn environment(
+        &self,
+        app: &AppName,
+        environment: &EnvironmentName,
+    ) -> Result<Option<EnvironmentRecord>, StoreError> {
+        Store::environment(self, app, environment).await
+    }
+
+    async fn applied(
+        &self,
+        app: &AppName,
+        environment: &EnvironmentName,
+    ) -> Result<(EnvironmentRecord, Manifest), StoreError> {
+        Store::applied(self, app, environment).await
+    }
+
+    async fn kept(&self, run: &Run) -> Result<Vec<Kept>, StoreError> {
+        Ok(self.progress(run, KEPT).await?.unwrap_or_default())
+    }
+
+    async fn set_kept(&self, run: &Run, kept: &[Kept], now: Timestamp) -> Result<(), StoreError> {
+        self.save_progress(run, KEPT, &kept, now).await
     }
 
     async fn story(&self, run: &Run) -> Result<Vec<Step>, StoreError> {
@@ -127,85 +210,164 @@ pub(crate) fn place_from_environment() -> Result<Place, MissingSetting> {
     Ok(Place { partition, region: setting("AWS_REGION")?, account: setting("ACCOUNT")?, permissions_boundary })
 }
 
-/// Makes one pass.
-pub(crate) async fn pass(
+/// Answers one request.
+pub(crate) async fn answer<C: Stacks + Capacity, R: Records>(
     place: &Place,
-    cloud: &impl Stacks,
-    records: &impl Records,
-    input: PassInput<Action>,
+    cloud: &C,
+    records: &R,
+    request: Request,
     now: Timestamp,
-) -> Result<Pass<Summary>, ProvisionError> {
-    let PassInput { run, action } = input;
-    records.renew(&run, now).await?;
-    let (record, Manifest { spec, .. }) = records.planned(&run).await?;
-    let pass = Work { cloud, records, run: &run, now };
-    let names = Names { app: &run.app, environment: &run.environment };
-    let mut observed = pass.look(names.all(&spec)).await?;
-    let network = match action {
-        Action::Independent => None,
-        Action::All => record.network.as_ref(),
-    };
-    loop {
-        let wish = Wish { spec: &spec, environment: &run.environment, place, blueprints: &BLUEPRINTS, network };
-        let mut wanted = stacks(&wish, &observed)?;
-        if action == Action::Independent {
-            wanted.retain(|stack| !stack.needs_network);
+) -> Result<Answered, ProvisionError> {
+    let of_run = |run| Work { cloud, records, run, now };
+    Ok(match request {
+        Request::Independent { run } => Answered::Stood(of_run(&run).provision(place, Extent::Independent).await?),
+        Request::All { run } => Answered::Stood(of_run(&run).provision(place, Extent::All).await?),
+        Request::Remove { run } => Answered::Removed(of_run(&run).remove().await?),
+        Request::Drift { app, environment, detections } => {
+            Answered::Compared(drift::compare(place, cloud, records, &app, &environment, detections).await?)
         }
-        let plan = next_actions(&wanted, &observed, &run.release);
-        if plan.is_done() {
-            if action == Action::All {
-                pass.conclude(names, &spec, &observed, &record.platform).await?;
-            }
-            return Ok(Pass::Done(Summary {
-                note: format!("{} stacks stand as the manifest wants them", wanted.len()),
-            }));
-        }
-        if !plan.goes_on() {
-            return pass.halt(&plan, action);
-        }
-        let unchanged = pass.act(&plan, &mut observed).await?;
-        if !unchanged {
-            return Ok(Pass::Again { seconds: plan.seconds(), note: plan.note() });
-        }
-        // What was found unchanged stands now, so what stands on it can go on. Each round settles one stack more.
-    }
+    })
 }
 
-struct Work<'a, S, R> {
-    cloud: &'a S,
+/// How many requests are under way at once: an environment has dozens of stacks, and CloudFormation throttles.
+pub(super) const AT_ONCE: usize = 8;
+
+/// How much of the platform a pass is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// What needs nothing of the network.
+    Independent,
+    /// All of it.
+    All,
+}
+
+struct Work<'a, C, R> {
+    cloud: &'a C,
     records: &'a R,
     run: &'a Run,
     now: Timestamp,
 }
 
-impl<S: Stacks, R: Records> Work<'_, S, R> {
-    /// All stacks as they are, asked for at once.
-    async fn look(&self, names: Vec<StackName>) -> Result<Observed, AwsError> {
-        let looks = names.into_iter().map(|name| async move {
-            let Some(mut stack) = self.cloud.describe(&name).await? else { return Ok(None) };
-            if stack.status.asks_for_operation() {
-                stack.operation = Some(self.cloud.last_operation(&stack.id).await?);
+/// How the cluster's capacity is.
+enum Tended {
+    /// As it should be, or it is too early for it.
+    Settled,
+    /// It changes.
+    Moving(String),
+    /// It needs a person.
+    Halted(String, Trouble),
+}
+
+/// All wanted stacks as they are.
+async fn look(cloud: &impl Stacks, wanted: &[WantedStack]) -> Result<Observed, AwsError> {
+    let looks = wanted.iter().map(|stack| async move {
+        let Some(mut observed) = cloud.describe(&stack.name, stack.region).await? else { return Ok(None) };
+        if observed.status.asks_for_operation() {
+            observed.operation = Some(cloud.last_operation(&observed.id).await?);
+        }
+        Ok(Some((stack.name.clone(), observed)))
+    });
+    iter(looks).buffered(AT_ONCE).try_filter_map(|look| async { Ok(look) }).try_collect().await
+}
+
+impl<C: Stacks + Capacity, R: Records> Work<'_, C, R> {
+    fn names(&self) -> Names<'_> {
+        Names { app: &self.run.app, environment: &self.run.environment }
+    }
+
+    async fn provision(&self, place: &Place, extent: Extent) -> Result<Pass<Summary>, ProvisionError> {
+        self.records.renew(self.run, self.now).await?;
+        let (record, Manifest { spec, .. }) = self.records.planned(self.run).await?;
+        let network = match extent {
+            Extent::Independent => None,
+            Extent::All => record.network.as_ref(),
+        };
+        let wish = Wish { spec: &spec, environment: &self.run.environment, place, network };
+        // Which stacks there should be does not depend on those that are; only the places of their rules do.
+        let mut observed = look(self.cloud, &stacks(&wish, &Observed::new())?).await?;
+        loop {
+            let mut wanted = stacks(&wish, &observed)?;
+            if extent == Extent::Independent {
+                wanted.retain(|stack| !stack.needs_network);
             }
-            Ok(Some((name, stack)))
-        });
-        Ok(try_join_all(looks).await?.into_iter().flatten().collect())
+            let plan = next_actions(&wanted, &observed, &self.run.release);
+            let tended = match extent {
+                Extent::Independent => Tended::Settled,
+                Extent::All => self.tend(&wish, &observed, &plan).await?,
+            };
+            if !plan.goes_on() {
+                return match tended {
+                    Tended::Moving(note) => Ok(Pass::Again { seconds: plan.seconds(), note }),
+                    Tended::Settled if plan.is_done() => {
+                        self.conclude(&wish, extent, &wanted, &observed, &record).await
+                    }
+                    Tended::Settled => self.halt(&plan, extent, None),
+                    Tended::Halted(what, trouble) => self.halt(&plan, extent, Some((what, trouble))),
+                };
+            }
+            let unchanged = self.act(&plan, &mut observed).await?;
+            if !unchanged {
+                return Ok(Pass::Again { seconds: plan.seconds(), note: plan.note() });
+            }
+            // What was found unchanged stands now, so what stands on it can go on. Each round settles one stack more.
+        }
+    }
+
+    /// Takes the next step to the cluster's capacity, once the cluster and its instances stand.
+    async fn tend(&self, wish: &Wish<'_>, observed: &Observed, plan: &Plan) -> Result<Tended, ProvisionError> {
+        let names = self.names();
+        let needed = [names.cluster(), names.instances()];
+        let mut needed = plan.0.iter().filter(|planned| needed.contains(&planned.stack)).peekable();
+        if needed.peek().is_none() || !needed.all(|planned| planned.next == Next::InSync) {
+            return Ok(Tended::Settled);
+        }
+        let Some(wanted) = wish.capacity(observed) else {
+            return Err(MissingOutput { stack: names.instances(), key: "AutoScalingGroup" }.into());
+        };
+        let step = wanted.next(&self.cloud.capacity(&wanted).await?);
+        self.step(&wanted, step).await
+    }
+
+    /// Takes a step with the cluster's capacity.
+    async fn step(&self, wanted: &WantedCapacity, step: CapacityStep) -> Result<Tended, ProvisionError> {
+        let story = step.story(wanted);
+        if let Some(story) = &story {
+            self.tell([story.clone()]).await?;
+            tracing::info!("{story}");
+        }
+        match step {
+            CapacityStep::Create(group) => self.cloud.create_provider(wanted, &group).await?,
+            CapacityStep::Update => self.cloud.update_provider(wanted).await?,
+            CapacityStep::Associate { providers, strategy } => {
+                self.cloud.associate(wanted, &providers, &strategy).await?;
+            }
+            CapacityStep::Delete => self.cloud.delete_provider(wanted).await?,
+            CapacityStep::Wait => {}
+            CapacityStep::Done => return Ok(Tended::Settled),
+            CapacityStep::Halted(trouble) => {
+                return Ok(Tended::Halted(format!("the capacity provider {}", wanted.name), trouble));
+            }
+        }
+        Ok(Tended::Moving(story.unwrap_or_else(|| format!("the capacity of {} is changing", wanted.cluster))))
     }
 
     /// Does what the plan says, all at once. Returns whether a stack that was to be changed had nothing to change.
     async fn act(&self, plan: &Plan, observed: &mut Observed) -> Result<bool, ProvisionError> {
         let acts: Vec<_> = plan.0.iter().filter_map(|planned| Some((planned, planned.story()?))).collect();
-        self.tell(&acts).await?;
-        let answers = join_all(acts.iter().map(|(planned, story)| async move {
-            let answer = self.ask(planned).await;
+        self.tell(acts.iter().map(|(_, story)| story.clone())).await?;
+        let before = &*observed;
+        let answers = iter(acts.iter().map(|(planned, story)| async move {
+            let answer = self.ask(planned, before).await;
             match &answer {
                 Ok(answer) => tracing::info!(stack = %planned.stack, ?answer, "{story}"),
                 Err(error) => tracing::error!(stack = %planned.stack, %error, "{story}"),
             }
             answer
         }));
+        let answers: Vec<_> = answers.buffered(AT_ONCE).collect().await;
         let mut unchanged = false;
         let mut refused = None;
-        for ((planned, _), answer) in acts.iter().zip(answers.await) {
+        for ((planned, _), answer) in acts.iter().zip(answers) {
             match (answer, &planned.next) {
                 (Ok(Answer::Unchanged), Next::Update(apply)) => {
                     if let Some(stack) = observed.get_mut(&planned.stack) {
@@ -221,24 +383,39 @@ impl<S: Stacks, R: Records> Work<'_, S, R> {
         refused.map_or(Ok(unchanged), |error| Err(error.into()))
     }
 
-    async fn ask(&self, planned: &Planned) -> Result<Answer, AwsError> {
+    async fn ask(&self, planned: &Planned, observed: &Observed) -> Result<Answer, AwsError> {
         match &planned.next {
             Next::Create(apply) => self.cloud.create(&planned.stack, apply).await,
-            Next::Update(apply) => self.cloud.update(&planned.stack, apply).await,
-            Next::Delete { id, token } => self.cloud.delete(id, token).await,
+            Next::Update(apply) => {
+                if let (Some(protected), Some(stack)) = (apply.protected, observed.get(&planned.stack))
+                    && stack.protected != protected
+                {
+                    self.cloud.protect(&stack.id, protected).await?;
+                }
+                self.cloud.update(&planned.stack, apply).await
+            }
+            Next::Clear(deletion) | Next::Remove(deletion) => self.delete(deletion).await,
             Next::Wait(_) | Next::InSync | Next::Blocked(_) | Next::Halted(_) => Ok(Answer::Moved),
         }
     }
 
+    async fn delete(&self, deletion: &Deletion) -> Result<Answer, AwsError> {
+        if deletion.protected {
+            self.cloud.protect(&deletion.id, false).await?;
+        }
+        self.cloud.delete(deletion).await
+    }
+
     /// Tells what is about to be done, once, however often the pass is repeated.
-    async fn tell(&self, acts: &[(&Planned, String)]) -> Result<(), StoreError> {
-        if acts.is_empty() {
+    async fn tell(&self, stories: impl IntoIterator<Item = String>) -> Result<(), StoreError> {
+        let mut stories = stories.into_iter().peekable();
+        if stories.peek().is_none() {
             return Ok(());
         }
         let told = self.records.story(self.run).await?;
-        for (_, story) in acts {
-            if !told.iter().any(|step| step.by == ME && step.what == *story) {
-                let step = Step { at: self.now, by: ME.to_owned(), what: story.clone() };
+        for story in stories {
+            if !told.iter().any(|step| step.by == ME && step.what == story) {
+                let step = Step { at: self.now, by: ME.to_owned(), what: story };
                 self.records.tell(self.run, step).await?;
             }
         }
@@ -246,30 +423,71 @@ impl<S: Stacks, R: Records> Work<'_, S, R> {
     }
 
     /// Nothing moves any more, and not all stands.
-    fn halt(&self, plan: &Plan, action: Action) -> Result<Pass<Summary>, ProvisionError> {
-        let troubles: Vec<_> = plan.troubles().map(|(stack, trouble)| (stack.clone(), trouble.clone())).collect();
-        match action {
+    fn halt(
+        &self,
+        plan: &Plan,
+        extent: Extent,
+        of_capacity: Option<(String, Trouble)>,
+    ) -> Result<Pass<Summary>, ProvisionError> {
+        let mut troubles = troubles(plan);
+        troubles.extend(of_capacity);
+        match extent {
             // The network and what stands in it do not suffer from this; the pass over all stacks names it.
-            Action::Independent => Ok(Pass::Done(Summary { note: plan.note() })),
-            Action::All if troubles.is_empty() => {
+            Extent::Independent => Ok(Pass::Done(Summary { note: plan.note() })),
+            Extent::All if troubles.is_empty() => {
                 Err(ProvisionError::NoNetwork(format!("{}/{}", self.run.app, self.run.environment)))
             }
-            Action::All => Err(ProvisionError::Halted(troubles)),
+            Extent::All => Err(ProvisionError::Halted(troubles)),
         }
     }
 
-    /// Writes down what the stacks made, if that is not written down yet.
+    /// All stands: writes down what it made, if that is not written down yet, and names what is no longer wanted.
     async fn conclude(
         &self,
-        names: Names<'_>,
-        spec: &Spec,
+        wish: &Wish<'_>,
+        extent: Extent,
+        wanted: &[WantedStack],
         observed: &Observed,
-        known: &PlatformOutputs,
-    ) -> Result<(), ProvisionError> {
-        let made = outputs(names, spec, observed)?;
-        if made != *known {
-            self.records.set_platform(self.run, &made, self.now).await?;
+        record: &EnvironmentRecord,
+    ) -> Result<Pass<Summary>, ProvisionError> {
+        let mut note = format!("{} stacks stand as the manifest wants them", wanted.len());
+        if extent == Extent::All {
+            let made = outputs(wish, observed)?;
+            let unwanted = self.unwanted(wish, wanted, record).await?;
+            if !unwanted.is_empty() {
+                let stays = format!("stays until a teardown: {}", unwanted.join(", "));
+                self.tell([stays.clone()]).await?;
+                note = format!("{note}; {stays}");
+            }
+            if made != record.platform {
+                self.records.set_platform(self.run, &made, self.now).await?;
+            }
         }
-        Ok(())
+        Ok(Pass::Done(Summary { note }))
     }
+
+    /// The stacks that are there and not wanted. They are looked for only where the manifest that stands now wanted other ones, or
+    /// where none does.
+    async fn unwanted(
+        &self,
+        wish: &Wish<'_>,
+        wanted: &[WantedStack],
+        record: &EnvironmentRecord,
+    ) -> Result<Vec<String>, AwsError> {
+        let names: BTreeSet<_> = wanted.iter().map(|stack| &stack.name).collect();
+        let wanted_before = |spec: &Spec| stacks(&Wish { spec, ..*wish }, &Observed::new());
+        if let Some(Ok(before)) = record.applied.as_ref().map(|applied| wanted_before(&applied.spec))
+            && before.iter().all(|stack| names.contains(&stack.name))
+        {
+            return Ok(Vec::new());
+        }
+        let there = self.cloud.list(&self.run.app).await?;
+        let belongings = Belongings::of_environment(self.names(), &there);
+        Ok(belongings.names().filter(|name| !names.contains(name)).map(StackName::to_string).collect())
+    }
+}
+
+/// What of a plan needs a person.
+fn troubles(plan: &Plan) -> Vec<(String, Trouble)> {
+    plan.troubles().map(|(stack, trouble)| (format!("the stack {stack}"), trouble.clone())).collect()
 }

@@ -1,7 +1,6 @@
 //! provision-platform: the stacks that services and sites stand on, one pass per invocation.
 
 mod aws;
-mod blueprints;
 mod handler;
 
 #[cfg(test)]
@@ -18,6 +17,6 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let config = sdk_config().await;
     let place = handler::place_from_environment()?;
     let store = Store::new(&config, setting("TABLE")?);
-    let stacks = aws::CloudFormation::new(&config, setting("CLOUDFORMATION_ROLE")?);
-    serve(|input| handler::pass(&place, &stacks, &store, input, jiff::Timestamp::now())).await
+    let account = aws::Account::new(&config, place.region.clone(), setting("CLOUDFORMATION_ROLE")?);
+    serve(|input| handler::answer(&place, &account, &store, input, jiff::Timestamp::now())).await
 }

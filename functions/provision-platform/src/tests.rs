@@ -15,17 +15,27 @@ use shipway_aws::{
 use shipway_domain::{
     failure::Failure,
     manifest,
-    message::{Pass, PassInput, Run, Summary},
-    name::Component,
+    message::{Kept, Pass, Removed, Run, Summary},
+    name::{AppName, Component, EnvironmentName},
     network::NetworkOutputs,
-    platform::{Apply, ObservedStack, Operation, Place, PlatformOutputs, ResourceFailure, StackName, StackStatus},
+    platform::{
+        Apply, Deletion, Observed, ObservedCapacity, ObservedProvider, ObservedStack, Operation, Place,
+        PlatformOutputs, ResourceDrift, ResourceFailure, Share, StackName, StackStatus, WantedCapacity,
+    },
     release::{Artifact, Step},
 };
 
 use crate::{
-    aws::{Answer, Stacks},
-    handler::{Action, ProvisionError, Records, pass},
+    aws::{Answer, Capacity, Detection, Stacks},
+    handler::{Answered, Compared, ProvisionError, Records, Request, answer},
 };
+
+/// How much of the platform a pass is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Independent,
+    All,
+}
 
 const MANIFEST: &str = r"
 version: 1
@@ -102,6 +112,15 @@ struct World {
     story: RefCell<Vec<String>>,
     platform_writes: Cell<usize>,
     superseded: Cell<bool>,
+    kept: RefCell<Vec<Kept>>,
+    /// The other environments of the app.
+    others: RefCell<BTreeMap<EnvironmentName, EnvironmentRecord>>,
+    capacity: RefCell<ObservedCapacity>,
+    /// Resources that somebody changed, by stack.
+    drifts: RefCell<BTreeMap<String, Vec<ResourceDrift>>>,
+    /// The comparisons that were begun, with the looks that each takes yet.
+    detections: RefCell<BTreeMap<String, u8>>,
+    listings: Cell<usize>,
 }
 
 impl World {
@@ -127,6 +146,12 @@ impl World {
 
     /// Time passes: what moves gets nearer to its end.
     fn tick(&self) {
+        let mut capacity = self.capacity.borrow_mut();
+        capacity.attaching = false;
+        if let Some(own) = &mut capacity.own {
+            own.moving = false;
+        }
+        self.detections.borrow_mut().values_mut().for_each(|left| *left = left.saturating_sub(1));
         self.stacks.borrow_mut().retain(|_, stack| match stack.moving.take() {
             None => true,
             Some((0, Some(status))) => {
@@ -150,10 +175,67 @@ impl World {
     }
 
     /// One pass. Nothing where it was cut off.
-    fn pass(&self, action: Action, release: u8) -> Option<Result<Pass<Summary>, ProvisionError>> {
-        let input = PassInput { run: run(release), action };
+    fn ask(&self, request: Request) -> Option<Result<Answered, ProvisionError>> {
         self.line.dead.set(false);
-        pass(&place(), self, self, input, Timestamp::UNIX_EPOCH).now_or_never()
+        answer(&place(), self, self, request, Timestamp::UNIX_EPOCH).now_or_never()
+    }
+
+    /// One pass over stacks.
+    fn pass(&self, action: Action, release: u8) -> Option<Result<Pass<Summary>, ProvisionError>> {
+        let run = run(release);
+        let request = match action {
+            Action::Independent => Request::Independent { run },
+            Action::All => Request::All { run },
+        };
+        Some(self.ask(request)?.map(|answered| match answered {
+            Answered::Stood(pass) => pass,
+            other => panic!("{other:?}"),
+        }))
+    }
+
+    /// One pass of a removal.
+    fn removal_pass(&self, release: u8) -> Option<Result<Pass<Removed>, ProvisionError>> {
+        Some(self.ask(Request::Remove { run: run(release) })?.map(|answered| match answered {
+            Answered::Removed(pass) => pass,
+            other => panic!("{other:?}"),
+        }))
+    }
+
+    /// Passes until nothing is left or one fails.
+    fn remove(&self, release: u8) -> Result<Removed, ProvisionError> {
+        for _ in 0..60 {
+            if let Some(answer) = self.removal_pass(release)
+                && let Pass::Done(removed) = answer?
+            {
+                return Ok(removed);
+            }
+            self.line.cut.set(None);
+            self.tick();
+        }
+        panic!("it never ends");
+    }
+
+    /// Passes until all is compared.
+    fn compare(&self) -> Vec<String> {
+        let mut detections = BTreeMap::new();
+        for _ in 0..60 {
+            let (app, environment) = ("hello".parse().unwrap(), "prod".parse().unwrap());
+            match self.ask(Request::Drift { app, environment, detections }).unwrap().unwrap() {
+                Answered::Compared(Compared::Done(found)) => {
+                    return found.differences.iter().map(|each| format!("{}: {}", each.of, each.what)).collect();
+                }
+                Answered::Compared(Compared::Again { detections: begun, .. }) => detections = begun,
+                other => panic!("{other:?}"),
+            }
+            self.tick();
+        }
+        panic!("it never ends");
+    }
+
+    /// The release ended well: what was planned is applied.
+    fn end(&self) {
+        let mut environment = self.environment.borrow_mut();
+        environment.applied = environment.planned.clone();
     }
 
     /// Passes until one is done or fails.
@@ -184,33 +266,31 @@ impl World {
             (true, false) => StackStatus::UpdateComplete,
             (true, true) => StackStatus::UpdateRollbackComplete,
         };
-        let owned = |map: &BTreeMap<&'static str, String>| {
-            map.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect::<BTreeMap<_, _>>()
+        let given = || {
+            let tags = apply.tags.iter().map(|(key, value)| (key.to_string(), value.clone())).collect();
+            (apply.parameters.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(), tags)
         };
         let (parameters, tags) = match &before {
             Some(before) if failure.is_some() => (before.shown.parameters.clone(), before.shown.tags.clone()),
-            _ => (owned(&apply.parameters), owned(&apply.tags)),
+            _ => given(),
         };
-        let keys = [
-            "Uri",
-            "Cluster",
-            "DnsName",
-            "Listener",
-            "LogGroup",
-            "ExecutionRole",
-            "TaskRole",
-            "TargetGroup",
-            "Bucket",
-            "Distribution",
-            "Domain",
-            "Store",
-        ];
+        let protected = match &before {
+            Some(before) => before.shown.protected,
+            None => apply.protected.unwrap_or_default(),
+        };
+        let region = apply.region.unwrap_or("eu-west-1");
+        let number = self.writes.borrow().len();
         let shown = ObservedStack {
-            id: before.map_or_else(|| format!("{name}/{}", self.writes.borrow().len()), |stack| stack.shown.id),
+            id: before.map_or_else(
+                || format!("arn:aws:cloudformation:{region}:1:stack/{name}/{number}"),
+                |stack| stack.shown.id,
+            ),
             status: if update { StackStatus::UpdateInProgress } else { StackStatus::CreateInProgress },
             parameters,
             tags,
-            outputs: keys.map(|key| (key.to_owned(), format!("{name}:{key}"))).into(),
+            outputs: outputs(&apply.template).map(|key| (key.to_owned(), format!("{name}:{key}"))).collect(),
+            role: apply.role.clone(),
+            protected,
             operation: None,
         };
         let stack = Stack { shown, token: apply.token.clone(), failure, moving: Some((1, Some(end))) };
@@ -218,9 +298,33 @@ impl World {
     }
 }
 
+/// The outputs of a template.
+fn outputs(template: &str) -> impl Iterator<Item = &str> {
+    let lines = template.lines().skip_while(|line| *line != "Outputs:").skip(1);
+    lines.filter_map(|line| line.strip_prefix("  ")?.strip_suffix(':')).filter(|name| !name.starts_with(' '))
+}
+
 impl Stacks for World {
-    async fn describe(&self, name: &StackName) -> Result<Option<ObservedStack>, AwsError> {
-        self.line.call(|| Ok(self.stacks.borrow().get(name.as_str()).map(|stack| stack.shown.clone()))).await
+    async fn describe(
+        &self,
+        name: &StackName,
+        region: Option<&'static str>,
+    ) -> Result<Option<ObservedStack>, AwsError> {
+        let here = format!(":{}:", region.unwrap_or("eu-west-1"));
+        let look = || self.stacks.borrow().get(name.as_str()).map(|stack| stack.shown.clone());
+        self.line.call(|| Ok(look().filter(|stack| stack.id.contains(&here)))).await
+    }
+
+    async fn list(&self, app: &AppName) -> Result<Observed, AwsError> {
+        self.listings.set(self.listings.get() + 1);
+        let prefix = format!("shipway-{app}-");
+        self.line
+            .call(|| {
+                let stacks = self.stacks.borrow();
+                let ours = stacks.iter().filter(|(name, _)| name.starts_with(&prefix));
+                Ok(ours.map(|(name, stack)| (StackName::of_existing(name), stack.shown.clone())).collect())
+            })
+            .await
     }
 
     async fn last_operation(&self, id: &str) -> Result<Operation, AwsError> {
@@ -263,10 +367,10 @@ impl Stacks for World {
                 if before.moving.is_some() {
                     return Ok(Answer::Moved);
                 }
-                let same = |old: &BTreeMap<String, String>, new: &BTreeMap<&'static str, String>| {
-                    new.iter().all(|(key, value)| old.get(*key) == Some(value))
-                };
-                if same(&before.shown.parameters, &apply.parameters) && same(&before.shown.tags, &apply.tags) {
+                let shown = &before.shown;
+                if apply.parameters.iter().all(|(key, value)| shown.parameters.get(key.as_ref()) == Some(value))
+                    && apply.tags.iter().all(|(key, value)| shown.tags.get(*key) == Some(value))
+                {
                     return Ok(Answer::Unchanged);
                 }
                 self.start(name.as_str(), apply, Some(before));
@@ -275,19 +379,125 @@ impl Stacks for World {
             .await
     }
 
-    async fn delete(&self, id: &str, token: &str) -> Result<Answer, AwsError> {
+    async fn delete(&self, deletion: &Deletion) -> Result<Answer, AwsError> {
         self.line
             .call(|| {
                 let mut stacks = self.stacks.borrow_mut();
-                let Some((name, stack)) = stacks.iter_mut().find(|(_, stack)| stack.shown.id == id) else {
+                let Some((name, stack)) = stacks.iter_mut().find(|(_, stack)| stack.shown.id == deletion.id) else {
                     return Ok(Answer::Accepted);
                 };
+                if stack.token == deletion.token {
+                    return Ok(Answer::Accepted);
+                }
                 assert!(stack.moving.is_none(), "{name} is deleted while it moves");
+                assert!(!stack.shown.protected, "{name} is protected");
+                assert_eq!(stack.shown.role, deletion.role);
+                let provider = self.capacity.borrow().own.is_some();
+                assert!(!provider || !(name.ends_with("-cluster") || name.ends_with("-instances")), "{name} is in use");
                 self.writes.borrow_mut().push(format!("delete {name}"));
-                stack.token = token.to_owned();
+                stack.token = deletion.token.clone();
                 stack.shown.status = StackStatus::DeleteInProgress;
-                stack.moving = Some((1, None));
+                stack.failure = self.failing.borrow_mut().remove(name).map(|reason| ResourceFailure {
+                    resource: "Thing".to_owned(),
+                    resource_type: "AWS::Some::Thing".to_owned(),
+                    reason,
+                });
+                stack.moving = Some((1, stack.failure.as_ref().map(|_| StackStatus::DeleteFailed)));
                 Ok(Answer::Accepted)
+            })
+            .await
+    }
+
+    async fn protect(&self, id: &str, protected: bool) -> Result<(), AwsError> {
+        self.line
+            .call(|| {
+                let mut stacks = self.stacks.borrow_mut();
+                let stack = stacks.values_mut().find(|stack| stack.shown.id == id).unwrap();
+                stack.shown.protected = protected;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn detect(&self, id: &str) -> Result<Detection, AwsError> {
+        self.line
+            .call(|| {
+                let detection = format!("detection-of-{id}");
+                let before = self.detections.borrow_mut().insert(detection.clone(), 2);
+                assert_eq!(before, None, "{id} is compared twice");
+                Ok(Detection::Running(Some(detection)))
+            })
+            .await
+    }
+
+    async fn detection(&self, _: &str, detection: &str) -> Result<Detection, AwsError> {
+        self.line
+            .call(|| match self.detections.borrow()[detection] {
+                0 => Ok(Detection::Ended),
+                _ => Ok(Detection::Running(Some(detection.to_owned()))),
+            })
+            .await
+    }
+
+    async fn drifts(&self, id: &str) -> Result<Vec<ResourceDrift>, AwsError> {
+        let drifts = || {
+            let drifts = self.drifts.borrow();
+            drifts.iter().find(|(name, _)| id.contains(name.as_str())).map(|(_, drifts)| drifts.clone())
+        };
+        self.line.call(|| Ok(drifts().unwrap_or_default())).await
+    }
+}
+
+impl Capacity for World {
+    async fn capacity(&self, _: &WantedCapacity) -> Result<ObservedCapacity, AwsError> {
+        self.line.call(|| Ok(self.capacity.borrow().clone())).await
+    }
+
+    async fn create_provider(&self, wanted: &WantedCapacity, group: &str) -> Result<(), AwsError> {
+        self.line
+            .call(|| {
+                let mut capacity = self.capacity.borrow_mut();
+                assert_eq!(capacity.own, None);
+                let tags = wanted.tags.iter().map(|(key, value)| (key.to_string(), value.clone())).collect();
+                let group = group.to_owned();
+                capacity.own = Some(ObservedProvider { group, scaled: true, moving: true, tags });
+                Ok(())
+            })
+            .await
+    }
+
+    async fn update_provider(&self, _: &WantedCapacity) -> Result<(), AwsError> {
+        self.line
+            .call(|| {
+                self.capacity.borrow_mut().own.as_mut().unwrap().scaled = true;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn associate(
+        &self,
+        _: &WantedCapacity,
+        providers: &BTreeSet<String>,
+        strategy: &[Share],
+    ) -> Result<(), AwsError> {
+        self.line
+            .call(|| {
+                let mut capacity = self.capacity.borrow_mut();
+                (capacity.providers, capacity.strategy) = (providers.clone(), strategy.to_vec());
+                capacity.attaching = true;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn delete_provider(&self, wanted: &WantedCapacity) -> Result<(), AwsError> {
+        self.line
+            .call(|| {
+                let mut capacity = self.capacity.borrow_mut();
+                assert!(!capacity.providers.contains(&wanted.name));
+                capacity.own = None;
+                Ok(())
             })
             .await
     }
@@ -313,6 +523,37 @@ impl Records for World {
                 let record = self.environment.borrow().clone();
                 let manifest = record.planned.clone().unwrap();
                 Ok((record, manifest))
+            })
+            .await
+    }
+
+    async fn environment(
+        &self,
+        _: &AppName,
+        environment: &EnvironmentName,
+    ) -> Result<Option<EnvironmentRecord>, StoreError> {
+        self.line.call(|| Ok(self.others.borrow().get(environment).cloned())).await
+    }
+
+    async fn applied(&self, _: &AppName, _: &EnvironmentName) -> Result<(EnvironmentRecord, Manifest), StoreError> {
+        self.line
+            .call(|| {
+                let record = self.environment.borrow().clone();
+                let manifest = record.applied.clone().unwrap();
+                Ok((record, manifest))
+            })
+            .await
+    }
+
+    async fn kept(&self, _: &Run) -> Result<Vec<Kept>, StoreError> {
+        self.line.call(|| Ok(self.kept.borrow().clone())).await
+    }
+
+    async fn set_kept(&self, _: &Run, kept: &[Kept], _: Timestamp) -> Result<(), StoreError> {
+        self.line
+            .call(|| {
+                *self.kept.borrow_mut() = kept.to_vec();
+                Ok(())
             })
             .await
     }
@@ -377,14 +618,14 @@ fn an_environment_is_made_once_and_a_second_apply_touches_nothing() {
     assert_eq!(api.target_group.as_deref(), Some("shipway-hello-prod-service-api:TargetGroup"));
     assert_eq!(platform.services[&"worker".parse().unwrap()].target_group, None);
     assert_eq!(platform.sites.len(), 1);
-    assert_eq!(world.story.borrow().len(), NAMES.len());
+    assert_eq!(world.story.borrow().len(), NAMES.len() + 1, "each stack, and the cluster's capacity");
 
     let writes = world.writes.borrow().clone();
     let summary = world.converge(Action::All, 2).unwrap();
     assert_eq!(summary.note, "6 stacks stand as the manifest wants them");
     assert_eq!(*world.writes.borrow(), writes);
     assert_eq!(world.platform_writes.get(), 1);
-    assert_eq!(world.story.borrow().len(), NAMES.len());
+    assert_eq!(world.story.borrow().len(), NAMES.len() + 1, "each stack, and the cluster's capacity");
 }
 
 #[test]
@@ -583,8 +824,285 @@ fn a_superseded_run_asks_for_nothing() {
 }
 
 #[test]
-fn the_machines_words_for_actions_are_these() {
-    for (text, action) in [("\"independent\"", Action::Independent), ("\"all\"", Action::All)] {
-        assert_eq!(serde_json::from_str::<Action>(text).unwrap(), action);
+fn the_machines_words_are_these() {
+    let run = serde_json::to_value(run(1)).unwrap();
+    for (action, request) in [
+        ("independent", Request::Independent { run: self::run(1) }),
+        ("all", Request::All { run: self::run(1) }),
+        ("remove", Request::Remove { run: self::run(1) }),
+    ] {
+        let input = serde_json::json!({"action": action, "run": run});
+        assert_eq!(serde_json::from_value::<Request>(input).unwrap(), request);
     }
+    let input = serde_json::json!({"action": "drift", "app": "hello", "environment": "prod"});
+    let drift = Request::Drift {
+        app: "hello".parse().unwrap(),
+        environment: "prod".parse().unwrap(),
+        detections: BTreeMap::new(),
+    };
+    assert_eq!(serde_json::from_value::<Request>(input).unwrap(), drift);
+
+    let again = Compared::Again {
+        seconds: 5,
+        note: "n".to_owned(),
+        detections: BTreeMap::from([("a".to_owned(), "1".to_owned())]),
+    };
+    let told = serde_json::to_value(Answered::Compared(again)).unwrap();
+    assert_eq!(told, serde_json::json!({"status": "again", "seconds": 5, "note": "n", "detections": {"a": "1"}}));
+    let told = serde_json::to_value(Answered::Compared(Compared::Done(Default::default()))).unwrap();
+    assert_eq!(told, serde_json::json!({"status": "done", "differences": []}));
+    let removed = Removed { note: "n".to_owned(), kept: Vec::new() };
+    let told = serde_json::to_value(Answered::Removed(Pass::Done(removed))).unwrap();
+    assert_eq!(told, serde_json::json!({"status": "done", "note": "n"}));
+}
+
+#[test]
+fn a_cluster_gets_its_capacity_before_the_platform_stands() {
+    let world = World::new(&MANIFEST.replace("app: hello", "app: hello\ncluster: {capacity: fargate_spot, spot: 80}"));
+    world.converge(Action::All, 1).unwrap();
+    let share = |provider: &str, weight| Share { provider: provider.to_owned(), weight };
+    assert_eq!(world.capacity.borrow().strategy, [share("FARGATE", 20), share("FARGATE_SPOT", 80)]);
+    assert!(!world.capacity.borrow().attaching);
+    let story = "lets the cluster shipway-hello-prod-cluster:Cluster use FARGATE, FARGATE_SPOT";
+    assert!(world.story.borrow().iter().any(|step| step == story), "{:?}", world.story.borrow());
+
+    world.capacity.borrow_mut().strategy.clear();
+    world.converge(Action::All, 2).unwrap();
+    assert_eq!(world.capacity.borrow().strategy.len(), 2, "what somebody changed is put right");
+}
+
+#[test]
+fn a_stack_that_is_no_longer_wanted_is_named_and_left() {
+    let world = World::new(MANIFEST);
+    world.converge(Action::All, 1).unwrap();
+    world.end();
+    assert_eq!(world.listings.get(), 1, "nothing says what was there before the first platform");
+    world.plan(&MANIFEST.replace("  worker: {image: {repository: hello-api}}\n", ""));
+    let summary = world.converge(Action::All, 2).unwrap();
+    let stays = "stays until a teardown: shipway-hello-prod-service-worker";
+    assert_eq!(summary.note, format!("5 stacks stand as the manifest wants them; {stays}"));
+    assert_eq!(world.story.borrow().last().unwrap(), stays);
+    assert_eq!(world.status("shipway-hello-prod-service-worker"), StackStatus::CreateComplete);
+
+    world.end();
+    let (listings, steps) = (world.listings.get(), world.story.borrow().len());
+    world.converge(Action::All, 3).unwrap();
+    assert_eq!(
+        (world.listings.get(), world.story.borrow().len()),
+        (listings, steps),
+        "the same again looks for nothing"
+    );
+}
+
+#[test]
+fn an_environment_ends_with_no_stack_and_no_provider_left() {
+    let world = World::new(MANIFEST);
+    world.converge(Action::All, 1).unwrap();
+    {
+        let mut capacity = world.capacity.borrow_mut();
+        capacity.providers.insert("hello-prod".to_owned());
+        let tags = ["app", "environment"].map(|key| format!("shipway:{key}"));
+        let tags = tags.into_iter().zip(["hello", "prod"].map(str::to_owned)).collect();
+        capacity.own = Some(ObservedProvider { group: "group".to_owned(), scaled: true, moving: false, tags });
+        let mut stacks = world.stacks.borrow_mut();
+        stacks.get_mut("shipway-hello-prod-site-web").unwrap().shown.protected = true;
+    }
+    let removed = world.remove(2).unwrap();
+    assert_eq!(removed, Removed { note: "no stack is left".to_owned(), kept: Vec::new() });
+    assert_eq!(world.names(), Vec::<String>::new());
+    assert_eq!(world.capacity.borrow().own, None);
+    assert_eq!(world.remove(2).unwrap(), removed, "nothing is left to do");
+}
+
+#[test]
+fn a_repository_stays_while_another_environments_manifest_names_it() {
+    let world = World::new(MANIFEST);
+    world.converge(Action::All, 1).unwrap();
+    let mut theirs = world.stacks.borrow()["shipway-hello-prod-cluster"].clone();
+    theirs.shown.id = "arn:aws:cloudformation:eu-west-1:1:stack/shipway-hello-dev-cluster/1".to_owned();
+    theirs.shown.tags.insert("shipway:environment".to_owned(), "dev".to_owned());
+    world.stacks.borrow_mut().insert("shipway-hello-dev-cluster".to_owned(), theirs);
+    let planned = world.environment.borrow().planned.clone();
+    let dev = EnvironmentRecord { planned, ..EnvironmentRecord::default() };
+    world.others.borrow_mut().insert("dev".parse().unwrap(), dev);
+    world.remove(2).unwrap();
+    assert_eq!(world.names(), ["shipway-hello-dev-cluster", "shipway-hello-repository-hello-api"]);
+
+    world.others.borrow_mut().clear();
+    world.remove(3).unwrap();
+    assert_eq!(world.names(), ["shipway-hello-dev-cluster"]);
+}
+
+#[test]
+fn what_is_kept_is_known_to_the_end() {
+    let world = World::new(MANIFEST);
+    world.converge(Action::All, 1).unwrap();
+    let mut database = world.stacks.borrow()["shipway-hello-prod-site-web"].clone();
+    database.shown.id = "arn:aws:cloudformation:eu-west-1:1:stack/shipway-hello-prod-database-main/1".to_owned();
+    database.shown.protected = true;
+    database.shown.parameters.insert("OnDelete".to_owned(), "Retain".to_owned());
+    database.shown.outputs.insert("Identifier".to_owned(), "hello-prod-main".to_owned());
+    world.stacks.borrow_mut().insert("shipway-hello-prod-database-main".to_owned(), database);
+    let removed = world.remove(2).unwrap();
+    let what = "the database main (hello-prod-main), as `on_delete: retain`";
+    assert_eq!(removed.kept, [Kept { what: what.to_owned(), in_network: true }]);
+    assert_eq!(removed.note, format!("no stack is left; kept: {what}; the network stays with what is kept in it"));
+    assert!(world.story.borrow().contains(&format!("keeps {what}")));
+    assert_eq!(world.names(), Vec::<String>::new());
+}
+
+#[test]
+fn a_stack_that_cannot_be_deleted_is_named_with_its_reason_and_the_next_run_tries_again() {
+    let world = World::new(MANIFEST);
+    world.converge(Action::All, 1).unwrap();
+    world.failing.borrow_mut().insert("shipway-hello-prod-site-web".to_owned(), "The bucket is not empty".to_owned());
+    let error = world.remove(2).unwrap_err();
+    assert_eq!(error.failure(), Failure::Conflict);
+    assert_eq!(
+        error.to_string(),
+        "the stack shipway-hello-prod-site-web is DELETE_FAILED because of Thing (AWS::Some::Thing): The bucket is not empty; \
+         remove what its events name as undeletable, then delete it again. What does not stand on it is done; put this right, \
+         then start the execution again"
+    );
+    assert_eq!(world.names(), ["shipway-hello-prod-site-web"]);
+    world.remove(3).unwrap();
+    assert_eq!(world.names(), Vec::<String>::new());
+}
+
+#[test]
+fn a_removal_cut_off_before_or_after_any_call_and_made_again_comes_to_the_same() {
+    let standing = || {
+        let world = World::new(MANIFEST);
+        world.converge(Action::All, 1).unwrap();
+        world.stacks.borrow_mut().get_mut("shipway-hello-prod-site-web").unwrap().shown.protected = true;
+        world.writes.borrow_mut().clear();
+        world.story.borrow_mut().clear();
+        world.line.calls.set(0);
+        world
+    };
+    let whole = standing();
+    whole.remove(2).unwrap();
+    let calls = whole.line.calls.get();
+    assert!(calls > 20);
+    for call in 0..calls {
+        for cut in [Cut::Before(call), Cut::After(call)] {
+            let world = standing();
+            for _ in 0..60 {
+                world.line.cut.set(Some(cut));
+                match world.removal_pass(2) {
+                    Some(Ok(Pass::Done(_))) | None => break,
+                    Some(answer) => drop(answer.unwrap()),
+                }
+                world.tick();
+            }
+            world.line.cut.set(None);
+            world.remove(2).unwrap();
+            assert_eq!(end_state(&world), end_state(&whole), "{cut:?}");
+        }
+    }
+}
+
+#[test]
+fn what_somebody_changed_is_found_and_nothing_is_changed_for_it() {
+    let world = World::new(MANIFEST);
+    world.converge(Action::All, 1).unwrap();
+    world.end();
+    let writes = world.writes.borrow().len();
+    assert_eq!(world.compare(), Vec::<String>::new());
+    assert_eq!(world.detections.borrow().len(), NAMES.len());
+
+    world.detections.borrow_mut().clear();
+    let drift = ResourceDrift {
+        resource: "Rule".to_owned(),
+        resource_type: "AWS::ElasticLoadBalancingV2::ListenerRule".to_owned(),
+        deleted: false,
+        properties: vec!["/Priority".to_owned()],
+    };
+    world.drifts.borrow_mut().insert("shipway-hello-prod-service-api".to_owned(), vec![drift]);
+    world.stacks.borrow_mut().remove("shipway-hello-prod-site-web");
+    world.capacity.borrow_mut().strategy.clear();
+    assert_eq!(
+        world.compare(),
+        [
+            "stack shipway-hello-prod-site-web: is not there",
+            "stack shipway-hello-prod-service-api: Rule (AWS::ElasticLoadBalancingV2::ListenerRule) was changed by someone: \
+             /Priority",
+            "cluster shipway-hello-prod-cluster:Cluster: has other capacity providers or another strategy",
+        ]
+    );
+    assert_eq!(world.writes.borrow().len(), writes);
+}
+
+const EVERYWHERE: &str = r"
+version: 1
+app: hello
+cluster: {ec2: {instance_type: t3.small, max: 3}}
+services:
+  api: {image: {repository: hello-api}, port: 3000, memory: 512, http: {path: /api/*, health: /health}}
+sites: {web: {hosts: [hello.example]}}
+domain: {name: hello.example, zone: Z0123456789}
+stacks:
+  queue:
+    template: |
+      Resources: {Queue: {Type: AWS::SQS::Queue}}
+      Parameters:
+        Vpc:
+          Type: String
+      Outputs:
+        Arn:
+          Value: x
+    role: arn:aws:iam::123456789012:role/shipway-stack-queue
+    parameters: {Vpc: {ref: network.vpc}}
+environments: {prod: {}}
+";
+
+#[test]
+fn instances_other_regions_and_own_stacks_come_and_go_like_all_others() {
+    let world = World::new(EVERYWHERE);
+    let mut environment = world.environment.borrow_mut();
+    environment.network.as_mut().unwrap().instance_group = Some("sg-3".to_owned());
+    drop(environment);
+    world.converge(Action::All, 1).unwrap();
+    world.end();
+    let platform = world.environment.borrow().platform.clone();
+    assert_eq!(platform.capacity_provider.as_deref(), Some("hello-prod"));
+    assert_eq!(platform.values["stacks.queue.Arn"], "shipway-hello-prod-own-queue:Arn");
+    assert_eq!(platform.values["sites.web.url"], "https://hello.example");
+    let provider = world.capacity.borrow().own.clone().unwrap();
+    assert_eq!(provider.group, "shipway-hello-prod-instances:AutoScalingGroup");
+    assert_eq!(world.capacity.borrow().strategy, [Share { provider: "hello-prod".to_owned(), weight: 1 }]);
+    let elsewhere: Vec<_> = {
+        let stacks = world.stacks.borrow();
+        let elsewhere = stacks.iter().filter(|(_, stack)| stack.shown.id.contains(":us-east-1:"));
+        elsewhere.map(|(name, _)| name.clone()).collect()
+    };
+    assert_eq!(elsewhere, ["shipway-hello-prod-sites-certificate"]);
+    let role = world.stacks.borrow()["shipway-hello-prod-own-queue"].shown.role.clone();
+    assert_eq!(role.as_deref(), Some("arn:aws:iam::123456789012:role/shipway-stack-queue"));
+
+    let writes = world.writes.borrow().len();
+    world.converge(Action::All, 2).unwrap();
+    assert_eq!(world.writes.borrow().len(), writes, "a second apply touches nothing");
+    assert_eq!(world.compare(), Vec::<String>::new());
+
+    world.remove(3).unwrap();
+    assert_eq!(world.names(), Vec::<String>::new());
+    assert_eq!(world.capacity.borrow().own, None);
+}
+
+#[test]
+fn a_capacity_provider_of_somebody_else_is_named_and_left() {
+    let world = World::new(EVERYWHERE);
+    world.environment.borrow_mut().network.as_mut().unwrap().instance_group = Some("sg-3".to_owned());
+    let theirs = ObservedProvider { group: "theirs".to_owned(), scaled: true, ..ObservedProvider::default() };
+    world.capacity.borrow_mut().own = Some(theirs.clone());
+    let error = world.converge(Action::All, 1).unwrap_err();
+    assert_eq!(error.failure(), Failure::Conflict);
+    assert!(
+        error
+            .to_string()
+            .starts_with("the capacity provider hello-prod is there already, but its tag shipway:app is not hello"),
+        "{error}"
+    );
+    assert_eq!(world.capacity.borrow().own.as_ref(), Some(&theirs));
 }

@@ -5,14 +5,21 @@ use serde::Serialize;
 use serde_json::Value;
 use shipway_aws::{
     AwsError, PublicError, Store,
-    store::{Manifest, StoreError},
+    store::{EnvironmentRecord, Manifest, StoreError, Teardown},
 };
 use shipway_domain::{
+    drift,
     failure::Failure,
-    manifest::{self, Spec},
-    message::{Begun, Ended, Ending, Execution, RecordRequest, ReleaseInput, Run},
+    manifest::{self, Service, Spec},
+    message::{
+        Begun, Compared, Difference, DriftFound, DriftInput, Ended, Ending, Execution, Kept, RecordRequest,
+        ReleaseInput, Run, TeardownInput,
+    },
     name::{Component, ReleaseId},
-    release::{Artifact, Begin, ComponentState, Contender, Outcome, QUEUE_SECONDS, ReleaseRecord, begin, end},
+    release::{
+        Artifact, Begin, ComponentState, Contender, Outcome, QUEUE_SECONDS, ReleaseRecord, Yield, begin, end, make_way,
+    },
+    task::databases,
 };
 
 /// How often a write is tried again when another's came between.
@@ -39,6 +46,9 @@ pub(crate) enum Error {
     /// The execution's input is not one that Shipway makes.
     #[error("{0}; the input is {{app, environment, component, artifact}} as in an earlier execution of this machine")]
     Input(String),
+    /// The execution's input is not one that a teardown takes.
+    #[error("{0}; the input is {{\"app\": …, \"environment\": …, \"confirm\": \"<app>/<environment>\"}}")]
+    Teardown(String),
     /// The table.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -53,7 +63,7 @@ pub(crate) enum Error {
 impl PublicError for Error {
     fn failure(&self) -> Failure {
         match self {
-            Error::Input(_) => Failure::RejectedInput,
+            Error::Input(_) | Error::Teardown(_) => Failure::RejectedInput,
             Error::Store(error) => error.failure(),
             Error::Aws(error) => error.failure(),
             Error::Busy(_) => Failure::Transient,
@@ -61,7 +71,7 @@ impl PublicError for Error {
     }
 }
 
-/// The answer: to a beginning or to an end.
+/// The answer: to a beginning, to an end, or to a comparison.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Answer {
@@ -69,6 +79,8 @@ pub(crate) enum Answer {
     Begun(Begun),
     /// To an end.
     Ended(Ended),
+    /// To a comparison.
+    Compared(Compared),
 }
 
 /// Answers the machines.
@@ -81,7 +93,13 @@ pub(crate) async fn handle<C: Calls>(
     let recorder = Recorder { store, calls, now };
     match request {
         RecordRequest::Begin { execution, input } => recorder.begin(execution, input).await.map(Answer::Begun),
-        RecordRequest::End { run, result } => recorder.end(run, result).await.map(Answer::Ended),
+        RecordRequest::BeginTeardown { execution, input } => {
+            recorder.begin_teardown(execution, input).await.map(Answer::Begun)
+        }
+        RecordRequest::End { run, result, kept } => recorder.end(run, result, &kept).await.map(Answer::Ended),
+        RecordRequest::Drift { execution, input, found } => {
+            recorder.compare(execution, input, found).await.map(Answer::Compared)
+        }
     }
 }
 
@@ -98,6 +116,16 @@ struct Plan {
     planned: Option<Manifest>,
     /// Whether its service has a migration.
     migrates: bool,
+    /// Whether its service uses databases that did not come with their server.
+    databases: bool,
+}
+
+impl Plan {
+    /// What a service's release goes by.
+    fn of(spec: &Spec, service: &Service) -> Plan {
+        let databases = !databases::further(spec, service).is_empty();
+        Plan { planned: None, migrates: service.migrate.is_some(), databases }
+    }
 }
 
 impl<C: Calls> Recorder<'_, C> {
@@ -109,8 +137,8 @@ impl<C: Calls> Recorder<'_, C> {
             execution: execution.name,
             started_at: execution.started_at,
         };
-        let plan = self.plan(&input).await?;
         for _ in 0..RACES {
+            let plan = self.plan(&input).await?;
             match self.contend(&input, &contender, &plan).await {
                 Err(Error::Store(StoreError::Changed)) => {}
                 answered => return answered,
@@ -133,57 +161,134 @@ impl<C: Calls> Recorder<'_, C> {
         if let Some(known) = known.as_ref().filter(|known| known.outcome.is_some()) {
             return Ok(Begun::End(told(known, &state)));
         }
-        let record = ReleaseRecord {
-            release: contender.release.clone(),
+        let run = Run {
             app: app.clone(),
             environment: environment.clone(),
             component: component.clone(),
             artifact: artifact.clone(),
-            execution: contender.execution.clone(),
-            started_at: contender.started_at,
-            previous: state.live.clone(),
-            ended_at: None,
-            outcome: None,
-            reason: None,
-            steps: Vec::new(),
+            release: contender.release.clone(),
+            fence: 0,
+            repair: *repair,
         };
+        let record = opening(&run, contender, &state);
         let decision = match plan {
             Err(reason) => Err((Outcome::Rejected, reason.clone())),
             Ok(plan) => match begin(&state, contender, self.now) {
                 Begin::Claim(claimed) => Ok((plan, claimed)),
-                Begin::Queue { behind } => {
-                    let note = format!("waits for {behind}, which must not be stopped where it is");
-                    return Ok(Begun::Wait { seconds: QUEUE_SECONDS, note });
-                }
-                Begin::Superseded { by } => Err((Outcome::Superseded, format!("{by} is newer and takes its place"))),
+                Begin::Queue { behind } => return Ok(waits(&behind)),
+                Begin::Superseded { by } => Err((Outcome::Superseded, superseded(&by))),
             },
         };
         match decision {
             Ok((plan, claimed)) => {
-                let run = Run {
-                    app: app.clone(),
-                    environment: environment.clone(),
-                    component: component.clone(),
-                    artifact: artifact.clone(),
-                    release: contender.release.clone(),
-                    fence: claimed.claim.as_ref().map_or(claimed.fence, |claim| claim.fence),
-                    repair: *repair,
-                };
+                let run = claiming(run, &claimed);
                 let opened = known.is_none().then_some(&record);
                 self.store.begin(&run, &state, &claimed, opened, plan.planned.as_ref()).await?;
                 tracing::info!(release = %run.release, fence = run.fence, artifact = %run.artifact, "begun");
-                Ok(Begun::Go { run, migrate: plan.migrates && !state.was_live(artifact) })
+                Ok(Begun::Go { run, migrate: plan.migrates && !state.was_live(artifact), databases: plan.databases })
             }
-            Err((outcome, reason)) => {
-                let record = self.closed(&record, outcome, reason);
-                match known {
-                    // Begun before, by a call whose answer was lost.
-                    Some(_) => self.store.end_superseded(&record).await?,
-                    None => self.store.record_ended(&record).await?,
-                }
-                Ok(Begun::End(told(&record, &state)))
+            Err((outcome, reason)) => self.turn_away(&record, &state, known.is_some(), outcome, reason).await,
+        }
+    }
+
+    /// Closes the record of a release that does not begin.
+    async fn turn_away(
+        &self,
+        record: &ReleaseRecord,
+        state: &ComponentState,
+        known: bool,
+        outcome: Outcome,
+        reason: String,
+    ) -> Result<Begun, Error> {
+        let record = self.closed(record, outcome, reason);
+        match known {
+            // Begun before, by a call whose answer was lost.
+            true => self.store.end_superseded(&record).await?,
+            false => self.store.record_ended(&record).await?,
+        }
+        Ok(Begun::End(told(&record, state)))
+    }
+
+    async fn begin_teardown(&self, execution: Execution, input: Value) -> Result<Begun, Error> {
+        let input: TeardownInput = serde_json::from_value(input).map_err(|error| Error::Teardown(error.to_string()))?;
+        let contender = Contender {
+            release: ReleaseId::of_execution(&execution.arn, execution.started_at),
+            artifact: Artifact::Nothing,
+            execution: execution.name,
+            started_at: execution.started_at,
+        };
+        for _ in 0..RACES {
+            match self.contend_to_tear_down(&input, &contender).await {
+                Err(Error::Store(StoreError::Changed)) => {}
+                answered => return answered,
             }
         }
+        Err(Error::Busy(Component::Platform))
+    }
+
+    /// Takes the platform, keeps the others from beginning, and stops or waits for those that have begun. Then nobody else
+    /// changes anything, and the claim is committed: a manifest that is uploaded now queues until all is gone.
+    async fn contend_to_tear_down(&self, input: &TeardownInput, contender: &Contender) -> Result<Begun, Error> {
+        let TeardownInput { app, environment, confirm } = input;
+        let known = self.store.release(app, environment, &contender.release).await?;
+        let state = self.store.component(app, environment, &Component::Platform).await?;
+        if let Some(known) = known.as_ref().filter(|known| known.outcome.is_some()) {
+            return Ok(Begun::End(told(known, &state)));
+        }
+        let run = Run {
+            app: app.clone(),
+            environment: environment.clone(),
+            component: Component::Platform,
+            artifact: Artifact::Nothing,
+            release: contender.release.clone(),
+            fence: 0,
+            repair: false,
+        };
+        // Begun before, by a call whose answer was lost: what came since waits for it.
+        let own = state.claim.as_ref().filter(|claim| claim.release == contender.release && claim.until > self.now);
+        if own.is_some_and(|claim| claim.committed) {
+            return Ok(Begun::Go { run: claiming(run, &state), migrate: false, databases: false });
+        }
+        let record = opening(&run, contender, &state);
+        let standing = self.store.environment(app, environment).await?;
+        if let Some((outcome, reason)) = nothing_to_tear_down(input, standing.as_ref()) {
+            return self.turn_away(&record, &state, known.is_some(), outcome, reason).await;
+        }
+        let claimed = match begin(&state, contender, self.now) {
+            Begin::Claim(claimed) => claimed,
+            Begin::Queue { behind } => return Ok(waits(&behind)),
+            Begin::Superseded { by } => {
+                let reason = format!("{}; {confirm} stays", superseded(&by));
+                return self.turn_away(&record, &state, known.is_some(), Outcome::Superseded, reason).await;
+            }
+        };
+        let run = claiming(run, &claimed);
+        let teardown = Teardown { release: run.release.clone(), since: self.now, torn_down_at: None, kept: Vec::new() };
+        let opened = known.is_none().then_some(&record);
+        self.store.begin_teardown(&run, &state, &claimed, opened, &teardown).await?;
+        let mut stopped = state.claim.is_some() && own.is_none();
+        let mut behind = None;
+        for (component, state) in self.store.components(app, environment).await? {
+            match make_way(&state, self.now) {
+                Yield::Idle => {}
+                Yield::Stopped(new) => {
+                    self.store.put_component(app, environment, &component, &state, &new).await?;
+                    stopped = true;
+                }
+                Yield::Wait { behind: release } => behind = Some(release),
+            }
+        }
+        if let Some(behind) = behind {
+            return Ok(waits(&behind));
+        }
+        if stopped {
+            // A function of theirs may be in the middle of a call that no condition of the table can stop.
+            let note = "waits for what was stopped to come to rest".to_owned();
+            return Ok(Begun::Wait { seconds: QUEUE_SECONDS, note });
+        }
+        self.store.commit(&run, self.now).await?;
+        tracing::info!(release = %run.release, fence = run.fence, "teardown begun");
+        Ok(Begun::Go { run, migrate: false, databases: false })
     }
 
     /// What the release goes by, or why it cannot be made.
@@ -203,7 +308,7 @@ impl<C: Calls> Recorder<'_, C> {
                 Ok(match manifest::read(&text, app, environment) {
                     Ok(spec) => {
                         let planned = Some(Manifest { artifact: artifact.clone(), spec });
-                        Ok(Plan { planned, migrates: false })
+                        Ok(Plan { planned, ..Plan::default() })
                     }
                     Err(mistake) => Err(format!("shipway.yaml: {mistake}")),
                 })
@@ -218,18 +323,41 @@ impl<C: Calls> Recorder<'_, C> {
                 }
                 self.by_applied(input, |spec| spec.sites.get(site).map(|_| Plan::default()).ok_or_else(unnamed)).await
             }
-            (Component::Service(service), Artifact::Image { repository, .. }) => {
-                let by_spec = |spec: &Spec| match spec.services.get(service) {
-                    None => Err(unnamed()),
-                    Some(spec) if spec.image.repository != *repository => {
-                        Err(format!("{component} takes images of {}, not of {repository}", spec.image.repository))
+            (Component::Service(name), Artifact::Image { repository, .. }) => {
+                let by_spec = |spec: &Spec| {
+                    let service = spec.services.get(name).ok_or_else(unnamed)?;
+                    match &service.image.repository {
+                        Some(own) if own == repository => Ok(Plan::of(spec, service)),
+                        Some(own) => Err(format!("{component} takes images of {own}, not of {repository}")),
+                        None => Err(format!("{component} takes no pushed images, so none of {repository}")),
                     }
-                    Some(spec) => Ok(Plan { planned: None, migrates: spec.migrate.is_some() }),
                 };
                 self.by_applied(input, by_spec).await
             }
-            (Component::Platform | Component::Site(_) | Component::Preview(..), Artifact::Image { .. })
-            | (Component::Service(_), Artifact::Object { .. }) => {
+            (Component::Service(name), Artifact::Public { image }) => {
+                let was_live = self.store.component(app, environment, component).await?.was_live(artifact);
+                let by_spec = |spec: &Spec| {
+                    let service = spec.services.get(name).ok_or_else(unnamed)?;
+                    match &service.image.public {
+                        Some(own) if own == image || was_live => Ok(Plan::of(spec, service)),
+                        Some(own) => Err(format!(
+                            "{component} runs {} by the manifest, and {artifact} was never live: name it there to roll it out",
+                            own.as_str()
+                        )),
+                        None => Err(format!("{component} takes pushed images, and no {artifact}")),
+                    }
+                };
+                self.by_applied(input, by_spec).await
+            }
+            (Component::Platform, Artifact::Nothing) => {
+                Ok(Err("the machine `teardown` takes a platform down, not this one".to_owned()))
+            }
+            (
+                Component::Platform | Component::Site(_) | Component::Preview(..),
+                Artifact::Image { .. } | Artifact::Public { .. },
+            )
+            | (Component::Service(_), Artifact::Object { .. })
+            | (Component::Service(_) | Component::Site(_) | Component::Preview(..), Artifact::Nothing) => {
                 Ok(Err(format!("{artifact} is not what {component} is made of")))
             }
         }
@@ -241,17 +369,19 @@ impl<C: Calls> Recorder<'_, C> {
         input: &ReleaseInput,
         plan: impl FnOnce(&Spec) -> Result<Plan, String>,
     ) -> Result<Result<Plan, String>, Error> {
-        match self.store.applied(&input.app, &input.environment).await {
+        let ReleaseInput { app, environment, .. } = input;
+        match self.store.applied(app, environment).await {
+            Ok((EnvironmentRecord { teardown: Some(teardown), .. }, _)) => Ok(Err(teardown.refusal(app, environment))),
             Ok((_, manifest)) => Ok(plan(&manifest.spec)),
             Err(StoreError::Missing(reason)) => Ok(Err(reason)),
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn end(&self, run: Run, ending: Ending) -> Result<Ended, Error> {
+    async fn end(&self, run: Run, ending: Ending, kept: &[Kept]) -> Result<Ended, Error> {
         let (outcome, reason) = outcome_of(ending);
         for _ in 0..RACES {
-            match self.conclude(&run, outcome, &reason).await {
+            match self.conclude(&run, outcome, &reason, kept).await {
                 Err(Error::Store(StoreError::Changed)) => {}
                 answered => return answered,
             }
@@ -260,7 +390,7 @@ impl<C: Calls> Recorder<'_, C> {
     }
 
     /// Decides by what the table shows now, and writes the end down unless it shows something else by then.
-    async fn conclude(&self, run: &Run, outcome: Outcome, reason: &str) -> Result<Ended, Error> {
+    async fn conclude(&self, run: &Run, outcome: Outcome, reason: &str, kept: &[Kept]) -> Result<Ended, Error> {
         let Run { app, environment, component, .. } = run;
         let Some(record) = self.store.release(app, environment, &run.release).await? else {
             return Err(Error::Input(format!("there is no release {}", run.release)));
@@ -276,6 +406,17 @@ impl<C: Calls> Recorder<'_, C> {
                 self.store.end_superseded(&record).await?;
                 Ok(told(&record, &state))
             }
+            Some(new) if run.artifact == Artifact::Nothing => {
+                let reason = match outcome.is_live() {
+                    true => with_kept(reason, kept),
+                    false => format!(
+                        "{reason}; {app}/{environment} takes no release of its services and sites until it is torn down or \
+                         provisioned again"
+                    ),
+                };
+                let record = self.closed(&record, outcome, reason);
+                self.conclude_teardown(run, &state, &new, &record, kept).await
+            }
             Some(new) => {
                 let record = self.closed(&record, outcome, reason.to_owned());
                 let stands = match component {
@@ -289,9 +430,132 @@ impl<C: Calls> Recorder<'_, C> {
         }
     }
 
+    /// Forgets an environment that is gone; one that is only half gone is still known, so that the next teardown ends it.
+    async fn conclude_teardown(
+        &self,
+        run: &Run,
+        state: &ComponentState,
+        new: &ComponentState,
+        record: &ReleaseRecord,
+        kept: &[Kept],
+    ) -> Result<Ended, Error> {
+        let Run { app, environment, .. } = run;
+        if !record.outcome.is_some_and(Outcome::is_live) {
+            self.store.end(run, state, new, record, None).await?;
+            return Ok(told(record, new));
+        }
+        let components = self.store.components(app, environment).await?;
+        if !components.is_empty() {
+            // Each of these writes renews the platform's claim, so that its state is another one then; and one that is refused
+            // because the claim is another's shows that in the next look.
+            return Err(match self.store.forget(run, &components, self.now).await {
+                Ok(()) | Err(StoreError::Superseded { .. }) => StoreError::Changed.into(),
+                Err(error) => error.into(),
+            });
+        }
+        let before = self.store.environment(app, environment).await?.unwrap_or_default();
+        let teardown = Teardown {
+            release: run.release.clone(),
+            since: before.teardown.as_ref().map_or(self.now, |teardown| teardown.since),
+            torn_down_at: Some(self.now),
+            kept: kept.iter().map(|kept| kept.what.clone()).collect(),
+        };
+        self.store.end_teardown(run, state, new, record, &before, teardown).await?;
+        Ok(told(record, new))
+    }
+
+    /// Writes down what a comparison found, unless this execution did already or a newer one has.
+    async fn compare(
+        &self,
+        execution: Execution,
+        input: DriftInput,
+        found: Vec<DriftFound>,
+    ) -> Result<Compared, Error> {
+        let DriftInput { app, environment } = &input;
+        let differences: Vec<Difference> = found.into_iter().flat_map(|found| found.differences).collect();
+        for _ in 0..RACES {
+            let before = self.store.drift(app, environment).await?;
+            let platform = self.store.component(app, environment, &Component::Platform).await?;
+            let record = self.store.environment(app, environment).await?.unwrap_or_default();
+            let teardown = record.teardown.is_some();
+            let report =
+                match drift::judge(before.as_ref(), &platform, teardown, &execution, differences.clone(), self.now) {
+                    None => before,
+                    Some(report) => match self.store.set_drift(app, environment, before.as_ref(), &report).await {
+                        Ok(()) => Some(report),
+                        Err(StoreError::Changed) => continue,
+                        Err(error) => return Err(error.into()),
+                    },
+                };
+            let Some(report) = report else { break };
+            let own = report.execution == execution.arn;
+            tracing::info!(%app, %environment, status = %report.status, own, "compared");
+            return Ok(Compared { status: report.status, notify: own && report.notify, note: report.note() });
+        }
+        Err(Error::Busy(Component::Platform))
+    }
+
     fn closed(&self, record: &ReleaseRecord, outcome: Outcome, reason: String) -> ReleaseRecord {
         tracing::info!(release = %record.release, %outcome, reason, "ends");
         ReleaseRecord { outcome: Some(outcome), reason: Some(reason), ended_at: Some(self.now), ..record.clone() }
+    }
+}
+
+/// Why there is nothing that this input could tear down.
+fn nothing_to_tear_down(input: &TeardownInput, standing: Option<&EnvironmentRecord>) -> Option<(Outcome, String)> {
+    let TeardownInput { app, environment, confirm } = input;
+    if *confirm != format!("{app}/{environment}") {
+        let reason = format!(
+            "to tear {app}/{environment} down and delete what its manifest does not keep, type \"confirm\": \
+             \"{app}/{environment}\"; it says \"{}\"",
+            confirm.chars().take(100).collect::<String>()
+        );
+        return Some((Outcome::Rejected, reason));
+    }
+    match standing {
+        // Provisioning that never came to its end has something to tear down too.
+        Some(record) if record.planned.is_some() => None,
+        Some(EnvironmentRecord { teardown: Some(Teardown { torn_down_at: Some(at), .. }), .. }) => {
+            Some((Outcome::Unchanged, format!("{app}/{environment} was torn down at {at} already")))
+        }
+        _ => Some((Outcome::Rejected, format!("{app}/{environment} was never provisioned; is it spelt right?"))),
+    }
+}
+
+fn with_kept(reason: &str, kept: &[Kept]) -> String {
+    let what: Vec<&str> = kept.iter().map(|kept| kept.what.as_str()).collect();
+    if what.is_empty() { reason.to_owned() } else { format!("{reason}; kept: {}", what.join(", ")) }
+}
+
+fn waits(behind: &ReleaseId) -> Begun {
+    let note = format!("waits for {behind}, which must not be stopped where it is");
+    Begun::Wait { seconds: QUEUE_SECONDS, note }
+}
+
+fn superseded(by: &Artifact) -> String {
+    format!("{by} is newer and takes its place")
+}
+
+/// The run, with the claim that it has in this state.
+fn claiming(run: Run, state: &ComponentState) -> Run {
+    Run { fence: state.claim.as_ref().map_or(state.fence, |claim| claim.fence), ..run }
+}
+
+/// The record of a release that begins.
+fn opening(run: &Run, contender: &Contender, state: &ComponentState) -> ReleaseRecord {
+    ReleaseRecord {
+        release: run.release.clone(),
+        app: run.app.clone(),
+        environment: run.environment.clone(),
+        component: run.component.clone(),
+        artifact: run.artifact.clone(),
+        execution: contender.execution.clone(),
+        started_at: contender.started_at,
+        previous: state.live.clone(),
+        ended_at: None,
+        outcome: None,
+        reason: None,
+        steps: Vec::new(),
     }
 }
 

@@ -3,8 +3,8 @@
 use aws_config::SdkConfig;
 use aws_sdk_ecs::types::LaunchType;
 use shipway_aws::{AwsError, runtime::Later};
-use shipway_domain::task::{self, DescribedTaskDefinition, Task, TaskDefinition};
-use shipway_ecs::{logs, network, tags, task_definitions, tasks};
+use shipway_domain::task::{self, Capacity, DescribedTaskDefinition, Task, TaskDefinition};
+use shipway_ecs::{logs, network, strategy, tags, task_definitions, tasks};
 
 use crate::handler::{Calls, NewTask, Placed};
 
@@ -42,18 +42,18 @@ impl Calls for Aws {
 
     async fn run(&self, new: NewTask<'_>) -> Result<Placed, AwsError> {
         const CALL: &str = "ecs:RunTask";
-        let answer = self
-            .ecs
-            .run_task()
+        let call = match &new.placement.capacity {
+            Capacity::Fargate => self.ecs.run_task().launch_type(LaunchType::Fargate),
+            Capacity::Providers(providers) => {
+                self.ecs.run_task().set_capacity_provider_strategy(Some(strategy(CALL, providers)?))
+            }
+        };
+        let answer = call
             .cluster(new.cluster)
             .task_definition(new.task_definition)
             .count(1)
-            .launch_type(LaunchType::Fargate)
-            .network_configuration(network(
-                CALL,
-                new.network.public_subnets.clone(),
-                [new.network.service_group.clone()],
-            )?)
+            .set_network_configuration(network(CALL, new.placement.interfaces.as_ref())?)
+            .enable_ecs_managed_tags(true)
             .started_by(new.started_by)
             .client_token(new.token)
             .set_tags(Some(tags(&task::tags(&new.run.app, &new.run.environment, &new.run.component))))
@@ -75,7 +75,7 @@ impl Calls for Aws {
     }
 
     async fn stop(&self, cluster: &str, arn: &str) -> Result<(), AwsError> {
-        tasks::stop(&self.ecs, cluster, arn, "Shipway: the migration did not end in its time").await
+        tasks::stop(&self.ecs, cluster, arn, "Shipway: it did not end in its time").await
     }
 
     async fn log_tail(&self, group: &str, stream: &str) -> Result<Vec<String>, AwsError> {

@@ -1,4 +1,8 @@
-//! One pass over a migration: load what is known of it, look at its task, ask the domain, act, record.
+//! One pass over what comes before a rollout: load what is known of it, look at its task, ask the domain, act, record.
+//!
+//! First the databases that the service uses and that did not come with their server, once for each; then its migration.
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -7,24 +11,27 @@ use shipway_domain::{
     failure::Failure,
     message::{Pass, PassInput, Run, Summary},
     name::ComponentName,
-    network::NetworkOutputs,
-    release::Step,
     task::{
-        self, DescribedTaskDefinition, Surroundings, Task, TaskDefinition, Wanted,
-        migration::{self, Action, Ending, Progress},
+        DescribedTaskDefinition, Placement, Surroundings, Task, TaskDefinition, Wanted,
+        databases::{self, Made, Making},
+        migration::{Ending, Progress},
     },
 };
 use shipway_ecs::ServiceError;
 
-/// The progress of a migration in its release's record.
-const PROGRESS: &str = "migrate";
+use crate::job::{Job, Kind};
+
+/// What is remembered of an environment's databases, in whichever release they were made.
+const MADE: &str = "databases";
 
 /// What a machine asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Ask {
-    /// Run the migration to its end.
+    /// Make the databases that the service uses, and run the migration to its end.
     Migrate,
+    /// Make the databases: the image was live before, or has no migration.
+    Databases,
 }
 
 /// What can go wrong with a migration.
@@ -32,8 +39,10 @@ pub(crate) enum Ask {
 pub(crate) enum Error {
     #[error("the migration of `{service}` failed, and the service was not touched: {reason}")]
     Failed { service: ComponentName, reason: String },
-    #[error("ECS could not place the migration of `{service}`: {reason}")]
-    NotPlaced { service: ComponentName, reason: String },
+    #[error("making the databases {making} failed, and `{service}` was not touched: {reason}")]
+    NotMade { service: ComponentName, making: String, reason: String },
+    #[error("ECS could not place the task for {what} of `{service}`: {reason}")]
+    NotPlaced { service: ComponentName, what: &'static str, reason: String },
     #[error(transparent)]
     Service(#[from] ServiceError),
     #[error(transparent)]
@@ -46,7 +55,7 @@ impl PublicError for Error {
     fn failure(&self) -> Failure {
         match self {
             Error::Service(error) => error.failure(),
-            Error::Failed { .. } => Failure::Migration,
+            Error::Failed { .. } | Error::NotMade { .. } => Failure::Migration,
             Error::NotPlaced { reason, .. } => failure_to_place(reason),
             Error::Store(error) => error.failure(),
             Error::Aws(error) => shipway_ecs::failure(error),
@@ -72,7 +81,7 @@ fn failure_to_place(reason: &str) -> Failure {
 pub(crate) struct NewTask<'a> {
     pub(crate) cluster: &'a str,
     pub(crate) task_definition: &'a str,
-    pub(crate) network: &'a NetworkOutputs,
+    pub(crate) placement: &'a Placement,
     /// By what it is found again.
     pub(crate) started_by: &'a str,
     /// Makes the same call twice one task.
@@ -109,46 +118,59 @@ pub(crate) async fn handle<C: Calls>(
     input: PassInput<Ask>,
     now: Timestamp,
 ) -> Result<Pass<Summary>, Error> {
-    let PassInput { run, action: Ask::Migrate } = &input;
-    let (name, repository, digest) = shipway_ecs::image_of(run)?;
-    // From here on a newer release queues: nobody stops a migration half way.
-    store.commit(run, now).await?;
-    let progress: Option<Progress> = store.progress(run, PROGRESS).await?;
-    if let Some(ending) = progress.as_ref().and_then(|progress| progress.ending.as_ref()) {
+    let PassInput { run, action } = &input;
+    let (name, _) = shipway_ecs::image_of(run)?;
+    let migration: Option<Progress> = match action {
+        Ask::Migrate => {
+            // From here on a newer release queues: nobody stops a migration half way.
+            store.commit(run, now).await?;
+            store.progress(run, Kind::Migration.progress()).await?
+        }
+        Ask::Databases => {
+            store.renew(run, now).await?;
+            None
+        }
+    };
+    if let Some(ending) = migration.as_ref().and_then(|progress| progress.ending.as_ref()) {
         return ended(name, ending);
     }
 
     let (record, manifest) = store.applied(&run.app, &run.environment).await?;
     let missing = |what| ServiceError::NotProvisioned { service: name.clone(), what };
-    let outputs = record.platform.services.get(name).ok_or_else(|| missing("the repository"))?;
     let cluster = record.platform.cluster.as_deref().ok_or_else(|| missing("the cluster"))?;
-    let pass = Migration { store, calls, run, name, cluster, now };
-    let progress = match progress {
-        Some(progress) => progress,
+    let job = |kind| Job { store, calls, run, name, cluster, now, kind };
+    let (job, progress) = match migration {
+        Some(progress) => (job(Kind::Migration), progress),
         // Only the beginning goes by the manifest: another one that is applied meanwhile changes nothing about this release.
         None => {
-            let service = manifest.spec.services.get(name).ok_or_else(|| ServiceError::Unknown(name.clone()))?;
-            let Some(migrate) = &service.migrate else {
-                return Ok(Pass::Done(Summary { note: format!("`{name}` has no migration") }));
+            let wanted = shipway_ecs::wanted(run, &manifest.spec, &record.platform)?;
+            let network = record.network.as_ref().ok_or_else(|| missing("the network"))?;
+            let placement = wanted.placement(network).map_err(ServiceError::from)?.of_one_off();
+            let before = Before { job: job(Kind::Databases), surroundings, wanted: &wanted, placement: &placement };
+            if let Some(again) = before.databases().await? {
+                return Ok(again);
+            }
+            let migrate = match (action, &wanted.service.migrate) {
+                (Ask::Migrate, Some(migrate)) => migrate,
+                (Ask::Migrate, None) => {
+                    return Ok(Pass::Done(Summary { note: format!("`{name}` has no migration") }));
+                }
+                (Ask::Databases, _) => {
+                    return Ok(Pass::Done(Summary { note: format!("the databases that `{name}` uses are there") }));
+                }
             };
-            let (app, environment) = (&run.app, &run.environment);
-            let wanted = Wanted { app, environment, name, service, outputs, repository, digest }
-                .migration_task(surroundings, &migrate.command)
-                .map_err(ServiceError::from)?;
-            let progress = Progress::new(pass.revision(&wanted).await?, migrate.timeout.seconds(), now);
-            pass.save(&progress).await?;
-            progress
+            let task = wanted.migration_task(surroundings, &migrate.command).map_err(ServiceError::from)?;
+            let job = job(Kind::Migration);
+            let log_group = wanted.outputs.migration_log_group.as_ref().unwrap_or(&wanted.outputs.log_group).clone();
+            let new = Progress::new(job.revision(&task).await?, migrate.timeout.seconds(), now);
+            let progress = Progress { placement, log_group, ..new };
+            job.save(&progress).await?;
+            (job, progress)
         }
     };
-    let Some(arn) = progress.task.clone() else {
-        let network = record.network.as_ref().ok_or_else(|| missing("the network"))?;
-        return pass.start(progress, network).await;
-    };
-    let task = calls.task(cluster, &arn).await?;
-    match migration::next_action(&progress, task.as_ref(), name.as_str(), now) {
-        Action::Wait { seconds, note } => Ok(Pass::Again { seconds, note }),
-        Action::Stop => pass.stop(progress, &arn).await,
-        Action::End(ending) => pass.end(progress, ending, &outputs.log_group, &arn).await,
+    match job.go_on(progress).await? {
+        Ok(ending) => ended(name, &ending),
+        Err(again) => Ok(again),
     }
 }
 
@@ -161,132 +183,73 @@ fn ended(service: &ComponentName, ending: &Ending) -> Result<Pass<Summary>, Erro
     }
 }
 
-/// The family of a revision: `arn:…:task-definition/<family>:<number>`.
-fn family(task_definition: &str) -> &str {
-    let name = task_definition.rsplit('/').next().unwrap_or(task_definition);
-    name.split(':').next().unwrap_or(name)
+/// What must be there before a service is touched.
+struct Before<'a, C> {
+    job: Job<'a, C>,
+    surroundings: &'a Surroundings,
+    wanted: &'a Wanted<'a>,
+    placement: &'a Placement,
 }
 
-/// A migration under way, with what acting on it needs.
-struct Migration<'a, C> {
-    store: &'a Store,
-    calls: &'a C,
-    run: &'a Run,
-    name: &'a ComponentName,
-    cluster: &'a str,
-    now: Timestamp,
-}
-
-impl<C: Calls> Migration<'_, C> {
-    /// The revision of the migration's task definition: the newest of its family, or a new one. RegisterTaskDefinition has no
-    /// token, so an earlier pass may have registered it without being able to say so.
-    async fn revision(&self, wanted: &TaskDefinition) -> Result<String, Error> {
-        if let Some(described) = self.calls.task_definition(&wanted.family).await?
-            && wanted.is(&described)
-        {
-            return Ok(described.arn);
+impl<C: Calls> Before<'_, C> {
+    /// Makes the databases that the service uses, one server after the other. `None` once all are there.
+    async fn databases(&self) -> Result<Option<Pass<Summary>>, Error> {
+        let further = databases::further(self.wanted.spec, self.wanted.service);
+        if further.is_empty() {
+            return Ok(None);
         }
-        Ok(self.calls.register(wanted).await?)
+        let Job { store, run, name, now, .. } = self.job;
+        let mut made: Made = store.memory(run, MADE).await?.unwrap_or_default();
+        for (server, names) in &further {
+            let host = match self.wanted.platform.databases.get(server) {
+                Some(outputs) => &outputs.host,
+                None => return Err(ServiceError::NotProvisioned { service: name.clone(), what: "a database" }.into()),
+            };
+            let names = made.missing(server, host, names);
+            if names.is_empty() {
+                continue;
+            }
+            let known: Option<Progress> = store.progress(run, self.job.kind.progress()).await?;
+            let known = known.and_then(|known| Some((known.making.clone()?, known)));
+            let (making, progress) = match known.filter(|(making, _)| making.server == *server) {
+                Some(known) => known,
+                None => self.begin(server, host, &names).await?,
+            };
+            let ending = match progress.ending.clone() {
+                Some(ending) => ending,
+                None => match self.job.go_on(progress).await? {
+                    Ok(ending) => ending,
+                    Err(again) => return Ok(Some(again)),
+                },
+            };
+            if let Ending::Failed(reason) = ending {
+                return Err(Error::NotMade { service: name.clone(), making: making.to_string(), reason });
+            }
+            made.remember(&making);
+            store.save_memory(run, MADE, &made, now).await?;
+        }
+        Ok(None)
     }
 
-    /// Starts the task, unless an earlier pass did whose answer was lost: looked for by its name, and behind that RunTask's
-    /// own token, for what was just started may not be listed yet.
-    async fn start(&self, mut progress: Progress, network: &NetworkOutputs) -> Result<Pass<Summary>, Error> {
-        let started_by = self.run.release.as_str();
-        let placed = match self.calls.find(self.cluster, family(&progress.task_definition), started_by).await? {
-            Some(arn) => Placed::Task(arn),
-            None => {
-                let token = format!("{started_by}-{}", progress.refused);
-                let task_definition = &progress.task_definition;
-                let new = NewTask {
-                    cluster: self.cluster,
-                    task_definition,
-                    network,
-                    started_by,
-                    token: &token,
-                    run: self.run,
-                };
-                self.calls.run(new).await?
-            }
-        };
-        match placed {
-            Placed::Task(arn) => {
-                let note = format!("started the migration as task {}", arn.rsplit('/').next().unwrap_or(&arn));
-                progress.task = Some(arn);
-                progress.since = self.now;
-                self.tell(&progress, note.clone()).await?;
-                Ok(Pass::Again { seconds: 2, note })
-            }
-            Placed::Refused(reason) => {
-                // Asked again under the same token, ECS might only repeat itself.
-                progress.refused += 1;
-                self.save(&progress).await?;
-                Err(Error::NotPlaced { service: self.name.clone(), reason })
-            }
-        }
-    }
-
-    async fn stop(&self, mut progress: Progress, arn: &str) -> Result<Pass<Summary>, Error> {
-        let note = "the migration did not end in its time; stopping it";
-        if !progress.timed_out {
-            progress.timed_out = true;
-            self.tell(&progress, note.to_owned()).await?;
-        }
-        self.calls.stop(self.cluster, arn).await?;
-        Ok(Pass::Again { seconds: 3, note: note.to_owned() })
-    }
-
-    async fn end(
+    async fn begin(
         &self,
-        mut progress: Progress,
-        ending: Ending,
-        log_group: &str,
-        arn: &str,
-    ) -> Result<Pass<Summary>, Error> {
-        let ending = match ending {
-            Ending::Succeeded => ending,
-            Ending::Failed(reason) => {
-                let lines = self.log_tail(log_group, arn).await;
-                // The log driver sends a container's last words a moment after its end.
-                if lines.is_empty() && !progress.log_awaited {
-                    progress.log_awaited = true;
-                    self.save(&progress).await?;
-                    return Ok(Pass::Again {
-                        seconds: 3,
-                        note: "the migration failed; waiting for its log".to_owned(),
-                    });
-                }
-                Ending::Failed(format!("{reason}{}", task::last_lines(&lines)))
-            }
+        server: &ComponentName,
+        host: &str,
+        names: &BTreeSet<String>,
+    ) -> Result<(Making, Progress), Error> {
+        let wanted = self.wanted;
+        let missing = ServiceError::NotProvisioned { service: self.job.name.clone(), what: "a database" };
+        let outputs = wanted.platform.databases.get(server).ok_or(missing)?;
+        let task = wanted.databases_task(self.surroundings, server, outputs, names).map_err(ServiceError::from)?;
+        let making = Making { server: server.clone(), host: host.to_owned(), names: names.clone() };
+        let progress = Progress {
+            making: Some(making.clone()),
+            placement: self.placement.clone(),
+            log_group: wanted.outputs.log_group.clone(),
+            ..Progress::new(self.job.revision(&task).await?, databases::TIMEOUT_SECONDS, self.job.now)
         };
-        progress.ending = Some(ending.clone());
-        let answer = ended(self.name, &ending);
-        let what = match &answer {
-            Err(error) => error.to_string(),
-            Ok(_) => "the migration ended with exit code 0".to_owned(),
-        };
-        self.tell(&progress, what).await?;
-        answer
-    }
-
-    async fn save(&self, progress: &Progress) -> Result<(), Error> {
-        Ok(self.store.save_progress(self.run, PROGRESS, progress, self.now).await?)
-    }
-
-    /// Saves the progress together with what it adds to the release's story.
-    async fn tell(&self, progress: &Progress, what: String) -> Result<(), Error> {
-        tracing::info!(release = self.run.release.as_str(), what);
-        let step = Step { at: self.now, by: "run-migrations".to_owned(), what };
-        Ok(self.store.save_progress_and_step(self.run, PROGRESS, progress, step).await?)
-    }
-
-    /// The last log lines of the task. Without them the failure stands all the same.
-    async fn log_tail(&self, group: &str, arn: &str) -> Vec<String> {
-        let stream = task::log_stream(task::MIGRATION_STREAM, self.name.as_str(), arn);
-        self.calls.log_tail(group, &stream).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, stream, "the log cannot be read");
-            Vec::new()
-        })
+        self.job.save(&progress).await?;
+        Ok((making, progress))
     }
 }
 

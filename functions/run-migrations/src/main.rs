@@ -2,6 +2,7 @@
 
 mod aws;
 mod handler;
+mod job;
 
 use shipway_aws::{
     Store,

@@ -9,13 +9,13 @@ use serde_json::Value;
 use shipway_aws::{
     AwsError, PublicError, Store,
     runtime::{MissingSetting, setting},
-    store::{Route, StoreError},
+    store::{Place, Route, StoreError, Teardown},
 };
 use shipway_domain::{
     event::{self, Announced, Delivered, Home},
     failure::Failure,
-    manifest::TagPattern,
-    message::ReleaseInput,
+    manifest::{PublicImage, Service, TagPattern},
+    message::{DriftInput, ReleaseInput},
     name::{AppName, Component, Digest, EnvironmentName, ReleaseId, RepositoryName},
     release::{Artifact, ComponentState, Intake, Order, Wanted, execution_name, take_in},
 };
@@ -29,6 +29,7 @@ pub(crate) struct Settings {
     provision: String,
     rollout: String,
     publish: String,
+    drift: String,
 }
 
 impl Settings {
@@ -43,6 +44,7 @@ impl Settings {
             provision: setting("PROVISION_MACHINE")?,
             rollout: setting("ROLLOUT_MACHINE")?,
             publish: setting("PUBLISH_MACHINE")?,
+            drift: setting("DRIFT_MACHINE")?,
         })
     }
 
@@ -70,6 +72,9 @@ pub(crate) enum Error {
     /// Neither an event nor what a machine says.
     #[error("the message is not what the machine `provision` says when a platform stands")]
     Message(#[source] serde_json::Error),
+    /// It is none of the schedule's either.
+    #[error("the message is not what the schedule says: {{\"shipway\": \"drift\"}}")]
+    Schedule(#[source] serde_json::Error),
     /// The execution's input could not be written.
     #[error("the execution's input could not be written")]
     Input(#[source] serde_json::Error),
@@ -81,7 +86,7 @@ impl PublicError for Error {
             Error::Store(error) => error.failure(),
             Error::Aws(error) => error.failure(),
             Error::Busy(_) => Failure::Transient,
-            Error::Message(_) => Failure::RejectedInput,
+            Error::Message(_) | Error::Schedule(_) => Failure::RejectedInput,
             Error::Input(_) => Failure::Bug,
         }
     }
@@ -151,7 +156,22 @@ struct Platform {
     release: ReleaseId,
 }
 
-/// Answers an EventBridge event, or the machine `provision` when a platform stands.
+/// What the schedule says, all of it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Scheduled {
+    /// Compare all environments with their records.
+    Shipway(Work),
+}
+
+/// What is done by a schedule.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Work {
+    Drift,
+}
+
+/// Answers an EventBridge event, the schedule, or the machine `provision` when a platform stands.
 pub(crate) async fn handle<C: Calls>(
     settings: &Settings,
     store: &Store,
@@ -163,6 +183,9 @@ pub(crate) async fn handle<C: Calls>(
     let answers = if message.get("platform").is_some() {
         let stands: PlatformStands = serde_json::from_value(message).map_err(Error::Message)?;
         starter.components(stands.platform).await?
+    } else if message.get("shipway").is_some() {
+        let Scheduled::Shipway(Work::Drift) = serde_json::from_value(message).map_err(Error::Schedule)?;
+        starter.compare().await?
     } else {
         match event::read(&message, &settings.home) {
             Ok(announced) => starter.announced(announced).await?,
@@ -195,9 +218,21 @@ struct Target<'a> {
     component: Component,
 }
 
+impl Stands {
+    /// When what its manifest names came to be wanted.
+    fn order(&self, now: Timestamp) -> Order {
+        Order { at: if self.since == Timestamp::MAX { now } else { self.since }, sequencer: None }
+    }
+}
+
 impl Target<'_> {
     fn full_name(&self) -> String {
         format!("{}/{}/{}", self.app, self.environment, self.component)
+    }
+
+    fn torn_down(&self, teardown: &Teardown) -> Answer {
+        let note = format!("ignored: {}", teardown.refusal(self.app, self.environment));
+        Answer::ignored(Some(self.full_name()), note)
     }
 }
 
@@ -209,11 +244,14 @@ impl<C: Calls> Starter<'_, C> {
                 Ok(vec![self.announce(&target, object).await?])
             }
             Announced::Zip { app, environment, component, object } => {
-                let record = self.store.environment(&app, &environment).await?;
+                let record = self.store.environment(&app, &environment).await?.unwrap_or_default();
                 let known = record
-                    .and_then(|record| record.applied)
+                    .applied
                     .is_some_and(|applied| component.site().is_some_and(|site| applied.spec.sites.contains_key(site)));
                 let target = Target { app: &app, environment: &environment, component };
+                if let Some(teardown) = record.teardown {
+                    return Ok(vec![target.torn_down(&teardown)]);
+                }
                 if known {
                     return Ok(vec![self.announce(&target, object).await?]);
                 }
@@ -241,6 +279,11 @@ impl<C: Calls> Starter<'_, C> {
                         environment: &route.environment,
                         component: Component::Service(route.service.clone()),
                     };
+                    let record = self.store.environment(&route.app, &route.environment).await?;
+                    if let Some(teardown) = record.and_then(|record| record.teardown) {
+                        answers.push(target.torn_down(&teardown));
+                        continue;
+                    }
                     let object = Delivered {
                         artifact: Artifact::Image { repository: repository.clone(), digest: digest.clone() },
                         order: Order { at: image.pushed_at, sequencer: None },
@@ -252,41 +295,85 @@ impl<C: Calls> Starter<'_, C> {
         }
     }
 
+    /// Compares every environment that stands with its records: one execution each, one an hour at most. A schedule that comes
+    /// twice, and a call that was cut off and made again, start none twice.
+    async fn compare(&self) -> Result<Vec<Answer>, Error> {
+        let mut answers = Vec::new();
+        for place in self.store.environments().await? {
+            let Place { app, environment } = &place;
+            let name = format!("drift-{app}-{environment}-{}", self.now.strftime("%Y%m%dT%H"));
+            let input = DriftInput { app: app.clone(), environment: environment.clone() };
+            let input = serde_json::to_string(&input).map_err(Error::Input)?;
+            let note = match self.calls.start(&self.settings.drift, &name, &input).await? {
+                Started::Running => format!("{app}/{environment} is compared with its records"),
+                Started::Before => format!("{app}/{environment} was compared within this hour already"),
+            };
+            answers.push(Answer { component: None, execution: Some(name), note });
+        }
+        Ok(answers)
+    }
+
     /// Releases again what is live on a platform that stands, by the manifest's new settings. A service of which nothing was
     /// ever wanted gets the newest image that is there already.
     async fn components(&self, platform: Platform) -> Result<Vec<Answer>, Error> {
         let Platform { app, environment, release } = platform;
+        let record = self.store.environment(&app, &environment).await?;
+        if let Some(teardown) = record.and_then(|record| record.teardown) {
+            return Ok(vec![Answer::ignored(None, format!("ignored: {}", teardown.refusal(&app, &environment)))]);
+        }
         let (_, manifest) = self.store.applied(&app, &environment).await?;
         let ended = self.store.release(&app, &environment, &release).await?.and_then(|record| record.ended_at);
         let stands = Stands { release, since: ended.unwrap_or(Timestamp::MAX) };
         let mut answers = Vec::new();
         for name in manifest.spec.sites.keys() {
             let target = Target { app: &app, environment: &environment, component: Component::Site(name.clone()) };
-            answers.push(self.refresh(&target, &stands).await?);
+            answers.push(self.refresh(&target, &stands, None).await?);
         }
         for (name, service) in &manifest.spec.services {
             let target = Target { app: &app, environment: &environment, component: Component::Service(name.clone()) };
-            let state = self.store.component(&app, &environment, &target.component).await?;
-            if state.desired.is_some() {
-                answers.push(self.refresh(&target, &stands).await?);
-                continue;
-            }
-            let Some(repository) = &service.image.repository else { continue };
-            answers.push(match self.calls.newest_image(repository, &service.image.tags).await? {
-                Some(image) => {
-                    let artifact = Artifact::Image { repository: repository.clone(), digest: image.digest };
-                    let order = Order { at: image.pushed_at, sequencer: None };
-                    // Named as a refresh of the same provisioning is: made twice it is one.
-                    self.deliver(&target, Delivered { artifact, order }, stands.release.as_str()).await?
-                }
-                None => Answer::ignored(Some(target.full_name()), format!("waits for the first push to {repository}")),
-            });
+            answers.extend(self.service(&target, service, &stands).await?);
         }
         Ok(answers)
     }
 
+    /// Releases what is wanted of a service by the manifest's new settings; or what the manifest names now, where what is wanted
+    /// is nothing of that.
+    async fn service(&self, target: &Target<'_>, service: &Service, stands: &Stands) -> Result<Option<Answer>, Error> {
+        let state = self.store.component(target.app, target.environment, &target.component).await?;
+        // Named as a refresh of the same provisioning is: made twice it is one.
+        let since = stands.release.as_str();
+        let answer = match (&service.image.public, &service.image.repository) {
+            (Some(image), _) if state.stays_with(image) => self.refresh(target, stands, Some(image)).await?,
+            (Some(image), _) => {
+                let artifact = Artifact::Public { image: image.clone() };
+                let object = Delivered { artifact, order: stands.order(self.now) };
+                self.deliver(target, object, since, Some(image)).await?
+            }
+            (None, Some(repository)) if state.stays_of(repository) => self.refresh(target, stands, None).await?,
+            (None, Some(repository)) => match self.calls.newest_image(repository, &service.image.tags).await? {
+                Some(image) => {
+                    let artifact = Artifact::Image { repository: repository.clone(), digest: image.digest };
+                    let mut order = Order { at: image.pushed_at, sequencer: None };
+                    // What is wanted until now came from elsewhere, whenever it did.
+                    if state.desired.is_some() {
+                        order.at = order.at.max(stands.order(self.now).at);
+                    }
+                    self.deliver(target, Delivered { artifact, order }, since, None).await?
+                }
+                None => Answer::ignored(Some(target.full_name()), format!("waits for the first push to {repository}")),
+            },
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(answer))
+    }
+
     /// What is wanted, wanted again because of this release of the platform.
-    async fn refresh(&self, target: &Target<'_>, stands: &Stands) -> Result<Answer, Error> {
+    async fn refresh(
+        &self,
+        target: &Target<'_>,
+        stands: &Stands,
+        named: Option<&PublicImage>,
+    ) -> Result<Answer, Error> {
         let decide = |state: &ComponentState| {
             let Some(desired) = &state.desired else { return Intake::Ignore("nothing was delivered yet".to_owned()) };
             let name =
@@ -298,21 +385,32 @@ impl<C: Calls> Starter<'_, C> {
                 Some(_) => Intake::StartAgain(desired.clone()),
             }
         };
-        self.want(target, decide).await
+        self.want(target, named, decide).await
     }
 
     /// Takes in what an event tells of.
     async fn announce(&self, target: &Target<'_>, object: Delivered) -> Result<Answer, Error> {
-        self.deliver(target, object, &self.now.as_millisecond().to_string()).await
+        self.deliver(target, object, &self.now.as_millisecond().to_string(), None).await
     }
 
-    async fn deliver(&self, target: &Target<'_>, object: Delivered, since: &str) -> Result<Answer, Error> {
+    async fn deliver(
+        &self,
+        target: &Target<'_>,
+        object: Delivered,
+        since: &str,
+        named: Option<&PublicImage>,
+    ) -> Result<Answer, Error> {
         let execution = execution_name(target.environment, &target.component, &object.artifact, since);
-        self.want(target, |state| take_in(state, &object.artifact, &object.order, &execution, self.now)).await
+        self.want(target, named, |state| take_in(state, &object.artifact, &object.order, &execution, self.now)).await
     }
 
     /// Decides by the component's state, writes down what is wanted, and starts its execution.
-    async fn want(&self, target: &Target<'_>, decide: impl Fn(&ComponentState) -> Intake) -> Result<Answer, Error> {
+    async fn want(
+        &self,
+        target: &Target<'_>,
+        named: Option<&PublicImage>,
+        decide: impl Fn(&ComponentState) -> Intake,
+    ) -> Result<Answer, Error> {
         let Target { app, environment, component } = target;
         for _ in 0..RACES {
             let state = self.store.component(app, environment, component).await?;
@@ -322,7 +420,8 @@ impl<C: Calls> Starter<'_, C> {
                 }
                 Intake::StartAgain(wanted) => wanted,
                 Intake::Want(wanted) => {
-                    let new = ComponentState { desired: Some(wanted.clone()), ..state.clone() };
+                    let named = named.or(state.named.as_ref()).cloned();
+                    let new = ComponentState { desired: Some(wanted.clone()), named, ..state.clone() };
                     match self.store.put_component(app, environment, component, &state, &new).await {
                         Ok(()) => wanted,
                         Err(StoreError::Changed) => continue,

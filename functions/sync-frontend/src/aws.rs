@@ -1,6 +1,6 @@
 //! The calls of a publication: S3, and the table.
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use aws_sdk_s3::{
     Client,
@@ -25,7 +25,10 @@ use shipway_domain::{
     site::{Refusal, SiteManifest, SiteObject},
 };
 
-use crate::handler::{Body, Calls, Error, Progress, Zip};
+use crate::{
+    empty::{Buckets, Unfinished, Version},
+    handler::{Body, Calls, Error, Progress, Zip},
+};
 
 /// The name of this function's progress in the release's record.
 const PROGRESS: &str = "sync";
@@ -43,6 +46,30 @@ impl Aws {
         let (table, intake) = (setting("TABLE")?, setting("INTAKE_BUCKET")?);
         let config = sdk_config().await;
         Ok(Aws { s3: s3::client(&config), store: Store::new(&config, table), intake })
+    }
+
+    /// The table.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Deletes objects, or versions of them.
+    async fn delete_all(&self, call: &'static str, bucket: &str, objects: Vec<ObjectIdentifier>) -> Result<(), Error> {
+        let incomplete = |error: BuildError| Error::Unwritable(error.to_string());
+        let delete = Delete::builder().set_objects(Some(objects)).quiet(true).build().map_err(incomplete)?;
+        let request = self.s3.delete_objects().bucket(bucket).delete(delete);
+        let answer = request.send().await.map_err(AwsError::of(call))?;
+        let errors = answer.errors();
+        match errors.first() {
+            None => Ok(()),
+            Some(first) => Err(Error::NotDeleted {
+                bucket: bucket.to_owned(),
+                count: errors.len(),
+                key: first.key().unwrap_or_default().to_owned(),
+                code: first.code().unwrap_or_default().to_owned(),
+                message: first.message().unwrap_or_default().to_owned(),
+            }),
+        }
     }
 
     /// What was written down in the intake bucket, if it is there.
@@ -237,22 +264,71 @@ impl Calls for Aws {
     }
 
     async fn delete(&self, bucket: &str, keys: &[&str]) -> Result<(), Error> {
-        let incomplete = |error: BuildError| Error::Unwritable(error.to_string());
         let objects = keys.iter().map(|key| ObjectIdentifier::builder().key(*key).build());
-        let objects = objects.collect::<Result<_, _>>().map_err(incomplete)?;
-        let delete = Delete::builder().set_objects(Some(objects)).quiet(true).build().map_err(incomplete)?;
-        let request = self.s3.delete_objects().bucket(bucket).delete(delete);
-        let answer = request.send().await.map_err(AwsError::of("s3:DeleteObject"))?;
-        let errors = answer.errors();
-        match errors.first() {
-            None => Ok(()),
-            Some(first) => Err(Error::NotDeleted {
-                bucket: bucket.to_owned(),
-                count: errors.len(),
-                key: first.key().unwrap_or_default().to_owned(),
-                code: first.code().unwrap_or_default().to_owned(),
-                message: first.message().unwrap_or_default().to_owned(),
-            }),
+        let objects = objects.collect::<Result<_, _>>().map_err(|error| Error::Unwritable(error.to_string()))?;
+        self.delete_all("s3:DeleteObject", bucket, objects).await
+    }
+}
+
+/// What a bucket that is not there any more answers with, in place of an error.
+fn or_gone<T: Default>(answered: Result<T, AwsError>) -> Result<T, Error> {
+    match answered {
+        Err(error) if error.is("NoSuchBucket") => Ok(T::default()),
+        answered => Ok(answered?),
+    }
+}
+
+impl Buckets for Aws {
+    async fn buckets(&self, start: &str) -> Result<Vec<String>, Error> {
+        let mut pages = self.s3.list_buckets().prefix(start).into_paginator().send();
+        let mut names = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(AwsError::of("s3:ListAllMyBuckets"))?;
+            names.extend(page.buckets.into_iter().flatten().filter_map(|bucket| bucket.name));
+        }
+        Ok(names)
+    }
+
+    async fn tags(&self, bucket: &str) -> Result<BTreeMap<String, String>, Error> {
+        let asked = self.s3.get_bucket_tagging().bucket(bucket).send().await;
+        match asked.map_err(AwsError::of("s3:GetBucketTagging")) {
+            Ok(tagging) => Ok(tagging.tag_set.into_iter().map(|tag| (tag.key, tag.value)).collect()),
+            Err(error) if error.is("NoSuchTagSet") => Ok(BTreeMap::new()),
+            Err(error) => or_gone(Err(error)),
+        }
+    }
+
+    async fn versions(&self, bucket: &str) -> Result<Vec<Version>, Error> {
+        let listed = self.s3.list_object_versions().bucket(bucket).send().await;
+        let page = or_gone(listed.map_err(AwsError::of("s3:ListBucketVersions")).map(Some))?;
+        let Some(page) = page else { return Ok(Vec::new()) };
+        let markers = page.delete_markers.into_iter().flatten().map(|marker| (marker.key, marker.version_id));
+        let versions = page.versions.into_iter().flatten().map(|version| (version.key, version.version_id));
+        Ok(versions.chain(markers).filter_map(|(key, id)| Some(Version { key: key?, id: id? })).collect())
+    }
+
+    async fn delete_versions(&self, bucket: &str, versions: &[Version]) -> Result<(), Error> {
+        let objects =
+            versions.iter().map(|each| ObjectIdentifier::builder().key(&each.key).version_id(&each.id).build());
+        let objects = objects.collect::<Result<_, _>>().map_err(|error| Error::Unwritable(error.to_string()))?;
+        match self.delete_all("s3:DeleteObjectVersion", bucket, objects).await {
+            Err(Error::Aws(error)) => or_gone(Err(error)),
+            deleted => deleted,
+        }
+    }
+
+    async fn unfinished(&self, bucket: &str) -> Result<Vec<Unfinished>, Error> {
+        let listed = self.s3.list_multipart_uploads().bucket(bucket).send().await;
+        let page = or_gone(listed.map_err(AwsError::of("s3:ListBucketMultipartUploads")).map(Some))?;
+        let uploads = page.into_iter().flat_map(|page| page.uploads.into_iter().flatten());
+        Ok(uploads.filter_map(|upload| Some(Unfinished { key: upload.key?, id: upload.upload_id? })).collect())
+    }
+
+    async fn abort(&self, bucket: &str, upload: &Unfinished) -> Result<(), Error> {
+        let abort = self.s3.abort_multipart_upload().bucket(bucket).key(&upload.key).upload_id(&upload.id);
+        match abort.send().await.map_err(AwsError::of("s3:AbortMultipartUpload")) {
+            Err(error) if !error.is("NoSuchUpload") => or_gone(Err(error)),
+            _ => Ok(()),
         }
     }
 }

@@ -35,13 +35,24 @@ use shipway_domain::{
 
 use crate::{
     budget::Budget,
+    empty,
     upload::{Pieces, Publication},
 };
 
 /// How many keys that nothing was written down of a repair takes note of. Beyond them it has to be made again.
 const MOST_LISTED: usize = 500_000;
 
-/// What this function is asked to do.
+/// What this function is asked to do: for a release of a site, or for the teardown of an environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Asked {
+    /// For a release of a site.
+    Publish(Action),
+    /// For a teardown.
+    Empty(empty::Action),
+}
+
+/// What a release of a site asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Action {

@@ -1,7 +1,9 @@
-//! sync-frontend: makes a site's bucket hold what the release's zip holds, writing only what changed.
+//! sync-frontend: makes a site's bucket hold what the release's zip holds, writing only what changed; and empties buckets before
+//! a teardown.
 
 mod aws;
 mod budget;
+mod empty;
 mod handler;
 #[cfg(test)]
 mod tests;
@@ -9,18 +11,42 @@ mod upload;
 
 use std::time::{Duration, Instant};
 
+use handler::{Asked, Error, handle};
+use jiff::Timestamp;
+use serde::Serialize;
+use shipway_domain::message::{Pass, PassInput, Summary};
+
 /// How long one pass starts new work. The function's own timeout is far behind it, so that what was started can end.
 const PASS: Duration = Duration::from_secs(300);
+
+/// The answer of a pass, whatever it was for.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Published(Pass<handler::Answer>),
+    Emptied(Pass<Summary>),
+}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     shipway_aws::runtime::init_logs();
     let memory = std::env::var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").ok().and_then(|mib| mib.parse().ok());
     let (calls, budget) = (&aws::Aws::from_env().await?, budget::Budget::of(memory.unwrap_or(1024)));
-    shipway_aws::serve(|input| {
-        let started = Instant::now();
+    shipway_aws::serve(|PassInput { run, action }| {
+        let (started, now) = (Instant::now(), Timestamp::now());
         let is_spent = move || started.elapsed() > PASS;
-        Box::pin(handler::handle(calls, input, budget, jiff::Timestamp::now(), is_spent))
+        async move {
+            Ok::<Answer, Error>(match action {
+                Asked::Publish(action) => {
+                    let pass = handle(calls, PassInput { run, action }, budget, now, is_spent);
+                    Answer::Published(Box::pin(pass).await?)
+                }
+                Asked::Empty(empty::Action::Empty) => {
+                    let pass = empty::handle(calls.store(), calls, &run, now, is_spent);
+                    Answer::Emptied(Box::pin(pass).await?)
+                }
+            })
+        }
     })
     .await
 }

@@ -2,6 +2,7 @@
 
 mod archives;
 mod cuts;
+mod empty;
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,12 +1,14 @@
 //! `cargo xtask bench`: what is measured, not tested. What each figure means is in `docs/benchmarks.md`.
 
 mod cold_start;
+mod network;
 mod publish;
 
 use crate::functions::staged;
 use crate::workspace::Workspace;
 
 pub(crate) use cold_start::cold_start;
+pub(crate) use network::network;
 pub(crate) use publish::publish;
 
 /// Removes a tool that was built like a function: it is none of Shipway's, and is not deployed with them.

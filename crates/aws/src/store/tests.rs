@@ -66,9 +66,21 @@ async fn write_all(store: &Store, run: &Run) -> Vec<Result<(), StoreError>> {
         store.save_progress(run, "deploy", &1, at(1)).await,
         store.save_progress_and_step(run, "deploy", &2, step("two")).await,
         store.save_memory(run, "network", &3, at(1)).await,
+        store.forget_network(run, at(1)).await,
         store.set_network(run, &network, at(1)).await,
         store.set_platform(run, &PlatformOutputs::default(), at(1)).await,
     ]
+}
+
+#[tokio::test]
+async fn a_network_that_is_forgotten_is_none() {
+    let (.., store) = begun().await;
+    let run = run(1);
+    let network = || async { store.environment(&run.app, &run.environment).await.unwrap().unwrap().network };
+    store.set_network(&run, &NetworkOutputs::default(), at(1)).await.unwrap();
+    assert_eq!(network().await, Some(NetworkOutputs::default()));
+    store.forget_network(&run, at(1)).await.unwrap();
+    assert_eq!(network().await, None);
 }
 
 #[tokio::test]
@@ -212,6 +224,58 @@ async fn as_many_services_as_a_manifest_may_have_are_renamed_in_one_transaction(
         provision(&store, &production, &manifest(most, name), None).await;
     }
     assert_eq!(store.routes(&"r0".parse().unwrap()).await.unwrap()[0].service.as_str(), "b0");
+}
+
+fn platform(number: u8) -> Run {
+    Run { component: Component::Platform, artifact: Artifact::Nothing, ..run(number) }
+}
+
+/// A run of the platform that tears its environment down.
+async fn tearing_down(store: &Store) -> Run {
+    let run = platform(9);
+    begin(store, &run).await;
+    let state = store.component(&run.app, &run.environment, &run.component).await.unwrap();
+    let teardown = Teardown { release: run.release.clone(), since: at(0), torn_down_at: None, kept: Vec::new() };
+    store.begin_teardown(&run, &state, &state, None, &teardown).await.unwrap();
+    run
+}
+
+#[tokio::test]
+async fn while_an_environment_is_torn_down_only_its_platform_can_begin() {
+    let store = Table::default().store(&Line::default());
+    tearing_down(&store).await;
+    let (run, old) = (run(1), ComponentState::default());
+    let refused = store.begin(&run, &old, &ComponentState { fence: 1, ..old.clone() }, None, None).await;
+    assert!(matches!(refused, Err(StoreError::Changed)), "{refused:?}");
+    assert_eq!(component(&store).await, old);
+    begin(&store, &platform(10)).await;
+}
+
+#[tokio::test]
+async fn a_platform_that_stands_is_listed_and_takes_the_mark_of_a_teardown_away() {
+    let store = Table::default().store(&Line::default());
+    let Run { app, environment, .. } = tearing_down(&store).await;
+    assert_eq!(store.environments().await.unwrap(), []);
+    let missing = store.applied(&app, &environment).await.unwrap_err();
+    assert!(missing.to_string().contains("is being torn down since"), "{missing}");
+    provision(&store, &environment, MANIFEST, None).await;
+    assert_eq!(store.environment(&app, &environment).await.unwrap().unwrap().teardown, None);
+    assert_eq!(store.environments().await.unwrap(), [Place { app, environment }]);
+}
+
+#[tokio::test]
+async fn a_component_that_changed_meanwhile_is_not_forgotten() {
+    let store = Table::default().store(&Line::default());
+    begin(&store, &run(1)).await;
+    let teardown = tearing_down(&store).await;
+    let known = store.components(&teardown.app, &teardown.environment).await.unwrap();
+    assert_eq!(known.iter().map(|(component, _)| component.clone()).collect::<Vec<_>>(), [run(1).component]);
+    store.renew(&run(1), at(1)).await.unwrap();
+    let refused = store.forget(&teardown, &known, at(2)).await;
+    assert!(matches!(refused, Err(StoreError::Changed)), "{refused:?}");
+    let known = store.components(&teardown.app, &teardown.environment).await.unwrap();
+    store.forget(&teardown, &known, at(3)).await.unwrap();
+    assert_eq!(component(&store).await, ComponentState::default());
 }
 
 #[tokio::test]

@@ -9,12 +9,26 @@ use super::{
 
 /// Reads a `T` out of `node`; `path` is where the node stands in the manifest.
 pub(super) fn from_node<'de, T: de::Deserialize<'de>>(node: &'de Node, path: &str) -> Result<T, ManifestError> {
-    T::deserialize(NodeDeserializer { node, path: path.to_owned() })
+    T::deserialize(NodeDeserializer { node, path: path.to_owned(), as_written: false })
+}
+
+/// The name of a newtype in which a scalar is a number or a boolean where it is written as one. Elsewhere the types know what
+/// they want, and where they want a text, `1.10` is one.
+const AS_WRITTEN: &str = "$as written";
+
+/// The name of the type that says where a secret is.
+const NAMED_ONLY: &str = "SecretRef";
+
+/// The tree as JSON, each scalar as what it is written as.
+#[cfg(test)]
+pub(super) fn as_written(node: &Node) -> Result<serde_json::Value, ManifestError> {
+    de::Deserialize::deserialize(NodeDeserializer { node, path: String::new(), as_written: true })
 }
 
 struct NodeDeserializer<'de> {
     node: &'de Node,
     path: String,
+    as_written: bool,
 }
 
 impl de::Error for ManifestError {
@@ -31,7 +45,7 @@ impl de::Error for ManifestError {
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
         let mut error = Self::custom(format_args!("`{variant}` is not one of {}", list(expected)));
-        error.suggestion = nearest(variant, expected);
+        error.suggestion = near(variant, expected);
         error
     }
 
@@ -44,17 +58,15 @@ fn list(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-fn nearest(word: &str, known: &'static [&'static str]) -> Option<String> {
-    let close = known
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(word, name), *name))
-        .min()
-        .filter(|(distance, name)| *distance <= name.len().max(word.len()).div_ceil(3).max(1));
-    match close {
-        Some((_, name)) => Some(format!("did you mean `{name}`?")),
-        None if known.is_empty() => None,
-        None => Some(format!("known here: {}", list(known))),
-    }
+/// What was probably meant, or all there is.
+pub(crate) fn nearest(word: &str, known: &[&str]) -> Option<String> {
+    near(word, known).or_else(|| (!known.is_empty()).then(|| format!("known here: {}", list(known))))
+}
+
+/// What was probably meant.
+fn near(word: &str, known: &[&str]) -> Option<String> {
+    let (distance, name) = known.iter().map(|name| (strsim::damerau_levenshtein(word, name), *name)).min()?;
+    (distance <= name.len().max(word.len()).div_ceil(3).max(1)).then(|| format!("did you mean `{name}`?"))
 }
 
 impl<'de> NodeDeserializer<'de> {
@@ -81,7 +93,13 @@ impl<'de> NodeDeserializer<'de> {
     /// Reads a mapping. Where its keys are the manifest's own, `x-…` is a person's: a place for notes and anchors.
     fn entries<V: Visitor<'de>>(self, with_extensions: bool, visitor: V) -> Result<V::Value, ManifestError> {
         let Value::Map(entries) = &self.node.value else { return Err(self.wrong("a mapping")) };
-        let access = Entries { entries: entries.iter(), with_extensions, value: None, path: self.path.clone() };
+        let access = Entries {
+            entries: entries.iter(),
+            with_extensions,
+            value: None,
+            path: self.path.clone(),
+            as_written: self.as_written,
+        };
         let result = visitor.visit_map(access).map_err(|error| match &error.unknown_key {
             // The key itself is what is wrong: point at it, not at the mapping it stands in.
             Some(unknown) => match entries.iter().find(|(key, _)| key.text == *unknown) {
@@ -119,6 +137,16 @@ impl<'de> de::Deserializer<'de> for NodeDeserializer<'de> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ManifestError> {
         match &self.node.value {
             _ if self.node.is_null() => self.located(visitor.visit_unit()),
+            Value::Scalar { text, plain: true } if self.as_written => match serde_json::from_str(text) {
+                Ok(serde_json::Value::Bool(value)) => self.located(visitor.visit_bool(value)),
+                Ok(serde_json::Value::Number(number)) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+                    (Some(number), _, _) => self.located(visitor.visit_u64(number)),
+                    (_, Some(number), _) => self.located(visitor.visit_i64(number)),
+                    (_, _, Some(number)) => self.located(visitor.visit_f64(number)),
+                    (None, None, None) => self.deserialize_str(visitor),
+                },
+                _ => self.deserialize_str(visitor),
+            },
             Value::Scalar { .. } => self.deserialize_str(visitor),
             Value::List(_) => self.deserialize_seq(visitor),
             Value::Map(_) => self.deserialize_map(visitor),
@@ -154,16 +182,17 @@ impl<'de> de::Deserializer<'de> for NodeDeserializer<'de> {
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
+        mut self,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, ManifestError> {
+        self.as_written |= name == AS_WRITTEN;
         visitor.visit_newtype_struct(self)
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ManifestError> {
         let Value::List(items) = &self.node.value else { return Err(self.wrong("a list")) };
-        let access = Items { items: items.iter().enumerate(), path: self.path.clone() };
+        let access = Items { items: items.iter().enumerate(), path: self.path.clone(), as_written: self.as_written };
         self.located(visitor.visit_seq(access))
     }
 
@@ -182,11 +211,17 @@ impl<'de> de::Deserializer<'de> for NodeDeserializer<'de> {
 
     fn deserialize_enum<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ManifestError> {
         let result = match &self.node.value {
+            // What stands here may be a secret, which no message repeats.
+            Value::Scalar { .. } if name == NAMED_ONLY => Err(ManifestError::new(
+                self.node.place,
+                &self.path,
+                "a secret is never written here but named: {secretsmanager: name}, {ssm: /path} or {ref: secrets.name}",
+            )),
             Value::Scalar { text, .. } if !self.node.is_null() => visitor.visit_enum(text.as_str().into_deserializer()),
             Value::Map(entries) if entries.len() == 1 => visitor.visit_enum(OneEntry { deserializer: &self }),
             Value::Map(_) => Err(ManifestError::new(self.node.place, &self.path, "exactly one key is expected here")),
@@ -207,6 +242,7 @@ fn join(path: &str, key: &str) -> String {
 struct Items<'de> {
     items: std::iter::Enumerate<std::slice::Iter<'de, Node>>,
     path: String,
+    as_written: bool,
 }
 
 impl<'de> de::SeqAccess<'de> for Items<'de> {
@@ -214,7 +250,7 @@ impl<'de> de::SeqAccess<'de> for Items<'de> {
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, ManifestError> {
         let Some((index, node)) = self.items.next() else { return Ok(None) };
-        value(seed, node, format!("{}[{index}]", self.path)).map(Some)
+        value(seed, node, format!("{}[{index}]", self.path), self.as_written).map(Some)
     }
 }
 
@@ -223,6 +259,7 @@ struct Entries<'de> {
     with_extensions: bool,
     value: Option<(&'de str, &'de Node)>,
     path: String,
+    as_written: bool,
 }
 
 impl<'de> de::MapAccess<'de> for Entries<'de> {
@@ -241,13 +278,19 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, ManifestError> {
         let (key, node) = self.value.take().ok_or_else(|| de::Error::custom("a value before its key"))?;
-        value(seed, node, join(&self.path, key))
+        value(seed, node, join(&self.path, key), self.as_written)
     }
 }
 
 /// Reads one value. A conversion that the type does after reading has no place of its own: it gets the value's.
-fn value<'de, S: DeserializeSeed<'de>>(seed: S, node: &'de Node, path: String) -> Result<S::Value, ManifestError> {
-    seed.deserialize(NodeDeserializer { node, path: path.clone() }).map_err(|error| error.at(node.place, &path))
+fn value<'de, S: DeserializeSeed<'de>>(
+    seed: S,
+    node: &'de Node,
+    path: String,
+    as_written: bool,
+) -> Result<S::Value, ManifestError> {
+    let deserializer = NodeDeserializer { node, path: path.clone(), as_written };
+    seed.deserialize(deserializer).map_err(|error| error.at(node.place, &path))
 }
 
 /// An enum written as a mapping of its variant to its content.
@@ -267,7 +310,8 @@ impl<'de> de::EnumAccess<'de> for OneEntry<'_, 'de> {
         let path = join(&self.deserializer.path, &key.text);
         let text: StrDeserializer<'_, ManifestError> = key.text.as_str().into_deserializer();
         let variant = seed.deserialize(text).map_err(|error| error.at(key.place, &path))?;
-        Ok((variant, Content(NodeDeserializer { node, path })))
+        let as_written = self.deserializer.as_written;
+        Ok((variant, Content(NodeDeserializer { node, path, as_written })))
     }
 }
 

@@ -1,6 +1,18 @@
+use std::fmt::Write as _;
+
 use super::*;
 
 const HELLO: &str = include_str!("../../../../examples/hello/shipway.yaml");
+
+/// Every example.
+const EXAMPLES: [&str; 6] = [
+    HELLO,
+    include_str!("../../../../examples/next-nest/shipway.yaml"),
+    include_str!("../../../../examples/spa-nest/shipway.yaml"),
+    include_str!("../../../../examples/dougust/shipway.yaml"),
+    include_str!("../../../../examples/fastapi-react/shipway.yaml"),
+    include_str!("../../../../examples/rex/shipway.yaml"),
+];
 
 fn read_for(text: &str, environment: &str) -> Result<Spec, ManifestError> {
     read(text, &"hello".parse().unwrap(), &environment.parse().unwrap())
@@ -17,10 +29,13 @@ fn mistake(text: &str) -> String {
 }
 
 #[test]
-fn the_example_is_read() {
-    let spec = read_for(HELLO, "dev").unwrap();
-    assert_eq!(spec.services.len(), 1);
-    assert_eq!(spec.sites.len(), 1);
+fn the_examples_are_read() {
+    for example in EXAMPLES {
+        let environments = read_all(example).unwrap_or_else(|error| panic!("{error}\n{example}"));
+        let names: Vec<_> = environments.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["dev", "prod"]);
+        assert!(environments.iter().all(|(_, spec)| !spec.services.is_empty() && !spec.sites.is_empty()));
+    }
 }
 
 #[test]
@@ -46,7 +61,7 @@ fn every_mistake_is_told_with_line_column_and_path() {
         ("    env: {A: x}\n    secrets: {A: {ssm: /a}}\n", "services.api.secrets.A: `A` is in `env` too"),
         ("    secrets: {A: {ssm: a}}\n", "services.api.secrets.A: `/path` is expected here"),
         ("    secrets: {A: {vault: a}}\n", "`vault` is not one of `secretsmanager`, `ssm`"),
-        ("    secrets: {A: geheim}\n", "services.api.secrets.A"),
+        ("    secrets: {A: geheim}\n", "services.api.secrets.A: a secret is never written here but named"),
         ("    migrate: {}\n", "services.api.migrate: `command` is missing"),
         (
             "    migrate: {command: [a], timeout: 10}\n",
@@ -97,7 +112,7 @@ fn every_mistake_in_a_site_is_told_with_line_column_and_path() {
         ("trailing_slash: sometimes", "trailing_slash: `sometimes` is not one of `never`, `always`"),
         ("routing: spa, trailing_slash: never", "trailing_slash: with `routing: spa` the page itself"),
         ("keep: 7", "keep: `7` is not a duration with its unit, like 12h or 7d"),
-        ("keep: 0d", "keep: `0d` is not a duration"),
+        ("keep: 0d", "keep: 0d is outside 1h to 3653d"),
         ("keep: 400d", "keep: 400d is more than 365d"),
         ("previews: 5m", "previews: `5m` is not a duration"),
         ("releases: 0", "releases: 1 to 20 releases are kept"),
@@ -250,4 +265,191 @@ proptest::proptest! {
         let _ = read_for(&text, "prod");
         let _ = read_for(&minimal(&text), "prod");
     }
+}
+
+/// Manifests that have what the examples leave out.
+const WHOLE: [&str; 2] = [include_str!("whole/fargate.yaml"), include_str!("whole/instances.yaml")];
+
+fn manifests() -> Vec<serde_json::Value> {
+    EXAMPLES.iter().chain(&WHOLE).map(|text| de::as_written(&yaml::read(text).unwrap()).unwrap()).collect()
+}
+
+fn docs(file: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(file)
+}
+
+/// With `UPDATE=1` in the environment the file is written anew.
+fn file_says(file: &str, wanted: &str) {
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(docs(file), wanted).unwrap();
+    } else {
+        let says = std::fs::read_to_string(docs(file)).unwrap();
+        assert!(
+            says == wanted,
+            "docs/{file} is not what the types say; UPDATE=1 cargo test -p shipway-domain mends it"
+        );
+    }
+}
+
+#[test]
+fn the_schema_is_what_the_types_say() {
+    file_says("manifest.schema.json", &(serde_json::to_string_pretty(&schema()).unwrap() + "\n"));
+}
+
+#[test]
+fn the_page_is_what_the_schema_says_and_every_key_is_in_some_manifest() {
+    const GENERATED: &str = "\n## Every key\n";
+    let page = std::fs::read_to_string(docs("manifest.md")).unwrap();
+    let (before, _) = page.split_once(GENERATED).unwrap();
+    let reference = page::reference(&schema::of_types(), &manifests());
+    file_says("manifest.md", &format!("{before}{GENERATED}\n{}\n", reference.trim_end()));
+}
+
+#[test]
+fn the_whole_manifests_are_read() {
+    for text in WHOLE {
+        read_all(text).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn the_schema_takes_the_manifests_and_nothing_else() {
+    let mut schemas = boon::Schemas::new();
+    let mut compiler = boon::Compiler::new();
+    compiler.add_resource("shipway.json", schema()).unwrap();
+    let compiled = compiler.compile("shipway.json", &mut schemas).unwrap();
+    let judge = |manifest: &serde_json::Value| schemas.validate(manifest, compiled).map_err(|error| error.to_string());
+    for manifest in manifests() {
+        judge(&manifest).unwrap_or_else(|error| panic!("{error}\n{manifest:#}"));
+    }
+    let manifest = |text: &str| de::as_written(&yaml::read(text).unwrap()).unwrap();
+    let good = [
+        "environments: {dev: }",
+        "x-mine: 1\nenvironments: {dev: {services: {api: {x-mine: 1, cpu: 512, http: null}}}}",
+        "environments: {dev: {services: {api: {image: {repository: null, public: a/b:1}, secrets: {A: {ssm: null, secretsmanager: b}}}}}}",
+        "environments: {dev: {services: {api: null, other: {image: {repository: other}}}, databases: {main: {capacity: {max: 4}}}}}",
+    ];
+    for text in good {
+        judge(&manifest(&format!("version: 1\napp: a\n{text}"))).unwrap_or_else(|error| panic!("{text}: {error}"));
+    }
+    let bad = [
+        "services: {}",
+        "environments: {}",
+        "environments: {dev: {}}\nsites: {web: {redirects: [{from: /a}]}}",
+        "environments: {dev: {}}\nservices: {api: {secrets: {A: {vault: b}}}}",
+        "environments: {dev: {servises: {}}}",
+        "environments: {dev: {services: {api: {cpu: lots}}}}",
+        "environments: {dev: {}}\nlogs: {retention: 7}",
+        "environments: {dev: {}}\nnetwork: {nat: both}",
+    ];
+    for text in bad {
+        assert!(judge(&manifest(&format!("version: 1\napp: a\n{text}"))).is_err(), "{text}");
+    }
+}
+
+/// Each case begins with a line of `===` and its name, and ends with a line of `->` and what is said.
+#[test]
+fn every_bad_manifest_is_told_its_one_message() {
+    let cases = include_str!("bad.txt").split("\n=== ").skip(1);
+    let mut different = String::new();
+    for (number, case) in cases.enumerate() {
+        let (name, rest) = case.split_once('\n').unwrap();
+        let (yaml, expected) = rest.split_once("\n-> ").unwrap_or((rest, ""));
+        let environments = if yaml.contains("\nenvironments:") { "" } else { "environments: {prod: {}}\n" };
+        let said = match read_all(&format!("version: 1\napp: hello\n{environments}{yaml}\n")) {
+            Ok(_) => "nothing".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        if said != expected.trim_end() {
+            writeln!(different, "{number} === {name}\n{yaml}\n-> {said}\n").unwrap();
+        }
+    }
+    assert!(different.is_empty(), "these say something else:\n{different}");
+}
+
+#[test]
+fn every_manifest_is_stored_and_read_back_unchanged() {
+    for text in EXAMPLES.iter().chain(&WHOLE) {
+        for (environment, spec) in read_all(text).unwrap() {
+            let stored = serde_json::to_string(&spec).unwrap();
+            assert_eq!(serde_json::from_str::<Spec>(&stored).unwrap(), spec, "{} {environment}", spec.app);
+        }
+    }
+}
+
+#[test]
+fn nothing_in_an_environment_takes_away_what_the_base_says() {
+    let text = minimal(
+        "    port: 80\n    cpu: 512\n    memory: 1024\n    http: {}\n    secrets: {A: {ssm: /a}}\n  worker:\n    image: {repository: worker}\n",
+    )
+    .replace(
+        "environments: {prod: {}}",
+        "environments: {prod: {services: {worker: null, api: {cpu: null, http: null, secrets: {A: {ssm: null, secretsmanager: a}}, \
+         image: {repository: null, public: a/b:1}}}}}",
+    );
+    let spec = read_for(&text, "prod").unwrap();
+    assert_eq!(spec.services.len(), 1);
+    let api = spec.services.into_values().next().unwrap();
+    assert_eq!((api.cpu, api.memory, api.http), (256, 1024, None));
+    assert_eq!(api.secrets["A"], SecretRef::Secretsmanager("a".to_owned()));
+    assert!(api.image.repository.is_none() && api.image.public.is_some());
+    // What is nothing in the base, and so of no kind, is still a mistake.
+    assert!(mistake(&minimal("    cpu:\n")).contains("services.api.cpu: a whole number is expected here, not nothing"));
+}
+
+#[test]
+fn what_is_wrong_in_one_environment_alone_is_said_with_its_name() {
+    let text = minimal("").replace("{prod: {}}", "{prod: {}, dev: {services: {api: {memory: 777}}}}");
+    assert!(mistake(&text).ends_with("in steps of 512 (in the environment `dev`)"), "{}", mistake(&text));
+}
+
+#[test]
+fn an_override_is_a_number_where_it_is_written_as_one() {
+    let text = minimal(
+        "    overrides: {ephemeralStorage: {sizeInGiB: 40}, pidMode: task, containerDefinitions: {api: {user: \"1000\", privileged: true, healthCheck: {command: [\"1\", 2.5, null]}}}}\n",
+    );
+    let overrides = &read_for(&text, "prod").unwrap().services.into_values().next().unwrap().overrides;
+    assert_eq!(
+        serde_json::to_value(overrides).unwrap(),
+        serde_json::json!({"ephemeralStorage": {"sizeInGiB": 40}, "pidMode": "task", "containerDefinitions": {"api":
+            {"user": "1000", "privileged": true, "healthCheck": {"command": ["1", 2.5, null]}}}})
+    );
+}
+
+#[test]
+fn a_sidecar_that_ends_first_is_not_essential() {
+    let text = minimal("    sidecars: {init: {image: a/b:1, before: true}, proxy: {image: a/b:1}}\n");
+    let sidecars = read_for(&text, "prod").unwrap().services.into_values().next().unwrap().sidecars;
+    let essential: Vec<_> = sidecars.values().map(|sidecar| sidecar.essential).collect();
+    assert_eq!(essential, [false, true]);
+}
+
+#[test]
+fn a_certificate_is_checked_against_the_region_where_that_is_known() {
+    let spec = &read_all(WHOLE[0]).unwrap()[0].1;
+    assert_eq!(spec.check_region("eu-west-1"), Ok(()));
+    assert_eq!(
+        spec.check_region("us-east-1").unwrap_err().to_string(),
+        "domain.certificate: it is in eu-west-1, and the load balancer in us-east-1 takes certificates from there alone; give one \
+         of us-east-1, or `auto`"
+    );
+}
+
+#[test]
+fn rules_that_hide_none_are_taken() {
+    let two = |first: &str, second: &str| {
+        let service = |name: &str, http: &str| {
+            format!("  {name}:\n    image: {{repository: {name}}}\n    port: 80\n    http: {http}\n")
+        };
+        let text = minimal("")
+            + &service("first", first)
+            + &service("second", second)
+            + "domain: {name: a.example, zone: Z012}\n";
+        read_for(&text, "prod").map(|_| ())
+    };
+    assert_eq!(two("{path: /api/*}", "{path: /*}"), Ok(()));
+    assert_eq!(two("{path: \"/a?\"}", "{path: \"/a*\"}"), Ok(()));
+    assert_eq!(two("{host: a.example}", "{host: b.a.example}"), Ok(()));
+    assert_eq!(two("{host: a.example}", "{}"), Ok(()));
+    assert!(two("{path: \"/a*?\"}", "{path: \"/a?*\"}").is_err());
 }

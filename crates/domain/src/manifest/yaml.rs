@@ -53,12 +53,15 @@ impl Node {
         }
     }
 
-    /// `over` laid over `self`: mappings key by key, anything else replaced.
+    /// `over` laid over `self`: mappings key by key, anything else replaced. Nothing (`null`) takes away what was there.
     pub(super) fn merged(self, over: Node) -> Node {
         match (self.value, over.value) {
             (Value::Map(mut base), Value::Map(over_entries)) => {
                 for (key, value) in over_entries {
                     match base.iter().position(|(k, _)| k.text == key.text) {
+                        Some(index) if value.is_null() => {
+                            base.remove(index);
+                        }
                         Some(index) => {
                             let old = std::mem::replace(&mut base[index], (key, value.clone()));
                             base[index].1 = old.1.merged(value);

@@ -21,6 +21,10 @@ pub struct ObservedStack {
     pub tags: BTreeMap<String, String>,
     /// Its outputs.
     pub outputs: BTreeMap<String, String>,
+    /// The role that it was made with.
+    pub role: Option<String>,
+    /// Whether it is protected against deletion.
+    pub protected: bool,
     /// Its last operation, where the status makes one ask for it.
     pub operation: Option<Operation>,
 }
@@ -91,7 +95,7 @@ statuses! {
 
 /// What a status means for what may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     /// There is no such stack.
     Absent,
     /// It moves by itself; nothing may be done.
@@ -109,7 +113,7 @@ enum Phase {
 }
 
 impl StackStatus {
-    fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         match self {
             StackStatus::DeleteComplete => Phase::Absent,
             StackStatus::CreateInProgress
@@ -142,6 +146,11 @@ impl StackStatus {
         }
     }
 
+    /// Whether it moves by itself.
+    pub(super) fn is_moving(&self) -> bool {
+        self.phase() == Phase::Moving
+    }
+
     /// Whether one must know the last operation to tell what this status is the result of.
     pub fn asks_for_operation(&self) -> bool {
         match self.phase() {
@@ -164,8 +173,23 @@ pub struct Apply {
     pub parameters: BTreeMap<Cow<'static, str>, String>,
     /// The tags.
     pub tags: BTreeMap<&'static str, String>,
+    /// Whether it is protected against deletion; nothing where that is not Shipway's to say.
+    pub protected: Option<bool>,
     /// The request's token: the same for the same release and inputs, so that a repeated request starts nothing twice, and the
     /// stack's events say whose attempt failed.
+    pub token: String,
+}
+
+/// The content of a deletion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    /// The stack's id: a new one of the same name is not meant.
+    pub id: String,
+    /// The role that CloudFormation acts with, where that is not Shipway's own.
+    pub role: Option<String>,
+    /// Whether its protection must be lifted first.
+    pub protected: bool,
+    /// The request's token.
     pub token: String,
 }
 
@@ -177,12 +201,9 @@ pub enum Next {
     /// Change it.
     Update(Apply),
     /// Remove what an earlier, failed creation left, so that it can be made.
-    Delete {
-        /// The stack's id.
-        id: String,
-        /// The request's token.
-        token: String,
-    },
+    Clear(Deletion),
+    /// Remove it: its environment ends.
+    Remove(Deletion),
     /// Look again later: it moves.
     Wait(StackStatus),
     /// Nothing: it is what it should be.
@@ -234,16 +255,28 @@ pub enum Trouble {
     Incomplete {
         /// The output.
         key: Cow<'static, str>,
+        /// Whether its template is the user's own.
+        own: bool,
     },
 }
 
 impl Trouble {
+    /// The one of a stack that a person must move on.
+    pub(super) fn stuck(status: &StackStatus, why: Option<String>) -> Trouble {
+        let way_out = match status.phase() {
+            Phase::Stuck(way_out) => way_out,
+            _ => "look it up in the console",
+        };
+        Trouble::Stuck { status: status.clone(), why, way_out }
+    }
+
     /// The public name.
     pub fn failure(&self) -> Failure {
         match self {
             Trouble::Failed { why, .. } => failure_of(why),
             Trouble::Stuck { .. } | Trouble::Foreign { .. } => Failure::Conflict,
-            Trouble::Incomplete { .. } => Failure::Bug,
+            Trouble::Incomplete { own: true, .. } => Failure::RejectedManifest,
+            Trouble::Incomplete { own: false, .. } => Failure::Bug,
         }
     }
 }
@@ -280,7 +313,10 @@ impl fmt::Display for Trouble {
                     "is there already, but its tag {tag} is not {expected} ({found}); delete it or give the app another name"
                 )
             }
-            Trouble::Incomplete { key } => {
+            Trouble::Incomplete { key, own: true } => {
+                write!(f, "has no output {key}; give its template one, or refer to one that it has")
+            }
+            Trouble::Incomplete { key, own: false } => {
                 write!(f, "has no output {key}; deploy Shipway again, its blueprints are not its own")
             }
         }
@@ -369,7 +405,8 @@ impl Plan {
             match &planned.next {
                 Next::Create(_) => parts.push(format!("creates {stack}")),
                 Next::Update(_) => parts.push(format!("updates {stack}")),
-                Next::Delete { .. } => parts.push(format!("clears {stack}")),
+                Next::Clear(_) => parts.push(format!("clears {stack}")),
+                Next::Remove(_) => parts.push(format!("deletes {stack}")),
                 Next::Wait(status) => parts.push(format!("{stack} is {status}")),
                 Next::Blocked(_) => blocked += 1,
                 Next::InSync => {}
@@ -386,7 +423,7 @@ impl Plan {
 impl Planned {
     fn goes_on(&self) -> bool {
         match &self.next {
-            Next::Create(_) | Next::Update(_) | Next::Delete { .. } | Next::Wait(_) => true,
+            Next::Create(_) | Next::Update(_) | Next::Clear(_) | Next::Remove(_) | Next::Wait(_) => true,
             Next::InSync | Next::Blocked(_) | Next::Halted(_) => false,
         }
     }
@@ -397,7 +434,8 @@ impl Planned {
         match &self.next {
             Next::Create(_) => Some(format!("creates the stack {stack}")),
             Next::Update(_) => Some(format!("updates the stack {stack}")),
-            Next::Delete { .. } => Some(format!("clears the stack {stack}, whose creation failed earlier")),
+            Next::Clear(_) => Some(format!("clears the stack {stack}, whose creation failed earlier")),
+            Next::Remove(_) => Some(format!("deletes the stack {stack}")),
             Next::Wait(_) | Next::InSync | Next::Blocked(_) | Next::Halted(_) => None,
         }
     }
@@ -405,6 +443,11 @@ impl Planned {
 
 /// Decides what to do next about each stack. `wanted` names each stack after those it stands on.
 pub fn next_actions(wanted: &[WantedStack], observed: &Observed, release: &ReleaseId) -> Plan {
+    compare(wanted, observed, &format!("shipway-{release}"))
+}
+
+/// The same, for whoever's requests have tokens that begin so.
+pub(super) fn compare(wanted: &[WantedStack], observed: &Observed, tokens: &str) -> Plan {
     let mut plan: Vec<Planned> = Vec::new();
     for stack in wanted {
         let in_sync =
@@ -413,11 +456,11 @@ pub fn next_actions(wanted: &[WantedStack], observed: &Observed, release: &Relea
             Resolved::Blocked(blocker) => Next::Blocked(blocker),
             Resolved::Missing { stack: other, key } => {
                 if let Some(planned) = plan.iter_mut().find(|planned| planned.stack == other) {
-                    planned.next = Next::Halted(Trouble::Incomplete { key });
+                    planned.next = Next::Halted(Trouble::Incomplete { key, own: planned.concern == Concern::Own });
                 }
                 Next::Blocked(Blocker::Stacks(vec![other]))
             }
-            Resolved::Parameters(parameters) => next_action(stack, parameters, observed.get(&stack.name), release),
+            Resolved::Parameters(parameters) => next_action(stack, parameters, observed.get(&stack.name), tokens),
         };
         plan.push(Planned { stack: stack.name.clone(), concern: stack.concern, next });
     }
@@ -461,10 +504,10 @@ fn resolve_value(
             let value = observed.get(stack).and_then(|stack| stack.outputs.get(key.as_ref()));
             value.cloned().ok_or_else(|| Resolved::Missing { stack: stack.clone(), key: key.clone() })
         }
-        Value::List(values) => {
-            let values: Result<Vec<_>, _> =
+        Value::List(values) | Value::Joined(values) => {
+            let texts: Result<Vec<_>, _> =
                 values.iter().map(|value| resolve_value(value, observed, in_sync, blockers)).collect();
-            Ok(values?.into_iter().filter(|value| !value.is_empty()).collect::<Vec<_>>().join(","))
+            Ok(value.put_together(texts?))
         }
     }
 }
@@ -473,10 +516,10 @@ fn next_action(
     wanted: &WantedStack,
     parameters: BTreeMap<Cow<'static, str>, String>,
     observed: Option<&ObservedStack>,
-    release: &ReleaseId,
+    tokens: &str,
 ) -> Next {
     let inputs = wanted.inputs(&parameters);
-    let token = format!("shipway-{release}-{inputs}");
+    let token = format!("{tokens}-{inputs}");
     let mut tags = wanted.tags.clone();
     tags.insert(INPUTS_TAG, inputs);
     let apply = Apply {
@@ -485,6 +528,7 @@ fn next_action(
         role: wanted.role.clone(),
         parameters,
         tags,
+        protected: wanted.protected(),
         token,
     };
 
@@ -500,7 +544,14 @@ fn next_action(
     let operation = observed.operation.as_ref();
     let why = || operation.and_then(|operation| operation.failure.as_ref()).map(ToString::to_string);
     let ours = operation.and_then(|operation| operation.token.as_ref()) == Some(&apply.token);
-    let clear = |what: &str| Next::Delete { id: observed.id.clone(), token: format!("{}-{what}", apply.token) };
+    let clear = |what: &str| {
+        Next::Clear(Deletion {
+            id: observed.id.clone(),
+            role: wanted.role.clone(),
+            protected: observed.protected,
+            token: format!("{}-{what}", apply.token),
+        })
+    };
     match phase {
         Phase::Absent => Next::Create(apply),
         Phase::Moving => Next::Wait(observed.status.clone()),

@@ -1,6 +1,6 @@
 //! The order of the load balancer's rules: the more specific path first, whoever came when.
 //!
-//! A rule's priority is a function of its own path, so a new service moves no other's. Only among paths that are equally
+//! A rule's priority is a function of its own path and whether it has a host, so a new service moves no other's. Only among paths that are equally
 //! specific is there a choice, and there what stands keeps its place.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,25 +11,27 @@ use crate::{manifest::Spec, name::ComponentName};
 /// The longest path pattern a listener rule takes. The manifest refuses longer ones.
 const MOST_CHARACTERS: u32 = 128;
 
-/// Places for each length of path: 128 × 390 is just below 50,000, the highest priority there is.
+/// Places for each length of path, once for rules with a host and once for those without: 2 × 128 × 195 is just below 50,000, the
+/// highest priority there is.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateRule.html>
-const PER_LENGTH: u32 = 390;
+const PER_LENGTH: u32 = 195;
 
 /// The priority of the load balancer's own rule, in its blueprint.
 const OWN: u32 = 1;
 
-/// Places for paths without a wildcard and for those with one star, among those of one length: more than the 100 rules that a
-/// load balancer has unless one asks for more. What is left goes to the rarer shapes.
-const PLAIN: u32 = 100;
-const ONE_STAR: u32 = 164;
-const RARE: u32 = 6;
+/// Places for paths without a wildcard and for those with one star, among those of one length: as many as an app has services, and
+/// more. What is left goes to the nineteen rarer shapes.
+const PLAIN: u32 = 48;
+const ONE_STAR: u32 = 71;
+const RARE: u32 = 4;
 const RARE_SHAPES: u32 = (PER_LENGTH - PLAIN - ONE_STAR) / RARE;
 
-/// The priorities that are right for a path: any of them comes before those of every pattern that covers more.
+/// The priorities that are right for a rule: any of them comes before those of every rule that covers more. A rule with a host comes
+/// before all without one; two hosts have nothing in common, as none has a wildcard.
 ///
 /// If one pattern matches only what another matches too, its shortest match is at least as long; if equally long, it has at
 /// most as many `?`; if equally many, at most as many stars. So this order never puts the wider pattern first.
-fn places(path: &str) -> std::ops::Range<u32> {
+fn places(path: &str, with_host: bool) -> std::ops::Range<u32> {
     let mut stars: u32 = 0;
     let mut questions: u32 = 0;
     let mut shortest: u32 = 0;
@@ -46,7 +48,8 @@ fn places(path: &str) -> std::ops::Range<u32> {
         }
         previous = Some(c);
     }
-    let first = MOST_CHARACTERS.saturating_sub(shortest) * PER_LENGTH + 1;
+    let length = MOST_CHARACTERS.saturating_sub(shortest) + if with_host { 0 } else { MOST_CHARACTERS };
+    let first = length * PER_LENGTH + 1;
     match (questions, stars) {
         (0, 0) => first..first + PLAIN,
         (0, 1) => first + PLAIN..first + PLAIN + ONE_STAR,
@@ -73,7 +76,7 @@ pub(super) fn of_services<'a>(
     for (name, http) in with_http() {
         if let Some((path, priority)) = standing(name)
             && path == http.path
-            && places(path).contains(&priority)
+            && places(path, http.host.is_some()).contains(&priority)
             && taken.insert(priority)
         {
             priorities.insert(name.clone(), priority);
@@ -85,7 +88,7 @@ pub(super) fn of_services<'a>(
         if priorities.contains_key(name) {
             continue;
         }
-        let places = places(&http.path);
+        let places = places(&http.path, http.host.is_some());
         let count = places.end - places.start;
         let start = spread(&http.path) % count;
         let free =
@@ -125,16 +128,26 @@ mod tests {
             ("/a?*", "/??*"),
         ];
         for (narrow, wide) in table {
-            assert!(places(narrow).end <= places(wide).start, "{narrow} {wide}");
+            for with_host in [true, false] {
+                assert!(places(narrow, with_host).end <= places(wide, with_host).start, "{narrow} {wide}");
+            }
         }
+    }
+
+    #[test]
+    fn a_rule_with_a_host_comes_before_every_one_without() {
+        let longest = format!("/{}", "x".repeat(127));
+        assert!(places("/*", true).end <= places(&longest, false).start);
     }
 
     #[test]
     fn all_priorities_are_possible() {
         let longest = format!("/{}", "x".repeat(127));
         for path in ["/", "/*", "/**", "/?????", "/?*?*?*?*?*", "/*a*b*c*d*e*", longest.as_str()] {
-            let places = places(path);
-            assert!(places.start >= 1 && places.end <= 50_001, "{path} {places:?}");
+            for with_host in [true, false] {
+                let places = places(path, with_host);
+                assert!(places.start >= 1 && places.end <= 50_001, "{path} {places:?}");
+            }
         }
     }
 
@@ -152,7 +165,8 @@ mod tests {
                 _ => c.to_string(),
             }).collect();
             prop_assume!(wildcards(&wide) <= 5 && wildcards(&narrow) <= 5);
-            prop_assert!(places(&narrow).end <= places(&wide).start || places(&narrow) == places(&wide), "{narrow} {wide}");
+            let (narrow_places, wide_places) = (places(&narrow, false), places(&wide, false));
+            prop_assert!(narrow_places.end <= wide_places.start || narrow_places == wide_places, "{narrow} {wide}");
         }
     }
 

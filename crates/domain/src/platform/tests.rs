@@ -1,16 +1,14 @@
+mod systems;
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::{manifest, name::ReleaseId};
-
-const BLUEPRINTS: Blueprints = Blueprints {
-    repository: "repository",
-    cluster: "cluster",
-    load_balancer: "load-balancer",
-    service: "service",
-    site: "site",
+use crate::{
+    manifest,
+    name::{ReleaseId, RepositoryName},
+    platform::blueprint_tests::outputs_of,
 };
 
 const MANIFEST: &str = r"
@@ -36,15 +34,15 @@ sites:
 environments: {prod: {}}
 ";
 
-fn environment() -> EnvironmentName {
+pub(super) fn environment() -> EnvironmentName {
     "prod".parse().unwrap()
 }
 
-fn spec(text: &str) -> Spec {
+pub(super) fn spec(text: &str) -> Spec {
     manifest::read(text, &"hello".parse().unwrap(), &environment()).unwrap()
 }
 
-fn place() -> Place {
+pub(super) fn place() -> Place {
     Place {
         partition: "aws".to_owned(),
         region: "eu-west-1".to_owned(),
@@ -53,7 +51,7 @@ fn place() -> Place {
     }
 }
 
-fn network() -> NetworkOutputs {
+pub(super) fn network() -> NetworkOutputs {
     NetworkOutputs {
         vpc: "vpc-1".to_owned(),
         cidr: "10.0.0.0/16".to_owned(),
@@ -64,13 +62,30 @@ fn network() -> NetworkOutputs {
     }
 }
 
-fn release(n: u8) -> ReleaseId {
+pub(super) fn release(n: u8) -> ReleaseId {
     format!("20261121T03154212{n}-3f9c2a").parse().unwrap()
 }
 
-fn wanted_of(spec: &Spec, network: Option<&NetworkOutputs>, observed: &Observed) -> Vec<WantedStack> {
-    let wish = Wish { spec, environment: &environment(), place: &place(), blueprints: &BLUEPRINTS, network };
+pub(super) fn wanted_of(spec: &Spec, network: Option<&NetworkOutputs>, observed: &Observed) -> Vec<WantedStack> {
+    let wish = Wish { spec, environment: &environment(), place: &place(), network };
     stacks(&wish, observed).unwrap()
+}
+
+/// A stack that stands, as far as one can tell without its parameters.
+pub(super) fn standing(stack: &WantedStack) -> ObservedStack {
+    ObservedStack {
+        status: StackStatus::CreateComplete,
+        outputs: outputs_of(&stack.template)
+            .into_iter()
+            .map(|key| {
+                // A database's port is read as a number.
+                let value = if key == "Port" { "5432".to_owned() } else { format!("{}/{key}", stack.name) };
+                (key, value)
+            })
+            .collect(),
+        operation: None,
+        ..left_behind(stack, StackStatus::CreateComplete)
+    }
 }
 
 fn wanted() -> Vec<WantedStack> {
@@ -91,16 +106,12 @@ fn an_environment_has_one_stack_per_concern() {
             "shipway-hello-repository-hello-web",
             "shipway-hello-prod-cluster",
             "shipway-hello-prod-load-balancer",
+            "shipway-hello-prod-site-docs",
             "shipway-hello-prod-service-api",
             "shipway-hello-prod-service-web",
             "shipway-hello-prod-service-worker",
-            "shipway-hello-prod-site-docs",
         ]
     );
-    let spec = spec(MANIFEST);
-    let environment = environment();
-    let all: BTreeSet<_> = Names { app: &spec.app, environment: &environment }.all(&spec).into_iter().collect();
-    assert_eq!(all, wanted().into_iter().map(|stack| stack.name).collect());
 }
 
 #[test]
@@ -117,14 +128,11 @@ fn only_what_stands_behind_the_load_balancer_needs_the_network() {
 fn an_execution_role_reads_exactly_the_secrets_that_the_manifest_names() {
     let wanted = wanted();
     let api = named(&wanted, "shipway-hello-prod-service-api");
-    let value = |key| match &api.parameters[key] {
-        Value::Text(text) => text.clone(),
-        other => panic!("{other:?}"),
-    };
+    let value = |key| api.parameters[key].known(&Observed::new()).unwrap();
     assert_eq!(value("SecretArns"), "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/hello-??????");
     assert_eq!(value("ParameterArns"), "arn:aws:ssm:eu-west-1:123456789012:parameter/hello/c");
     let worker = named(&wanted, "shipway-hello-prod-service-worker");
-    assert_eq!(worker.parameters["SecretArns"], Value::Text(String::new()));
+    assert_eq!(worker.parameters["SecretArns"].known(&Observed::new()).as_deref(), Some(""));
     assert_eq!(worker.parameters["Listener"], Value::Text(String::new()));
 }
 
@@ -132,23 +140,14 @@ fn an_execution_role_reads_exactly_the_secrets_that_the_manifest_names() {
 fn too_many_secrets_are_refused_before_cloudformation_does() {
     let secrets: String = (0..70).map(|n| format!("      S{n}: {{secretsmanager: prod/hello/secret-{n}}}\n")).collect();
     let text = MANIFEST.replace("      C: {ssm: /hello/c}\n", &secrets);
-    let wish = Wish {
-        spec: &spec(&text),
-        environment: &environment(),
-        place: &place(),
-        blueprints: &BLUEPRINTS,
-        network: None,
-    };
+    let wish = Wish { spec: &spec(&text), environment: &environment(), place: &place(), network: None };
     assert!(matches!(stacks(&wish, &Observed::new()), Err(PlanError::TooManySecrets { .. })));
 }
 
 fn site_of(text: &str) -> Result<Vec<WantedStack>, PlanError> {
     let text = MANIFEST.replace("docs: {routing: spa}", &format!("docs: {text}"));
     let (spec, environment, place) = (spec(&text), environment(), place());
-    stacks(
-        &Wish { spec: &spec, environment: &environment, place: &place, blueprints: &BLUEPRINTS, network: None },
-        &Observed::new(),
-    )
+    stacks(&Wish { spec: &spec, environment: &environment, place: &place, network: None }, &Observed::new())
 }
 
 #[test]
@@ -245,6 +244,28 @@ fn with_paths(paths: &BTreeMap<String, String>) -> Spec {
     spec(&format!("version: 1\napp: hello\nservices:\n{services}environments: {{prod: {{}}}}\n"))
 }
 
+/// A stack in another region, which is given what several others give.
+fn elsewhere() -> WantedStack {
+    let (app, environment) = ("hello".parse().unwrap(), environment());
+    let names = Names { app: &app, environment: &environment };
+    let output = |stack, key: &'static str| Value::Output { stack, key: key.into() };
+    let both = vec![output(names.cluster(), "Cluster"), text(""), output(names.load_balancer(), "Listener")];
+    WantedStack {
+        name: names.site_certificate(),
+        concern: Concern::Certificate,
+        template: "Outputs:\n  Arn:\n".into(),
+        region: Some("us-east-1"),
+        role: None,
+        parameters: parameters([("Both", Value::List(both)), ("Url", Value::Joined(vec![text("a"), text("b")]))]),
+        tags: named(&wanted(), "shipway-hello-prod-cluster").tags.clone(),
+        needs_network: true,
+    }
+}
+
+fn failure() -> ResourceFailure {
+    ResourceFailure { resource: "R".to_owned(), resource_type: "T".to_owned(), reason: "it cannot be".to_owned() }
+}
+
 /// A CloudFormation of which only the stacks' state is there. Each operation takes a few looks.
 struct Cloud {
     stacks: Observed,
@@ -283,26 +304,29 @@ impl Cloud {
                 );
                 (apply, (StackStatus::UpdateComplete, StackStatus::UpdateRollbackComplete))
             }
-            Next::Delete { id, token } => {
+            Next::Clear(deletion) | Next::Remove(deletion) => {
                 let stack = self.stacks.get_mut(&name).expect("what is deleted is there");
-                assert_eq!(stack.id, *id);
+                assert_eq!(stack.id, deletion.id);
+                assert_eq!(stack.protected, deletion.protected);
                 assert!(
                     !stack.status.to_string().ends_with("_IN_PROGRESS")
                         || stack.status == StackStatus::ReviewInProgress
                 );
                 stack.status = StackStatus::DeleteInProgress;
-                stack.operation = Some(Operation { token: Some(token.clone()), failure: None });
-                self.moving.insert(name, (pace, None));
+                stack.operation = Some(Operation { token: Some(deletion.token.clone()), failure: None });
+                let end = self.fails(&name).then(|| {
+                    let failure = failure();
+                    let stack = self.stacks.get_mut(&name).unwrap();
+                    stack.operation = Some(Operation { token: Some(deletion.token.clone()), failure: Some(failure) });
+                    StackStatus::DeleteFailed
+                });
+                self.moving.insert(name, (pace, end));
                 self.writes += 1;
                 return;
             }
         };
         self.writes += 1;
-        let fails = self.failing.get_mut(&name).is_some_and(|left| {
-            let fails = *left > 0;
-            *left = left.saturating_sub(1);
-            fails
-        });
+        let fails = self.fails(&name);
         let end = if fails { result.1 } else { result.0 };
         self.made += 1;
         let made = self.made;
@@ -312,31 +336,19 @@ impl Cloud {
             status: if before.is_some() { StackStatus::UpdateInProgress } else { StackStatus::CreateInProgress },
             parameters: apply.parameters.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
             tags: apply.tags.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
-            outputs: [
-                "Uri",
-                "Cluster",
-                "Listener",
-                "DnsName",
-                "LogGroup",
-                "ExecutionRole",
-                "TaskRole",
-                "TargetGroup",
-                "Bucket",
-                "Distribution",
-                "Domain",
-                "Store",
-            ]
-            .map(|key| (key.to_owned(), format!("{name}/{key}")))
-            .into(),
+            outputs: outputs_of(&apply.template)
+                .into_iter()
+                .map(|key| {
+                    let value = format!("{name}/{key}");
+                    (key, value)
+                })
+                .collect(),
+            role: apply.role.clone(),
+            protected: apply.protected.unwrap_or_default(),
             operation: None,
         };
         if fails {
-            let failure = ResourceFailure {
-                resource: "R".to_owned(),
-                resource_type: "T".to_owned(),
-                reason: "it cannot be".to_owned(),
-            };
-            stack.operation = Some(Operation { token: Some(apply.token.clone()), failure: Some(failure) });
+            stack.operation = Some(Operation { token: Some(apply.token.clone()), failure: Some(failure()) });
             if let Some(before) = before {
                 stack.parameters = before.parameters;
                 stack.tags = before.tags;
@@ -344,6 +356,14 @@ impl Cloud {
         }
         self.stacks.insert(name.clone(), stack);
         self.moving.insert(name, (pace, Some(end)));
+    }
+
+    fn fails(&mut self, name: &StackName) -> bool {
+        self.failing.get_mut(name).is_some_and(|left| {
+            let fails = *left > 0;
+            *left = left.saturating_sub(1);
+            fails
+        })
     }
 
     fn tick(&mut self) {
@@ -367,7 +387,8 @@ impl Cloud {
     /// Passes until the plan says that another changes nothing.
     fn run(&mut self, spec: &Spec, release: &ReleaseId, pace: u8) -> Plan {
         for _ in 0..200 {
-            let wanted = wanted_of(spec, Some(&network()), &self.stacks);
+            let mut wanted = wanted_of(spec, Some(&network()), &self.stacks);
+            wanted.push(elsewhere());
             let plan = next_actions(&wanted, &self.stacks, release);
             if !plan.goes_on() {
                 return plan;
@@ -389,6 +410,8 @@ fn left_behind(stack: &WantedStack, status: StackStatus) -> ObservedStack {
         parameters: BTreeMap::new(),
         tags: stack.tags.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
         outputs: BTreeMap::new(),
+        role: stack.role.clone(),
+        protected: false,
         operation: Some(Operation { token: Some("shipway-earlier".to_owned()), failure: None }),
     }
 }
@@ -414,11 +437,11 @@ proptest! {
 
     #[test]
     fn whatever_was_left_the_chosen_actions_reach_what_is_wanted(
-        states in prop::collection::vec(any_state(), 8), pace in 0u8..3,
+        states in prop::collection::vec(any_state(), 9), pace in 0u8..3,
     ) {
         let spec = spec(MANIFEST);
         let mut cloud = Cloud::new(Observed::new());
-        for (stack, state) in wanted().iter().zip(states) {
+        for (stack, state) in wanted().iter().chain([&elsewhere()]).zip(states) {
             let Some(status) = state else { continue };
             let end = match status {
                 StackStatus::CreateInProgress => Some(Some(StackStatus::RollbackComplete)),
@@ -433,9 +456,16 @@ proptest! {
         }
         let plan = cloud.run(&spec, &release(1), pace);
         prop_assert!(plan.is_done(), "{plan:?}");
-        let environment = environment();
-        let made = outputs(Names { app: &spec.app, environment: &environment }, &spec, &cloud.stacks);
+        let network = network();
+        let wish = Wish { spec: &spec, environment: &environment(), place: &place(), network: Some(&network) };
+        let made = outputs(&wish, &cloud.stacks);
         prop_assert!(made.is_ok());
+        let elsewhere = &cloud.stacks[&elsewhere().name].parameters;
+        prop_assert_eq!(
+            &elsewhere["Both"],
+            "shipway-hello-prod-cluster/Cluster,shipway-hello-prod-load-balancer/Listener"
+        );
+        prop_assert_eq!(&elsewhere["Url"], "ab");
 
         let writes = cloud.writes;
         let plan = cloud.run(&spec, &release(2), pace);
@@ -445,7 +475,7 @@ proptest! {
 
     #[test]
     fn what_fails_stops_only_what_stands_on_it_and_the_next_release_tries_again(
-        failing in prop::collection::btree_set(0usize..8, 1..4), standing in any::<bool>(), pace in 0u8..3,
+        failing in prop::collection::btree_set(0usize..9, 1..4), standing in any::<bool>(), pace in 0u8..3,
     ) {
         let spec = spec(MANIFEST);
         let mut cloud = Cloud::new(Observed::new());
@@ -456,13 +486,13 @@ proptest! {
                 stack.tags.insert(INPUTS_TAG.to_owned(), "another blueprint's".to_owned());
             }
         }
-        let wanted = wanted();
+        let mut wanted = wanted();
+        wanted.push(elsewhere());
         let failing: BTreeSet<_> = failing.into_iter().map(|index| wanted[index].name.clone()).collect();
         cloud.failing = failing.iter().map(|name| (name.clone(), 1)).collect();
         let plan = cloud.run(&spec, &release(2), pace);
         for planned in &plan.0 {
-            let stands_on_failure = named(&wanted, planned.stack.as_str()).parameters.values().any(
-                |value| matches!(value, Value::Output { stack, .. } if failing.contains(stack)));
+            let stands_on_failure = !named(&wanted, planned.stack.as_str()).stands_on().is_disjoint(&failing);
             match &planned.next {
                 Next::InSync => prop_assert!(!failing.contains(&planned.stack) && !stands_on_failure),
                 Next::Blocked(Blocker::Stacks(_)) => prop_assert!(stands_on_failure),
@@ -502,6 +532,280 @@ proptest! {
         let distinct: BTreeSet<_> = priorities.iter().collect();
         prop_assert_eq!(distinct.len(), priorities.len());
     }
+}
+
+const ALL: &str = r"
+version: 1
+app: hello
+services:
+  api: {image: {repository: hello-api}, port: 80, http: {}}
+  worker: {image: {repository: shared}}
+sites: {web: {}}
+stacks:
+  queue:
+    template: |
+      Resources: {Topic: {Type: AWS::SNS::Topic}}
+      Parameters:
+        Topic:
+          Type: String
+      Outputs:
+        Url:
+          Value: x
+    role: arn:aws:iam::123456789012:role/shipway-stack-queue
+    parameters: {Topic: {ref: stacks.topic.Arn}}
+  topic:
+    template: |
+      Resources: {Topic: {Type: AWS::SNS::Topic}}
+      Outputs:
+        Arn:
+          Value: x
+    role: arn:aws:iam::123456789012:role/shipway-stack-topic
+  vault:
+    template: |
+      Resources: {Topic: {Type: AWS::SNS::Topic}}
+      Outputs:
+        Arn:
+          Value: x
+    role: arn:aws:iam::123456789012:role/shipway-stack-vault
+    retain: true
+environments: {prod: {}, dev: {}}
+";
+
+/// Deletions until another pass changes nothing.
+fn remove(cloud: &mut Cloud, elsewhere: &BTreeSet<RepositoryName>, release: &ReleaseId, pace: u8) -> Plan {
+    let (app, environment) = ("hello".parse().unwrap(), environment());
+    let names = Names { app: &app, environment: &environment };
+    for _ in 0..200 {
+        let plan = Belongings::of(names, &cloud.stacks, elsewhere).removal(release);
+        if !plan.goes_on() {
+            return plan;
+        }
+        for planned in &plan.0 {
+            cloud.act(planned, pace);
+        }
+        cloud.tick();
+    }
+    panic!("it never ends");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_state_the_stacks_are_in_a_removal_leaves_only_what_is_kept_or_anothers(
+        states in prop::collection::vec(any_state(), 16), pace in 0u8..3, failing in prop::collection::btree_set(0usize..11, 0..3),
+    ) {
+        let spec = spec(ALL);
+        let mut cloud = Cloud::new(Observed::new());
+        prop_assert!(cloud.run(&spec, &release(1), 0).is_done());
+        let mut dev = Cloud::new(Observed::new());
+        {
+            let (environment, place, network) = ("dev".parse().unwrap(), place(), network());
+            let wish = Wish { spec: &spec, environment: &environment, place: &place, network: Some(&network) };
+            for stack in stacks(&wish, &Observed::new()).unwrap() {
+                if stack.concern != Concern::Repository {
+                    dev.stacks.insert(stack.name.clone(), standing(&stack));
+                }
+            }
+        }
+        let names: Vec<_> = cloud.stacks.keys().cloned().collect();
+        for (name, state) in names.iter().zip(states) {
+            let Some(status) = state else { continue };
+            let end = match status {
+                StackStatus::CreateInProgress => Some(Some(StackStatus::RollbackComplete)),
+                StackStatus::UpdateInProgress => Some(Some(StackStatus::UpdateComplete)),
+                StackStatus::DeleteInProgress => Some(None),
+                _ => None,
+            };
+            cloud.stacks.get_mut(name).unwrap().status = status;
+            if let Some(end) = end {
+                cloud.moving.insert(name.clone(), (pace, end));
+            }
+        }
+        cloud.stacks.extend(dev.stacks.clone());
+        let failing: BTreeSet<_> = failing.into_iter().filter_map(|index| names.get(index).cloned()).collect();
+        cloud.failing = failing.iter().map(|name| (name.clone(), 1)).collect();
+        let elsewhere = BTreeSet::from(["shared".parse().unwrap()]);
+        let plan = remove(&mut cloud, &elsewhere, &release(2), pace);
+        for (stack, trouble) in plan.troubles() {
+            prop_assert!(failing.contains(stack), "{stack}");
+            prop_assert_eq!(
+                trouble.to_string(),
+                "is DELETE_FAILED because of R (T): it cannot be; remove what its events name as undeletable, then delete it again"
+            );
+        }
+        let writes = cloud.writes;
+        prop_assert_eq!(remove(&mut cloud, &elsewhere, &release(2), pace), plan);
+        prop_assert_eq!(cloud.writes, writes, "the same release does not try again");
+
+        cloud.failing.clear();
+        let plan = remove(&mut cloud, &elsewhere, &release(3), pace);
+        prop_assert!(plan.0.is_empty(), "{plan:?}");
+        let mut left: BTreeSet<_> = dev.stacks.keys().map(StackName::as_str).collect();
+        // Another's deletion may have been under way.
+        for kept in ["shipway-hello-repository-shared", "shipway-hello-prod-own-vault"] {
+            if cloud.stacks.contains_key(&StackName::of_existing(kept)) {
+                left.insert(kept);
+            }
+        }
+        prop_assert_eq!(cloud.stacks.keys().map(StackName::as_str).collect::<BTreeSet<_>>(), left);
+    }
+}
+
+#[test]
+fn a_removal_deletes_at_once_all_that_nothing_stands_on() {
+    let spec = spec(ALL);
+    let mut cloud = Cloud::new(Observed::new());
+    assert!(cloud.run(&spec, &release(1), 0).is_done());
+    let removed = |plan: &Plan| -> Vec<String> {
+        let removed = plan.0.iter().filter(|planned| matches!(planned.next, Next::Remove(_)));
+        removed.map(|planned| planned.stack.to_string()).collect()
+    };
+    let environment = environment();
+    let names = Names { app: &spec.app, environment: &environment };
+    let nobody = BTreeSet::new();
+    let mut rounds = Vec::new();
+    loop {
+        let belongings = Belongings::of(names, &cloud.stacks, &nobody);
+        let kept: Vec<_> = belongings.kept().into_iter().map(|kept| kept.what).collect();
+        assert_eq!(kept, ["the stack shipway-hello-prod-own-vault, as `retain: true`"]);
+        let plan = belongings.removal(&release(2));
+        if plan.0.is_empty() {
+            break;
+        }
+        rounds.push(removed(&plan));
+        for planned in &plan.0 {
+            cloud.act(planned, 0);
+        }
+        cloud.tick();
+    }
+    assert_eq!(
+        rounds,
+        [
+            vec!["shipway-hello-prod-own-queue"],
+            vec!["shipway-hello-prod-own-topic"],
+            vec![
+                "shipway-hello-prod-cluster",
+                "shipway-hello-prod-service-api",
+                "shipway-hello-prod-service-worker",
+                "shipway-hello-prod-site-web",
+                "shipway-hello-repository-hello-api",
+                "shipway-hello-repository-shared",
+            ],
+            vec!["shipway-hello-prod-load-balancer"],
+            vec!["shipway-hello-prod-sites-certificate"],
+        ]
+    );
+    assert_eq!(environments_of(names, &cloud.stacks), BTreeSet::from(["prod"]), "the stack that stays");
+}
+
+#[test]
+fn a_deletion_acts_with_the_role_that_made_the_stack_and_lifts_its_protection() {
+    let spec = spec(ALL);
+    let mut cloud = Cloud::new(Observed::new());
+    assert!(cloud.run(&spec, &release(1), 0).is_done());
+    let queue = StackName::of_existing("shipway-hello-prod-own-queue");
+    let web = StackName::of_existing("shipway-hello-prod-site-web");
+    cloud.stacks.get_mut(&queue).unwrap().protected = true;
+    cloud.stacks.get_mut(&web).unwrap().role = Some("arn:aws:iam::123456789012:role/shipway-StackRole-1".to_owned());
+    cloud.stacks.retain(|name, _| *name == queue || *name == web);
+    let environment = environment();
+    let names = Names { app: &spec.app, environment: &environment };
+    let deletion = |cloud: &Cloud, stack: &StackName| {
+        let plan = Belongings::of(names, &cloud.stacks, &BTreeSet::new()).removal(&release(2));
+        match plan.0.into_iter().find(|planned| planned.stack == *stack).unwrap().next {
+            Next::Remove(deletion) => deletion,
+            other => panic!("{other:?}"),
+        }
+    };
+    let of_queue = deletion(&cloud, &queue);
+    assert_eq!(of_queue.role.as_deref(), Some("arn:aws:iam::123456789012:role/shipway-stack-queue"));
+    assert!(of_queue.protected);
+    cloud.stacks.remove(&queue);
+    let of_web = deletion(&cloud, &web);
+    assert_eq!((of_web.role, of_web.protected), (None, false));
+}
+
+#[test]
+fn what_stays_of_data_is_said_before_its_stack_goes() {
+    let environment = environment();
+    let app = "hello".parse().unwrap();
+    let names = Names { app: &app, environment: &environment };
+    let cluster = named(&wanted(), "shipway-hello-prod-cluster").clone();
+    let stack = |name: StackName, on_delete: &str, output: &str| {
+        let mut stack = standing(&WantedStack { name: name.clone(), ..cluster.clone() });
+        stack.parameters.insert("OnDelete".to_owned(), on_delete.to_owned());
+        stack.outputs = BTreeMap::from([(output.to_owned(), "its-id".to_owned())]);
+        (name, stack)
+    };
+    let observed = Observed::from([
+        stack(names.database(&"main".parse().unwrap()), "Retain", "Identifier"),
+        stack(names.database(&"logs".parse().unwrap()), "Snapshot", "Identifier"),
+        stack(names.cache(&"main".parse().unwrap()), "Delete", "Identifier"),
+        stack(names.bucket(&"files".parse().unwrap()), "Retain", "Bucket"),
+    ]);
+    let kept = Belongings::of(names, &observed, &BTreeSet::new()).kept();
+    let kept: Vec<_> = kept.iter().map(|kept| (kept.what.as_str(), kept.in_network)).collect();
+    assert_eq!(
+        kept,
+        [
+            ("the bucket files (its-id), as `on_delete: retain`", false),
+            ("a last snapshot of the database logs (its-id), as `on_delete: snapshot`", false),
+            ("the database main (its-id), as `on_delete: retain`", true),
+        ]
+    );
+}
+
+#[test]
+fn what_holds_data_is_protected_unless_it_is_to_be_deleted() {
+    let cluster = named(&wanted(), "shipway-hello-prod-cluster").clone();
+    let protected = |concern, on_delete: &str| {
+        let parameters = parameters([("OnDelete", text(on_delete))]);
+        WantedStack { concern, parameters, ..cluster.clone() }.protected()
+    };
+    assert_eq!(protected(Concern::Database, "Retain"), Some(true));
+    assert_eq!(protected(Concern::Cache, "Snapshot"), Some(true));
+    assert_eq!(protected(Concern::Bucket, "Delete"), Some(false));
+    assert_eq!(protected(Concern::Service, "Retain"), None);
+}
+
+#[test]
+fn differences_name_what_differs_and_no_value() {
+    let spec = spec(MANIFEST);
+    let mut cloud = Cloud::new(Observed::new());
+    assert!(cloud.run(&spec, &release(1), 0).is_done());
+    let wanted = wanted_of(&spec, Some(&network()), &cloud.stacks);
+    let (differences, as_wanted) = stack_differences(&wanted, &cloud.stacks);
+    assert_eq!((differences, as_wanted.len()), (Vec::new(), 8));
+
+    let name = |text: &str| StackName::of_existing(&format!("shipway-hello-prod-{text}"));
+    cloud.stacks.get_mut(&name("service-api")).unwrap().parameters.insert("HealthPath".to_owned(), "/x".to_owned());
+    cloud.stacks.get_mut(&name("site-docs")).unwrap().status = StackStatus::UpdateInProgress;
+    cloud.stacks.get_mut(&name("service-web")).unwrap().tags.insert(INPUTS_TAG.to_owned(), "another".to_owned());
+    cloud.stacks.remove(&name("service-worker"));
+    let (differences, as_wanted) = stack_differences(&wanted, &cloud.stacks);
+    let mut told: Vec<_> = differences.iter().map(|each| format!("{} {}", each.of, each.what)).collect();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "stack shipway-hello-prod-service-api has other parameters than the manifest asks for: HealthPath",
+            "stack shipway-hello-prod-service-web is not what the manifest and this version of Shipway make of it",
+            "stack shipway-hello-prod-service-worker is not there",
+            "stack shipway-hello-prod-site-docs deploying: is UPDATE_IN_PROGRESS",
+        ]
+    );
+    assert_eq!(as_wanted.len(), 4);
+
+    let drift = |deleted| ResourceDrift {
+        resource: "Targets".to_owned(),
+        resource_type: "AWS::ElasticLoadBalancingV2::TargetGroup".to_owned(),
+        deleted,
+        properties: vec!["/HealthCheckPath".to_owned(), "/Tags/0/Value".to_owned()],
+    };
+    let told = [true, false].map(|deleted| resource_difference(&name("service-api"), &drift(deleted)).what);
+    assert_eq!(told[0], "Targets (AWS::ElasticLoadBalancingV2::TargetGroup) is gone");
+    assert!(told[1].ends_with("was changed by someone: /HealthCheckPath, /Tags/0/Value"), "{}", told[1]);
 }
 
 #[test]
@@ -550,7 +854,7 @@ fn a_finished_stack_without_its_output_is_our_own_fault() {
     let plan = next_actions(&wanted_of(&spec, Some(&network()), &cloud.stacks), &cloud.stacks, &release(1));
     let troubles: Vec<_> = plan.troubles().collect();
     assert_eq!(troubles.len(), 1);
-    assert_eq!(troubles[0].1, &Trouble::Incomplete { key: "Listener".into() });
+    assert_eq!(troubles[0].1, &Trouble::Incomplete { key: "Listener".into(), own: false });
 }
 
 #[test]

@@ -1,10 +1,226 @@
-//! Stacks of watching: notifications, alarms, the dashboard, flow logs.
+//! Stacks of watching: flow logs, notifications, alarms, the dashboard.
 
-use super::{PlanError, WantedStack, Wish};
+use std::borrow::Cow;
+
+use super::{Concern, StackName, Value, WantedStack, Wish, data::LEAST_STORAGE, has_http, parameters, text};
+use crate::{
+    manifest::{
+        Service,
+        spec::{Above, Database, DatabaseEngine, EmailAddress, FlowLogs, Storage, Timeout, Traffic},
+    },
+    name::{Component, ComponentName},
+};
+
+const FLOW_LOGS: &str = include_str!("../../../../bootstrap/blueprints/flow-logs.yaml");
+const NOTIFICATIONS: &str = include_str!("../../../../bootstrap/blueprints/notifications.yaml");
+const ALARMS_OF_SERVICE: &str = include_str!("../../../../bootstrap/blueprints/alarms-service.yaml");
+const ALARMS_OF_DATABASE: &str = include_str!("../../../../bootstrap/blueprints/alarms-database.yaml");
+const DASHBOARD: &str = include_str!("../../../../bootstrap/blueprints/dashboard.yaml");
+
+const BYTES_PER_GIB: u64 = 1 << 30;
 
 impl Wish<'_> {
-    /// The stacks, each after what it stands on.
-    pub(super) fn watch_stacks(&self) -> Result<Vec<WantedStack>, PlanError> {
-        Ok(Vec::new())
+    /// The stacks of what is watched.
+    pub(super) fn watch_stacks(&self) -> Vec<WantedStack> {
+        let spec = self.spec;
+        let mut stacks = Vec::new();
+        stacks.extend(spec.network.flow_logs.as_ref().map(|logs| self.flow_logs(logs)));
+        if !spec.monitoring.notify.is_empty() {
+            stacks.push(self.notifications());
+        }
+        stacks.extend(spec.services.iter().filter_map(|(name, service)| self.alarms_of_service(name, service)));
+        stacks.extend(spec.databases.iter().filter_map(|(name, database)| self.alarms_of_database(name, database)));
+        if spec.monitoring.dashboard {
+            stacks.push(self.dashboard());
+        }
+        stacks
     }
+
+    fn flow_logs(&self, logs: &FlowLogs) -> WantedStack {
+        let traffic = match logs.traffic {
+            Traffic::All => "ALL",
+            Traffic::Accept => "ACCEPT",
+            Traffic::Reject => "REJECT",
+        };
+        WantedStack {
+            name: self.names().flow_logs(),
+            concern: Concern::FlowLogs,
+            template: Cow::Borrowed(FLOW_LOGS),
+            region: None,
+            role: None,
+            parameters: parameters([
+                ("App", text(&self.spec.app)),
+                ("Environment", text(self.environment)),
+                ("Vpc", self.of_network(|network| network.vpc.clone())),
+                ("Traffic", text(traffic)),
+                ("Retention", text(logs.retention.days())),
+                ("PermissionsBoundary", text(&self.place.permissions_boundary)),
+            ]),
+            tags: self.tags(Component::Platform),
+            needs_network: true,
+        }
+    }
+
+    fn notifications(&self) -> WantedStack {
+        let address = |number: usize| text(self.spec.monitoring.notify.get(number).map_or("", EmailAddress::as_str));
+        WantedStack {
+            name: self.names().notifications(),
+            concern: Concern::Notifications,
+            template: Cow::Borrowed(NOTIFICATIONS),
+            region: None,
+            role: None,
+            parameters: parameters([
+                ("App", text(&self.spec.app)),
+                ("Environment", text(self.environment)),
+                ("Address1", address(0)),
+                ("Address2", address(1)),
+                ("Address3", address(2)),
+                ("Address4", address(3)),
+                ("Address5", address(4)),
+            ]),
+            tags: self.tags(Component::Platform),
+            needs_network: false,
+        }
+    }
+
+    /// The topic that alarms tell, where anybody is told.
+    fn topic(&self) -> Value {
+        match self.spec.monitoring.notify.is_empty() {
+            true => text(""),
+            false => Value::Output { stack: self.names().notifications(), key: Cow::Borrowed("Topic") },
+        }
+    }
+
+    fn alarms_of_service(&self, name: &ComponentName, service: &Service) -> Option<WantedStack> {
+        let alarms = &self.spec.monitoring.alarms;
+        let behind = service.http.is_some();
+        let of_requests =
+            alarms.unhealthy_tasks.is_some() || alarms.healthy_tasks.is_some() || alarms.http_5xx.is_some();
+        if alarms.service_cpu.is_none() && alarms.service_memory.is_none() && !(behind && of_requests) {
+            return None;
+        }
+        let metrics_name = |stack: StackName, key: &'static str| match behind {
+            true => Value::Output { stack, key: Cow::Borrowed(key) },
+            false => text(""),
+        };
+        let errors_minutes = alarms.http_5xx.map_or(1, |alarm| minutes(alarm.r#for));
+        Some(WantedStack {
+            name: self.names().alarms_of_service(name),
+            concern: Concern::Alarms,
+            template: Cow::Borrowed(ALARMS_OF_SERVICE),
+            region: None,
+            role: None,
+            parameters: parameters([
+                ("App", text(&self.spec.app)),
+                ("Environment", text(self.environment)),
+                ("Service", text(name)),
+                ("Cluster", self.cluster_name()),
+                ("Topic", self.topic()),
+                ("LoadBalancer", metrics_name(self.names().load_balancer(), "FullName")),
+                ("TargetGroup", metrics_name(self.names().service(name), "TargetGroupName")),
+                ("CpuAbove", above(alarms.service_cpu)),
+                ("CpuMinutes", minutes_of(alarms.service_cpu.map(|alarm| alarm.r#for))),
+                ("MemoryAbove", above(alarms.service_memory)),
+                ("MemoryMinutes", minutes_of(alarms.service_memory.map(|alarm| alarm.r#for))),
+                ("UnhealthyAbove", above(alarms.unhealthy_tasks)),
+                ("UnhealthyMinutes", minutes_of(alarms.unhealthy_tasks.map(|alarm| alarm.r#for))),
+                ("HealthyBelow", alarms.healthy_tasks.map_or_else(|| text(""), |alarm| text(alarm.below))),
+                ("HealthyMinutes", minutes_of(alarms.healthy_tasks.map(|alarm| alarm.r#for))),
+                ("ErrorsAbove", above(alarms.http_5xx)),
+                ("ErrorsSeconds", text(errors_minutes * 60)),
+            ]),
+            tags: self.tags(Component::Service(name.clone())),
+            needs_network: false,
+        })
+    }
+
+    fn alarms_of_database(&self, name: &ComponentName, database: &Database) -> Option<WantedStack> {
+        let alarms = &self.spec.monitoring.alarms;
+        let aurora = database.engine == DatabaseEngine::AuroraPostgres;
+        // Aurora's storage grows by itself.
+        let free_storage = alarms.database_free_storage.filter(|_| !aurora);
+        if alarms.database_cpu.is_none() && alarms.database_connections.is_none() && free_storage.is_none() {
+            return None;
+        }
+        let storage = database.storage.map_or(LEAST_STORAGE, Storage::gib);
+        let bytes = |percent: u32| u64::from(storage) * BYTES_PER_GIB * u64::from(percent) / 100;
+        Some(WantedStack {
+            name: self.names().alarms_of_database(name),
+            concern: Concern::Alarms,
+            template: Cow::Borrowed(ALARMS_OF_DATABASE),
+            region: None,
+            role: None,
+            parameters: parameters([
+                ("App", text(&self.spec.app)),
+                ("Environment", text(self.environment)),
+                ("Database", text(name)),
+                ("Dimension", text(if aurora { "DBClusterIdentifier" } else { "DBInstanceIdentifier" })),
+                ("Identifier", self.identifier(name)),
+                ("Topic", self.topic()),
+                ("CpuAbove", above(alarms.database_cpu)),
+                ("CpuMinutes", minutes_of(alarms.database_cpu.map(|alarm| alarm.r#for))),
+                ("ConnectionsAbove", above(alarms.database_connections)),
+                ("ConnectionsMinutes", minutes_of(alarms.database_connections.map(|alarm| alarm.r#for))),
+                ("FreeStorageBelow", free_storage.map_or_else(|| text(""), |alarm| text(bytes(alarm.below)))),
+                ("FreeStorageMinutes", minutes_of(free_storage.map(|alarm| alarm.r#for))),
+            ]),
+            tags: self.tags(Component::Platform),
+            needs_network: false,
+        })
+    }
+
+    fn identifier(&self, database: &ComponentName) -> Value {
+        Value::Output { stack: self.names().database(database), key: Cow::Borrowed("Identifier") }
+    }
+
+    fn dashboard(&self) -> WantedStack {
+        let spec = self.spec;
+        let identifiers = |engine| {
+            let databases = spec.databases.iter().filter(move |(_, database)| database.engine == engine);
+            Value::List(databases.map(|(name, _)| self.identifier(name)).collect())
+        };
+        // A node is its group's id and a number of three digits.
+        let nodes = spec.caches.iter().flat_map(|(name, cache)| {
+            let stack = self.names().cache(name);
+            (1..=1 + cache.replicas.unwrap_or(0)).map(move |number| {
+                let group = Value::Output { stack: stack.clone(), key: Cow::Borrowed("Identifier") };
+                Value::Joined(vec![group, text(format!("-{number:03}"))])
+            })
+        });
+        let load_balancer = match has_http(spec) {
+            true => Value::Output { stack: self.names().load_balancer(), key: Cow::Borrowed("FullName") },
+            false => text(""),
+        };
+        WantedStack {
+            name: self.names().dashboard(),
+            concern: Concern::Dashboard,
+            template: Cow::Borrowed(DASHBOARD),
+            region: None,
+            role: None,
+            parameters: parameters([
+                ("App", text(&spec.app)),
+                ("Environment", text(self.environment)),
+                ("Cluster", if spec.services.is_empty() { text("") } else { self.cluster_name() }),
+                ("LoadBalancer", load_balancer),
+                ("Instances", identifiers(DatabaseEngine::Postgres)),
+                ("Clusters", identifiers(DatabaseEngine::AuroraPostgres)),
+                ("Caches", Value::List(nodes.collect())),
+            ]),
+            tags: self.tags(Component::Platform),
+            needs_network: false,
+        }
+    }
+}
+
+fn above(alarm: Option<Above>) -> Value {
+    alarm.map_or_else(|| text(""), |alarm| text(alarm.above))
+}
+
+/// Metrics come once a minute.
+fn minutes(time: Timeout) -> u32 {
+    time.seconds().div_ceil(60)
+}
+
+fn minutes_of(time: Option<Timeout>) -> Value {
+    text(time.map_or(1, minutes))
 }

@@ -13,7 +13,7 @@ fn at(seconds: i64) -> Timestamp {
 
 fn settings(http: bool) -> Settings {
     let target_group = http.then(|| TargetGroup { arn: "tg".to_owned(), container: "api".to_owned(), port: 3000 });
-    Settings { subnets: ["subnet-1".to_owned()].into(), security_groups: ["sg-1".to_owned()].into(), target_group }
+    Settings { target_group, ..Settings::default() }
 }
 
 fn version(task_definition: &str, digest: &str) -> Version {
@@ -136,7 +136,7 @@ fn waits(action: Action) -> String {
 fn it_begins_with_one_call_and_never_says_how_many_tasks() {
     assert_eq!(next_action(&progress(), &observed(0, None)), Action::Create);
     let live = service(vec![deployment(6, LIVE, true, 1)]);
-    assert_eq!(next_action(&progress(), &observed(0, Some(live))), Action::Update { count: None });
+    assert_eq!(next_action(&progress(), &observed(0, Some(live))), Action::Update { count: None, force: false });
 }
 
 #[test]
@@ -144,10 +144,10 @@ fn a_service_at_no_tasks_is_started_only_where_nothing_was_live() {
     let stopped = Service { desired: 0, ..service(vec![deployment(6, OTHER, true, 0)]) };
     assert!(matches!(next_action(&progress(), &observed(0, Some(stopped.clone()))), Action::Refuse { .. }));
     let fresh = Progress { live: None, ..progress() };
-    assert_eq!(next_action(&fresh, &observed(0, Some(stopped))), Action::Update { count: Some(1) });
+    assert_eq!(next_action(&fresh, &observed(0, Some(stopped))), Action::Update { count: Some(1), force: true });
     // Even where its last deployment was of this very revision.
     let stopped = Service { desired: 0, ..service(vec![deployment(6, OURS, true, 0)]) };
-    assert_eq!(next_action(&fresh, &observed(0, Some(stopped))), Action::Update { count: Some(1) });
+    assert_eq!(next_action(&fresh, &observed(0, Some(stopped))), Action::Update { count: Some(1), force: true });
 }
 
 #[test]
@@ -361,7 +361,7 @@ fn a_call_whose_answer_was_lost_is_not_made_twice() {
     assert_eq!(next_action(&lost, &observed(1, Some(gone))), adopt);
     // It was never made.
     let before = service(vec![deployment(6, LIVE, true, 1)]);
-    assert_eq!(next_action(&lost, &observed(1, Some(before))), Action::Update { count: None });
+    assert_eq!(next_action(&lost, &observed(1, Some(before))), Action::Update { count: None, force: false });
     assert_eq!(next_action(&lost, &observed(1, None)), Action::Create);
 }
 
@@ -369,7 +369,49 @@ fn a_call_whose_answer_was_lost_is_not_made_twice() {
 fn other_settings_need_an_update_even_where_the_revision_is_the_same() {
     let mut bare = service(vec![deployment(6, OURS, true, 1)]);
     bare.settings = settings(false);
-    assert_eq!(next_action(&progress(), &observed(0, Some(bare))), Action::Update { count: None });
+    assert_eq!(next_action(&progress(), &observed(0, Some(bare))), Action::Update { count: None, force: false });
+}
+
+#[test]
+fn a_new_number_of_tasks_is_asked_for_once_and_waited_for() {
+    let live = service(vec![deployment(7, OURS, true, 1)]);
+    let resize = Some(Resize { from: 1, to: 3 });
+    let asked = Progress { live: Some(version(OURS, "sha256:07")), resize, ..progress() };
+    assert_eq!(next_action(&asked, &observed(0, Some(live.clone()))), Action::Update { count: Some(3), force: false });
+    // The answer was lost: nobody asks again.
+    let asked = Progress { begun: true, ..asked };
+    let grown = Service { desired: 3, ..live.clone() };
+    assert_eq!(
+        next_action(&asked, &observed(1, Some(grown.clone()))),
+        Action::Adopt { deployment: "ecs-svc/7".to_owned() }
+    );
+    let known = Progress { deployment: Some("ecs-svc/7".to_owned()), ..asked };
+    waits(next_action(&known, &observed(2, Some(grown))));
+    // With another image, both go in one call; and a service that somebody stopped is left alone.
+    let both = Progress { resize, ..progress() };
+    let other = service(vec![deployment(6, LIVE, true, 1)]);
+    assert_eq!(next_action(&both, &observed(0, Some(other.clone()))), Action::Update { count: Some(3), force: false });
+    assert!(matches!(next_action(&both, &observed(0, Some(Service { desired: 0, ..other }))), Action::Refuse { .. }));
+}
+
+#[test]
+fn tasks_that_share_an_address_are_told_apart_by_their_ports() {
+    let shared = |number: u32, port: u16| Task {
+        addresses: vec!["i-1".to_owned()],
+        ports: BTreeMap::from([(3000, port)]),
+        ..task(number, OURS, 7, "sha256:07")
+    };
+    let target =
+        |port: u16, state: &str| Target { address: "i-1".to_owned(), port, state: state.to_owned(), reason: None };
+    let mut two = service(vec![deployment(7, OURS, true, 2)]);
+    two.desired = 2;
+    let seen = |second: &str| Observed {
+        tasks: vec![shared(1, 32_768), shared(2, 32_769)],
+        targets: vec![target(32_768, "healthy"), target(32_769, second)],
+        ..observed(30, Some(two.clone()))
+    };
+    waits(next_action(&begun(), &seen("unhealthy")));
+    assert_eq!(verdict(next_action(&begun(), &seen("healthy"))).0, Outcome::Succeeded);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A migration: a one-off task that must end well before its service changes.
+//! A migration, or another one-off task that must end well before its service changes.
 //!
 //! It is judged by the end of the task alone, for a fast one is never seen running, and by the exit code of the service's own
 //! container: a task whose image could not be pulled has none, and counts as failed.
@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::Task;
+use super::{Placement, Task, databases::Making};
 
 /// How long ECS may not show a task that it has just started.
 pub const SETTLE: SignedDuration = SignedDuration::from_secs(60);
@@ -14,8 +14,17 @@ pub const SETTLE: SignedDuration = SignedDuration::from_secs(60);
 /// What a migration writes down between passes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
+    /// The databases it makes, where it is not the migration itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub making: Option<Making>,
     /// The revision it runs. Written before the task is asked for, so that asking again asks for the same.
     pub task_definition: String,
+    /// Where it runs.
+    #[serde(default)]
+    pub placement: Placement,
+    /// Where it logs.
+    #[serde(default)]
+    pub log_group: String,
     /// How long it may take.
     pub timeout_seconds: u32,
     /// How often a task was asked for and refused: part of the token that makes asking again harmless.
@@ -41,7 +50,10 @@ impl Progress {
     /// A migration that has not started its task yet.
     pub fn new(task_definition: String, timeout_seconds: u32, now: Timestamp) -> Progress {
         Progress {
+            making: None,
             task_definition,
+            placement: Placement::default(),
+            log_group: String::new(),
             timeout_seconds,
             refused: 0,
             since: now,

@@ -17,13 +17,21 @@ MADE = {
     "CreateInternetGateway": "internet-gateway",
     "CreateRouteTable": "route-table",
     "CreateSecurityGroup": "security-group",
+    "AllocateAddress": "elastic-ip",
+    "CreateNatGateway": "natgateway",
+    "CreateVpcEndpoint": "vpc-endpoint",
 }
+# Each may name one, or several as `SubnetId.1`; ModifyVpcEndpoint adds and removes them.
 NAMED = {
     "VpcId": "vpc",
     "SubnetId": "subnet",
     "InternetGatewayId": "internet-gateway",
     "RouteTableId": "route-table",
     "GroupId": "security-group",
+    "SecurityGroupId": "security-group",
+    "NatGatewayId": "natgateway",
+    "AllocationId": "elastic-ip",
+    "VpcEndpointId": "vpc-endpoint",
 }
 
 _parameters = contextvars.ContextVar("local_cloud_ec2_parameters", default=None)
@@ -67,11 +75,22 @@ def _resources(action, parameters, region):
         checks.append((f"ec2:{action}", arn, asked))
         if tags:
             checks.append(("ec2:CreateTags", arn, {**asked, "ec2:createaction": action}))
-    for parameter, kind in NAMED.items():
-        if name := ec2._p(parameters, parameter):
-            tags = {f"aws:resourcetag/{tag['Key']}".lower(): tag["Value"] for tag in ec2._tags.get(name, [])}
-            checks.append((f"ec2:{action}", f"{prefix}:{kind}/{name}", tags))
+    for kind, name in _named(parameters):
+        tags = {f"aws:resourcetag/{tag['Key']}".lower(): tag["Value"] for tag in ec2._tags.get(name, [])}
+        checks.append((f"ec2:{action}", f"{prefix}:{kind}/{name}", tags))
     return checks
+
+
+def _named(parameters):
+    for parameter, kind in NAMED.items():
+        for key in (parameter, f"Add{parameter}", f"Remove{parameter}"):
+            names = [ec2._p(parameters, key), *ec2._parse_member_list(parameters, key)]
+            yield from ((kind, name) for name in names if name)
+    # A call that names a subnet's use of a route table is checked on the table.
+    if association := ec2._p(parameters, "AssociationId"):
+        for table, content in ec2._route_tables.items():
+            if any(association in known.values() for known in content.get("Associations", [])):
+                yield "route-table", table
 
 
 def _requested_tags(parameters):

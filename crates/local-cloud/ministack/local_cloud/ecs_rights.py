@@ -1,17 +1,20 @@
-"""ECS checks a call on the resource it is about: a service, a task, a task definition. MiniStack checks the cluster.
+"""ECS checks a call on the resource it is about: a service, a task, a task definition; and knows its tags. MiniStack checks the
+cluster, without its tags.
 
 What AWS checks each call on stands in the Service Authorization Reference.
 """
 
 import json
 
-from ministack.core import iam_actions
+from ministack.core import iam_actions, iam_evaluator
+from ministack.services import ecs
 
 from local_cloud.patch import replace
 
 
 def install():
     replace(iam_actions, "extract_resource_arn", _name_resource)
+    replace(iam_evaluator, "enforce", _know_tags)
 
 
 def _name_resource(extract):
@@ -25,11 +28,27 @@ def _name_resource(extract):
     return extract_resource_arn
 
 
+def _know_tags(enforce):
+    def enforce_with_tags(access_key_id, iam_action, service, region, resource_arn="*", service_context=None):
+        if service == "ecs":
+            tags = {f"aws:resourcetag/{tag['key']}".lower(): tag["value"] for tag in ecs._tags.get(resource_arn, [])}
+            service_context = {**(service_context or {}), **tags}
+        return enforce(access_key_id, iam_action, service, region, resource_arn, service_context)
+
+    return enforce_with_tags
+
+
 def _resource(action, call):
     cluster = call.get("cluster", "default").rpartition("/")[2]
     match action:
-        case "DescribeTaskDefinition":
+        case "DescribeTaskDefinition" | "CreateCapacityProvider":
             return "*"
+        case "DescribeClusters":
+            name = (call.get("clusters") or ["default"])[0]
+            return name if name.startswith("arn:") else f"cluster/{name}"
+        case "DescribeCapacityProviders" | "DeleteCapacityProvider" | "UpdateCapacityProvider":
+            name = call.get("name") or call.get("capacityProvider") or (call.get("capacityProviders") or ["*"])[0]
+            return name if name.startswith("arn:") else f"capacity-provider/{name}"
         case "RegisterTaskDefinition":
             return f"task-definition/{call.get('family')}:*"
         case "RunTask":

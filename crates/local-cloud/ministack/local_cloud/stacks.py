@@ -1,12 +1,15 @@
-"""CloudFormation: types that our blueprints have and MiniStack's stacks do not, on the services that it has."""
+"""CloudFormation: what our blueprints have and MiniStack's stacks do not, on the services that it has: types, and the images that
+ECS publishes for instances.
+"""
 
-from ministack.services import ec2, waf
+from ministack.services import ec2, ssm, waf
 from ministack.services.cloudformation import provisioners
 
 
 def install():
     for name, handlers in _TYPES.items():
         provisioners._RESOURCE_HANDLERS.setdefault(name, handlers)
+    ssm._PUBLIC_AMI_PARAMETERS.update(_IMAGES)
 
 
 def _flow_log(_logical_id, props, _stack_name):
@@ -36,6 +39,11 @@ def _association(_logical_id, props, _stack_name):
 def _association_gone(_physical_id, props):
     waf._associations.pop(props["ResourceArn"], None)
 
+
+_IMAGES = {
+    "/aws/service/ecs/optimized-ami/amazon-linux-2023/recommended/image_id": "ami-0c2023a1b2c3d4e5f",
+    "/aws/service/ecs/optimized-ami/amazon-linux-2023/arm64/recommended/image_id": "ami-0c2023a1b2c3d4e5f",
+}
 
 _TYPES = {
     "AWS::EC2::FlowLog": {"create": _flow_log, "delete": _flow_log_gone},

@@ -3,15 +3,12 @@
 use std::cell::RefCell;
 
 use shipway_aws::testing::{Line, Table, begin, cut_everywhere, end};
-use shipway_domain::{
-    release::{Artifact, Outcome},
-    rollout::Deployment,
-    task::TaskContainer,
-};
-use shipway_ecs::testing::{described, platform};
+use shipway_domain::{release::Artifact, rollout::Deployment, task::TaskContainer};
+use shipway_ecs::testing::{described, image, platform};
 
 use super::*;
 
+const TARGET_GROUP: &str = shipway_ecs::testing::TARGET_GROUP;
 const GOOD: &str = "sha256:a1";
 const BETTER: &str = "sha256:a2";
 const CRASHING: &str = "sha256:c1";
@@ -28,12 +25,19 @@ struct World {
     lag: u32,
     /// Whether ECS goes back by itself.
     rolls_back: bool,
-    definitions: Vec<DescribedTaskDefinition>,
+    definitions: Vec<Definition>,
+    scaling: scaling::Observed,
     service: Option<Service>,
     tasks: Vec<Task>,
     next: u32,
     /// The calls that change something in AWS.
     writes: Vec<String>,
+}
+
+struct Definition {
+    described: DescribedTaskDefinition,
+    family: String,
+    image: String,
 }
 
 struct Fake {
@@ -58,8 +62,8 @@ impl Fake {
 
 impl World {
     fn digest_of(&self, arn: &str) -> String {
-        let definition = self.definitions.iter().find(|one| one.arn == arn).unwrap();
-        definition.containers[0].image.split_once('@').unwrap().1.to_owned()
+        let definition = self.definitions.iter().find(|one| one.described.arn == arn).unwrap();
+        definition.image.split_once('@').map_or(GOOD, |(_, digest)| digest).to_owned()
     }
 
     fn changed(&mut self, what: String) {
@@ -113,7 +117,7 @@ impl World {
             self.tasks.iter().filter(|task| task.stopped() && task.started_by.as_deref() == Some(id.as_str())).count();
         if service.desired == 0 {
             self.tasks.retain(Task::stopped);
-        } else if service.deployments[primary].running == 0 && !service.deployments[primary].failed {
+        } else if service.deployments[primary].running < service.desired && !service.deployments[primary].failed {
             self.next += 1;
             match digest.as_str() {
                 CRASHING => self.tasks.push(task(
@@ -152,7 +156,11 @@ impl World {
 
 impl Calls for Fake {
     async fn task_definition(&self, name: &str) -> Result<Option<DescribedTaskDefinition>, AwsError> {
-        self.call(|world| world.definitions.iter().rev().find(|one| one.arn == name || one.family == name).cloned())
+        self.call(|world| {
+            let mut newest = world.definitions.iter().rev();
+            let found = newest.find(|one| one.described.arn == name || one.family == name);
+            found.map(|one| one.described.clone())
+        })
     }
 
     async fn register(&self, wanted: &TaskDefinition) -> Result<String, AwsError> {
@@ -163,7 +171,8 @@ impl Calls for Fake {
                 world.definitions.len() + 1
             );
             world.writes.push(format!("register {}", world.definitions.len() + 1));
-            world.definitions.push(described(wanted, &arn));
+            let (described, family, image) = (described(wanted, &arn), wanted.family.clone(), image(wanted));
+            world.definitions.push(Definition { described, family, image });
             arn
         })
     }
@@ -203,8 +212,10 @@ impl Calls for Fake {
                 // The same token again.
                 return Started::Deployment(service.primary().unwrap().id.clone());
             }
-            world.changed(format!("create {}", short(new.version)));
-            world.service = Some(Service { desired: 1, settings: new.version.settings.clone(), ..Service::default() });
+            let tasks = if new.count == 1 { String::new() } else { format!(" with {}", new.count) };
+            world.changed(format!("create {}{tasks}", short(new.version)));
+            world.service =
+                Some(Service { desired: new.count, settings: new.version.settings.clone(), ..Service::default() });
             Started::Deployment(world.start(&new.version.revision.task_definition))
         })
     }
@@ -222,6 +233,7 @@ impl Calls for Fake {
             let service = world.service.as_mut().unwrap();
             service.desired = change.count.unwrap_or(service.desired);
             if let Some(settings) = change.settings {
+                assert_eq!(change.moves, settings.placement.capacity != was.settings.placement.capacity);
                 service.settings = settings.clone();
             }
             match change.task_definition {
@@ -235,6 +247,39 @@ impl Calls for Fake {
 
     async fn log_tail(&self, _: &str, stream: &str) -> Result<Vec<String>, AwsError> {
         self.call(|_| vec!["cannot read the configuration".to_owned(), format!("in {stream}")])
+    }
+
+    async fn load_balancer(&self, target_group: &str) -> Result<Option<String>, AwsError> {
+        assert_eq!(target_group, TARGET_GROUP);
+        self.call(|_| Some("arn:aws:elasticloadbalancing:r:1:loadbalancer/app/hello-prod/778d".to_owned()))
+    }
+
+    async fn scaling(&self, _: &Place) -> Result<scaling::Observed, AwsError> {
+        self.call(|world| world.scaling.clone())
+    }
+
+    async fn scale(&self, _: &Place, change: &scaling::Change) -> Result<(), AwsError> {
+        self.call(|world| {
+            assert!(world.service.as_ref().is_some_and(|service| service.running >= service.desired));
+            match change.clone() {
+                scaling::Change::Register { min, max } => {
+                    world.writes.push(format!("register {min} to {max}"));
+                    world.scaling.bounds = Some((min, max));
+                }
+                scaling::Change::Put { name, policy } => {
+                    world.writes.push(format!("put {name} {}", policy.target));
+                    world.scaling.policies.insert(name, Some(policy));
+                }
+                scaling::Change::Delete { name } => {
+                    world.writes.push(format!("delete {name}"));
+                    world.scaling.policies.remove(&name);
+                }
+                scaling::Change::Deregister => {
+                    world.writes.push("deregister".to_owned());
+                    world.scaling = scaling::Observed::default();
+                }
+            }
+        })
     }
 }
 
@@ -290,7 +335,7 @@ async fn pass(fake: &Fake, run: &Run, action: Ask) -> Result<Pass<Verdict>, Erro
     }
     let surroundings = Surroundings { region: "eu-west-1".to_owned(), registry_mirror: None };
     let now = at(fake.world.borrow().now);
-    handle(&fake.store, fake, &surroundings, PassInput { run: run.clone(), action }, now).await
+    Box::pin(handle(&fake.store, fake, &surroundings, PassInput { run: run.clone(), action }, now)).await
 }
 
 /// The machine: passes until the end, again after what a retry can help.
@@ -304,6 +349,23 @@ async fn finish(fake: &Fake, run: &Run, action: Ask) -> Result<Verdict, Error> {
         }
     }
     panic!("no end: {:?}", fake.steps(run).await);
+}
+
+/// One whose live release is of this manifest.
+async fn with_live_of(more: &str) -> Fake {
+    let fake = empty().await;
+    platform(&fake.aside, &manifest(8080, more)).await;
+    released(&fake, 1, GOOD).await;
+    fake
+}
+
+/// A release that goes live, and what was written in AWS for it.
+async fn released(fake: &Fake, number: u32, digest: &str) -> (Verdict, Vec<String>) {
+    fake.world.borrow_mut().writes.clear();
+    let run = run(number, digest);
+    let verdict = finish(fake, &run, Ask::Deploy).await.unwrap();
+    end(&fake.aside, &run, verdict.outcome).await;
+    (verdict, writes(fake))
 }
 
 fn writes(fake: &Fake) -> Vec<String> {
@@ -596,4 +658,157 @@ async fn waiting_costs_one_look_at_the_service_a_pass() {
         // Claim, progress, environment, service, tasks, targets; once what the load balancer says against it is written down.
         assert!(fake.line.calls() <= if look == 0 { 7 } else { 6 }, "{look}");
     }
+}
+
+const SCALED: &str = "    scale: {min: 2, max: 10, cpu: 70, requests: 500}\n";
+
+#[tokio::test]
+async fn a_service_is_made_with_as_many_tasks_as_it_should_have_and_scales_once_it_serves() {
+    let fake = with_live_of(SCALED).await;
+    let expected =
+        ["register 1", "create 1 with 2", "register 2 to 10", "put shipway-cpu 70", "put shipway-requests 500"];
+    assert_eq!(writes(&fake), expected);
+    let label = fake.world.borrow().scaling.policies["shipway-requests"].clone().unwrap().label;
+    assert_eq!(label.as_deref(), Some("app/hello-prod/778d/targetgroup/api/943f"));
+    // The same again writes nothing, and neither does what the load made of the number of tasks.
+    fake.world.borrow_mut().service.as_mut().unwrap().desired = 5;
+    let (verdict, writes) = released(&fake, 2, GOOD).await;
+    assert_eq!((verdict.outcome, writes), (Outcome::Unchanged, Vec::new()));
+    assert_eq!(serves(&fake).1, 5);
+}
+
+#[tokio::test]
+async fn what_the_manifest_says_of_scaling_is_changed_without_a_rollout_and_taken_away_with_it() {
+    let fake = with_live_of(SCALED).await;
+    platform(&fake.aside, &manifest(8080, "    scale: {min: 2, max: 8, memory: 80}\n")).await;
+    let (verdict, writes) = released(&fake, 2, GOOD).await;
+    assert_eq!(writes, ["register 2 to 8", "put shipway-memory 80", "delete shipway-cpu", "delete shipway-requests"]);
+    let expected = "2 of 2 tasks of hello-prod-api:1 serve already; it scales now: 2 to 8 tasks, memory 80";
+    assert_eq!((verdict.outcome, verdict.reason.as_str()), (Outcome::Succeeded, expected));
+    platform(&fake.aside, &manifest(8080, "    count: 2\n")).await;
+    assert_eq!(released(&fake, 3, GOOD).await.1, ["deregister"]);
+    assert_eq!(released(&fake, 4, GOOD).await.1, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_release_that_does_not_hold_leaves_the_scaling_as_it_was() {
+    let fake = with_live_of(SCALED).await;
+    platform(&fake.aside, &manifest(8080, "    scale: {min: 2, max: 8, cpu: 50}\n")).await;
+    let (verdict, writes) = released(&fake, 2, CRASHING).await;
+    assert_eq!(
+        (verdict.outcome, writes),
+        (Outcome::RolledBack, ["register 2", "update 2 -", "update 1 -"].map(str::to_owned).to_vec())
+    );
+}
+
+#[tokio::test]
+async fn a_new_count_is_asked_for_once_and_what_a_person_made_of_it_stays() {
+    let fake = with_live().await;
+    platform(&fake.aside, &manifest(8080, "    count: 3\n")).await;
+    let (verdict, writes) = released(&fake, 2, GOOD).await;
+    assert_eq!((verdict.outcome, writes), (Outcome::Succeeded, vec!["update 1 3".to_owned()]));
+    fake.world.borrow_mut().service.as_mut().unwrap().desired = 4;
+    assert_eq!(released(&fake, 3, BETTER).await.1, ["register 2", "update 2 -"]);
+    assert_eq!(serves(&fake).1, 4);
+    // Given up, a new number goes back too.
+    platform(&fake.aside, &manifest(8080, "    count: 1\n")).await;
+    assert_eq!(released(&fake, 4, CRASHING).await.1, ["register 3", "update 3 1", "update 2 4"]);
+}
+
+#[tokio::test]
+async fn other_capacity_is_a_new_deployment_and_tasks_without_interfaces_are_refused() {
+    let fake = with_live().await;
+    let spot = manifest(8080, "").replace("services:", "cluster: {capacity: fargate_spot}\nservices:");
+    platform(&fake.aside, &spot).await;
+    assert_eq!(released(&fake, 2, GOOD).await.1, ["update 1 -"]);
+    let bridge = spot.replace("{capacity: fargate_spot}", "{ec2: {instance_type: t3.small}}");
+    platform(&fake.aside, &bridge).await;
+    let refused = finish(&fake, &run(3, GOOD), Ask::Deploy).await.unwrap_err();
+    assert_eq!(refused.failure(), Failure::Conflict);
+    assert!(refused.to_string().contains("network interfaces of their own, and would have none"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_public_image_rolls_out_as_it_is_named() {
+    let fake = empty().await;
+    let public = "docker.io/supertokens/supertokens-postgresql:9.2";
+    platform(&fake.aside, &manifest(8080, "").replace("{repository: hello-api}", &format!("{{public: \"{public}\"}}")))
+        .await;
+    let artifact = Artifact::Public { image: public.to_owned().try_into().unwrap() };
+    let run = Run { artifact, ..run(1, GOOD) };
+    assert_eq!(finish(&fake, &run, Ask::Deploy).await.unwrap().outcome, Outcome::Succeeded);
+    assert_eq!(fake.world.borrow().definitions[0].image, public);
+}
+
+#[tokio::test]
+async fn cut_off_before_or_after_any_call_the_scaling_is_set_once_and_told() {
+    cut_everywhere(async |cut| {
+        let fake = with_live_of(SCALED).await;
+        platform(&fake.aside, &manifest(8080, "    scale: {min: 2, max: 8, memory: 80}\n")).await;
+        fake.world.borrow_mut().writes.clear();
+        fake.line.cut(cut);
+        let verdict = finish(&fake, &run(2, GOOD), Ask::Deploy).await.unwrap();
+        assert_eq!(verdict.outcome, Outcome::Succeeded, "{cut:?}");
+        assert!(verdict.reason.ends_with("it scales now: 2 to 8 tasks, memory 80"), "{cut:?}: {}", verdict.reason);
+        let expected = ["register 2 to 8", "put shipway-memory 80", "delete shipway-cpu", "delete shipway-requests"];
+        assert_eq!(writes(&fake), expected, "{cut:?}");
+        fake.line.calls()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn cut_off_before_or_after_any_call_a_new_count_is_there_in_the_end() {
+    cut_everywhere(async |cut| {
+        let fake = with_live().await;
+        platform(&fake.aside, &manifest(8080, "    count: 3\n")).await;
+        fake.line.cut(cut);
+        assert_eq!(finish(&fake, &run(2, GOOD), Ask::Deploy).await.unwrap().outcome, Outcome::Succeeded, "{cut:?}");
+        assert_eq!((writes(&fake), serves(&fake).1), (vec!["update 1 3".to_owned()], 3), "{cut:?}");
+        fake.line.calls()
+    })
+    .await;
+}
+
+async fn drift(fake: &Fake) -> Vec<String> {
+    let input = DriftInput { app: "hello".parse().unwrap(), environment: "prod".parse().unwrap() };
+    let now = at(fake.world.borrow().now);
+    let found = drift::find(&fake.store, fake, &input, now).await.unwrap();
+    found.differences.into_iter().map(|one| format!("{}: {}", one.of, one.what)).collect()
+}
+
+#[tokio::test]
+async fn drift_names_what_differs_and_writes_nothing() {
+    let fake = with_live_of(SCALED).await;
+    assert_eq!(drift(&fake).await, [""; 0]);
+    fake.world.borrow_mut().writes.clear();
+    fake.world.borrow_mut().service.as_mut().unwrap().desired = 11;
+    fake.world.borrow_mut().scaling.policies.clear();
+    let expected = [
+        "service/api: it wants 11 tasks, which is outside 2 to 10",
+        "service/api: 2 of 11 tasks run",
+        "service/api: the scaling policy `shipway-cpu` is not there",
+        "service/api: the scaling policy `shipway-requests` is not there",
+    ];
+    assert_eq!(drift(&fake).await, expected);
+    assert_eq!(writes(&fake), [""; 0]);
+    begin(&fake.aside, &run(2, BETTER)).await;
+    assert_eq!(drift(&fake).await, ["service/api: deploying"]);
+}
+
+#[tokio::test]
+async fn a_service_of_which_nothing_is_live_does_not_differ() {
+    assert_eq!(drift(&empty().await).await, [""; 0]);
+}
+
+#[test]
+fn each_request_of_the_machines_is_understood() {
+    let run = serde_json::to_value(run(1, GOOD)).unwrap();
+    let read = |request: serde_json::Value| serde_json::from_value::<Request>(request).unwrap();
+    for (action, expected) in [("deploy", "Deploy"), ("roll_back", "RollBack"), ("remove", "Remove")] {
+        let request = read(serde_json::json!({"action": action, "run": run}));
+        assert!(format!("{request:?}").starts_with(expected));
+    }
+    let drift = read(serde_json::json!({"action": "drift", "app": "hello", "environment": "prod"}));
+    assert!(matches!(drift, Request::Drift(_)));
 }

@@ -1,6 +1,9 @@
 //! Executions that begin and end against a table and a bucket in memory: cut off at every call, beside one another, and after
 //! their time.
 
+mod drift;
+mod teardown;
+
 use std::{cell::Cell, collections::BTreeMap};
 
 use serde_json::json;
@@ -136,7 +139,7 @@ impl Fake {
         let input = serde_json::to_value(&asks.input).unwrap();
         match self.retried(RecordRequest::Begin { execution: asks.execution.clone(), input }).await {
             Answer::Begun(begun) => begun,
-            Answer::Ended(ended) => panic!("{ended:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -155,9 +158,9 @@ impl Fake {
     }
 
     async fn end(&self, run: &Run, result: Ending) -> Ended {
-        match self.retried(RecordRequest::End { run: run.clone(), result }).await {
+        match self.retried(RecordRequest::End { run: run.clone(), result, kept: Vec::new() }).await {
             Answer::Ended(ended) => ended,
-            Answer::Begun(begun) => panic!("{begun:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -195,7 +198,7 @@ async fn deliver(store: Store, number: u8) {
 async fn a_release_begins_and_ends_and_what_it_made_live_is_remembered() {
     let fake = Fake::with_platform().await;
     fake.delivered(1).await;
-    let Begun::Go { run, migrate } = fake.begin(&event(1)).await else { panic!() };
+    let Begun::Go { run, migrate, .. } = fake.begin(&event(1)).await else { panic!() };
     assert!(migrate, "it was never live before");
     fake.changes(&run).await;
     let ended = fake.end(&run, verdict(Outcome::Succeeded)).await;
@@ -244,7 +247,9 @@ async fn a_success_without_a_step_is_unchanged_and_leaves_live_as_it_was() {
     let first = fake.go(&event(1)).await;
     fake.changes(&first).await;
     fake.end(&first, verdict(Outcome::Succeeded)).await;
-    let Begun::Go { run, migrate } = fake.begin(&asks("again", 200, "service/api", image(1))).await else { panic!() };
+    let Begun::Go { run, migrate, .. } = fake.begin(&asks("again", 200, "service/api", image(1))).await else {
+        panic!()
+    };
     assert!(!migrate, "it was live before");
     assert_eq!(fake.end(&run, verdict(Outcome::Succeeded)).await.outcome, Outcome::Unchanged);
     let state = fake.state("service/api").await;
@@ -293,6 +298,54 @@ async fn what_cannot_be_released_is_rejected_with_its_reason_and_changes_nothing
     assert!(early.reason.starts_with("hello/prod is not provisioned; upload its manifest"), "{}", early.reason);
 }
 
+const PUBLIC: &str = "version: 1
+app: hello
+databases: {main: {engine: postgres, version: \"15\", class: db.t4g.micro, names: [first, second]}}
+services:
+  api: {image: {public: \"docker.io/library/nginx:2\"}, port: 8080, secrets: {URL: {ref: databases.main.second.url}}}
+  worker: {image: {repository: hello-api}, migrate: {command: [migrate]}}
+environments: {prod: {}}
+";
+
+fn public(tag: &str) -> Artifact {
+    Artifact::Public { image: format!("docker.io/library/nginx:{tag}").try_into().unwrap() }
+}
+
+#[tokio::test]
+async fn a_public_image_goes_live_if_the_manifest_names_it_or_it_was_live_before() {
+    let fake = Fake::with_platform().await;
+    let refused = fake.refused(&asks("a", 1, "service/api", public("2"))).await;
+    assert_eq!(refused.reason, "service/api takes pushed images, and no docker.io/library/nginx:2");
+    provision(&fake.aside, &prod(), &PUBLIC.replace("nginx:2", "nginx:1"), None).await;
+    let first = fake.go(&asks("b", 2, "service/api", public("1"))).await;
+    fake.changes(&first).await;
+    fake.end(&first, verdict(Outcome::Succeeded)).await;
+    provision(&fake.aside, &prod(), PUBLIC, None).await;
+    fake.go(&asks("c", 3, "service/api", public("2"))).await;
+    fake.go(&asks("d", 4, "service/api", public("1"))).await;
+    let refused = fake.refused(&asks("e", 5, "service/api", public("3"))).await;
+    let expected = "service/api runs docker.io/library/nginx:2 by the manifest, and docker.io/library/nginx:3 was never live: name it there to roll it out";
+    assert_eq!((refused.outcome, refused.reason.as_str()), (Outcome::Rejected, expected));
+    let refused = fake.refused(&asks("f", 6, "service/api", image(1))).await;
+    assert_eq!(refused.reason, "service/api takes no pushed images, so none of hello-api");
+    let refused = fake.refused(&asks("g", 7, "platform", public("2"))).await;
+    assert_eq!(refused.reason, "docker.io/library/nginx:2 is not what platform is made of");
+}
+
+#[tokio::test]
+async fn the_machine_is_told_of_databases_only_where_a_service_uses_further_ones() {
+    let fake = Fake::with_platform().await;
+    provision(&fake.aside, &prod(), PUBLIC, None).await;
+    for (component, artifact, expected) in
+        [("service/api", public("2"), (false, true)), ("service/worker", image(1), (true, false))]
+    {
+        let Begun::Go { migrate, databases, .. } = fake.begin(&asks(component, 1, component, artifact)).await else {
+            panic!("{component}")
+        };
+        assert_eq!((migrate, databases), expected, "{component}");
+    }
+}
+
 #[tokio::test]
 async fn a_rejection_tells_what_is_live_all_the_same() {
     let fake = Fake::with_platform().await;
@@ -315,7 +368,10 @@ async fn an_input_that_is_not_shipways_is_refused_before_anything_is_written() {
     assert_eq!(refused.failure(), Failure::RejectedInput);
     let run = fake.go(&asks("by-hand", 1, "service/api", image(1))).await;
     let unknown = Run { release: ReleaseId::of_execution("arn:unknown", at(1)), ..run };
-    let refused = fake.ask(RecordRequest::End { run: unknown, result: verdict(Outcome::Succeeded) }).await.unwrap_err();
+    let refused = fake
+        .ask(RecordRequest::End { run: unknown, result: verdict(Outcome::Succeeded), kept: Vec::new() })
+        .await
+        .unwrap_err();
     assert_eq!(refused.failure(), Failure::RejectedInput);
     assert_eq!(fake.records().await.len(), 1);
 }
@@ -422,7 +478,9 @@ async fn a_person_gets_an_older_artifact_until_a_newer_push_comes() {
         fake.changes(&run).await;
         fake.end(&run, verdict(Outcome::Succeeded)).await;
     }
-    let Begun::Go { run, migrate } = fake.begin(&asks("by-hand", 150, "service/api", image(1))).await else { panic!() };
+    let Begun::Go { run, migrate, .. } = fake.begin(&asks("by-hand", 150, "service/api", image(1))).await else {
+        panic!()
+    };
     assert!(!migrate);
     assert_eq!(fake.state("service/api").await.desired.unwrap().artifact, image(1));
     fake.changes(&run).await;
@@ -556,4 +614,19 @@ fn a_record_request_is_what_the_machines_send() {
         "artifact": {"object": {"key": "sites/hello/dev/web/a.zip", "version": "v"}}},
         "result": {"Error": "Denied", "Cause": "no"}});
     assert!(matches!(serde_json::from_value(request), Ok(RecordRequest::End { result: Ending::Error { .. }, .. })));
+    let request = json!({"action": "end", "run": {
+        "app": "hello", "environment": "dev", "component": "platform", "fence": 3, "release": "20261121T031542123-3f9c2a",
+        "artifact": "nothing"},
+        "result": {"outcome": "succeeded", "reason": "all is gone"},
+        "kept": [{"what": "the database main", "in_network": true}, {"what": "the network, which it stands in"}]});
+    let Ok(RecordRequest::End { run, kept, .. }) = serde_json::from_value(request) else { panic!() };
+    assert_eq!((run.artifact, kept[0].in_network, kept[1].in_network), (Artifact::Nothing, true, false));
+    let execution = json!({"arn": "arn:a", "name": "a", "started_at": "2026-11-21T03:15:42.123Z"});
+    let request = json!({"action": "begin_teardown", "execution": execution, "input": {}});
+    assert!(matches!(serde_json::from_value(request), Ok(RecordRequest::BeginTeardown { .. })));
+    let different = json!({"of": "stack shipway-hello-dev-cluster", "what": "is gone"});
+    let request = json!({"action": "drift", "execution": execution, "input": {"app": "hello", "environment": "dev"},
+        "found": [{"differences": []}, {"status": "done", "differences": [different]}, {"differences": []}]});
+    let Ok(RecordRequest::Drift { found, .. }) = serde_json::from_value(request) else { panic!() };
+    assert_eq!(found.iter().map(|found| found.differences.len()).collect::<Vec<_>>(), [0, 1, 0]);
 }

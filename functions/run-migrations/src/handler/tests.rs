@@ -2,8 +2,11 @@
 
 use std::cell::RefCell;
 
-use shipway_aws::testing::{Line, Table, begin, cut_everywhere};
-use shipway_domain::{release::Artifact, task::TaskContainer};
+use shipway_aws::testing::{Line, Table, begin, cut_everywhere, end};
+use shipway_domain::{
+    release::{Artifact, Outcome},
+    task::{Capacity, TaskContainer},
+};
 use shipway_ecs::testing::{described, platform};
 
 use super::*;
@@ -19,7 +22,10 @@ struct World {
     /// ListTasks and DescribeTasks do not show what is younger than this.
     lag: i64,
     refusals: Vec<&'static str>,
-    definitions: Vec<DescribedTaskDefinition>,
+    /// Each with its family.
+    definitions: Vec<(DescribedTaskDefinition, String)>,
+    /// Where each task was to run.
+    placements: Vec<Placement>,
     /// Each with the token it was asked for under.
     tasks: Vec<(Task, String)>,
     writes: Vec<String>,
@@ -72,7 +78,10 @@ impl World {
 
 impl Calls for Fake {
     async fn task_definition(&self, name: &str) -> Result<Option<DescribedTaskDefinition>, AwsError> {
-        self.call(|world| world.definitions.iter().rev().find(|one| one.arn == name || one.family == name).cloned())
+        self.call(|world| {
+            let mut newest = world.definitions.iter().rev();
+            newest.find(|(one, family)| one.arn == name || family == name).map(|(one, _)| one.clone())
+        })
     }
 
     async fn register(&self, wanted: &TaskDefinition) -> Result<String, AwsError> {
@@ -82,24 +91,29 @@ impl Calls for Fake {
                 wanted.family,
                 world.definitions.len() + 1
             );
-            world.writes.push("register".to_owned());
-            world.definitions.push(described(wanted, &arn));
+            let of_databases = wanted.family.ends_with("_databases");
+            world.writes.push(if of_databases { "register databases" } else { "register" }.to_owned());
+            world.definitions.push((described(wanted, &arn), wanted.family.clone()));
             arn
         })
     }
 
     async fn find(&self, _: &str, family: &str, started_by: &str) -> Result<Option<String>, AwsError> {
-        assert_eq!(family, "hello-prod-api-migrate");
+        assert!(["hello-prod-api-migrate", "hello-prod-api_databases"].contains(&family));
         self.call(|world| {
-            world.shown().find(|task| task.started_by.as_deref() == Some(started_by)).map(|task| task.arn.clone())
+            let is_it = |task: &&Task| {
+                task.started_by.as_deref() == Some(started_by) && task.task_definition.contains(&format!("/{family}:"))
+            };
+            world.shown().find(is_it).map(|task| task.arn.clone())
         })
     }
 
     async fn run(&self, new: NewTask<'_>) -> Result<Placed, AwsError> {
         let Run { app, environment, component, .. } = new.run;
         let state = self.aside.component(app, environment, component).await.unwrap();
-        assert!(state.claim.unwrap().committed);
-        assert!(new.token.len() <= 64 && new.started_by.len() <= 36);
+        let of_databases = new.task_definition.contains("_databases:");
+        assert!(state.claim.unwrap().committed || of_databases);
+        assert!(new.token.len() <= 64 && new.started_by.len() <= 128);
         self.call(|world| {
             if let Some((task, _)) = world.tasks.iter().find(|(_, token)| token == new.token) {
                 return Placed::Task(task.arn.clone());
@@ -107,7 +121,9 @@ impl Calls for Fake {
             if let Some(reason) = world.refusals.pop() {
                 return Placed::Refused(reason.to_owned());
             }
-            world.writes.push("run".to_owned());
+            world.writes.push(if of_databases { "run databases" } else { "run" }.to_owned());
+            world.placements.push(new.placement.clone());
+            let container = if of_databases { "databases" } else { "api" };
             let arn = format!("arn:aws:ecs:eu-west-1:123456789012:task/hello-prod/{}", world.tasks.len());
             let task = Task {
                 arn: arn.clone(),
@@ -116,7 +132,7 @@ impl Calls for Fake {
                 created_at: Some(at(world.now)),
                 status: "RUNNING".to_owned(),
                 stopped_reason: Some("the reason".to_owned()),
-                containers: vec![TaskContainer { name: "api".to_owned(), ..TaskContainer::default() }],
+                containers: vec![TaskContainer { name: container.to_owned(), ..TaskContainer::default() }],
                 ..Task::default()
             };
             world.tasks.push((task, new.token.to_owned()));
@@ -139,7 +155,8 @@ impl Calls for Fake {
     }
 
     async fn log_tail(&self, group: &str, stream: &str) -> Result<Vec<String>, AwsError> {
-        assert_eq!((group, stream.starts_with("migrate/api/")), ("/shipway/hello-prod/api", true));
+        let known = stream.starts_with("migrate/api/") || stream.starts_with("databases/databases/");
+        assert_eq!((group, known), ("/shipway/hello-prod/api", true));
         self.call(|world| {
             if world.log_lag > 0 {
                 world.log_lag -= 1;
@@ -183,15 +200,23 @@ async fn cloud(seconds: i64, exit_code: Option<i32>) -> Fake {
 }
 
 async fn pass(fake: &Fake) -> Result<Pass<Summary>, Error> {
+    pass_of(fake, the_run(), Ask::Migrate).await
+}
+
+async fn pass_of(fake: &Fake, run: Run, action: Ask) -> Result<Pass<Summary>, Error> {
     let surroundings = Surroundings { region: "eu-west-1".to_owned(), registry_mirror: None };
     let now = at(fake.world.borrow().now);
-    handle(&fake.store, fake, &surroundings, PassInput { run: the_run(), action: Ask::Migrate }, now).await
+    Box::pin(handle(&fake.store, fake, &surroundings, PassInput { run, action }, now)).await
+}
+
+async fn finish(fake: &Fake) -> Result<Summary, Error> {
+    finish_of(fake, the_run(), Ask::Migrate).await
 }
 
 /// The machine: passes until the end, again after what a retry can help.
-async fn finish(fake: &Fake) -> Result<Summary, Error> {
+async fn finish_of(fake: &Fake, run: Run, action: Ask) -> Result<Summary, Error> {
     for _ in 0..100 {
-        match pass(fake).await {
+        match pass_of(fake, run.clone(), action).await {
             Ok(Pass::Done(summary)) => return Ok(summary),
             Ok(Pass::Again { .. }) => fake.world.borrow_mut().tick(),
             Err(error) if error.failure().retryable() => {}
@@ -321,4 +346,116 @@ async fn another_manifest_half_way_changes_nothing() {
     platform(&fake.aside, &MANIFEST.replace("api:", "other:")).await;
     assert!(finish(&fake).await.is_ok());
     assert_eq!(writes(&fake), ["register", "run"]);
+}
+
+/// `api` uses a further database of each of two servers.
+const WITH_DATABASES: &str = "version: 1
+app: hello
+environments: {prod: {}}
+databases:
+  main: {engine: postgres, version: \"15\", class: db.t4g.micro, names: [first, second]}
+  other: {engine: postgres, version: \"16\", class: db.t4g.micro, names: [third, fourth]}
+services:
+  api:
+    image: {repository: hello-api}
+    port: 8080
+    secrets: {A: {ref: databases.main.second.url}, B: {ref: databases.other.fourth.url}, C: {ref: databases.main.url}}
+    migrate: {command: [migrate], timeout: 1m}
+";
+
+async fn with_databases(seconds: i64, exit_code: Option<i32>) -> Fake {
+    let fake = cloud(seconds, exit_code).await;
+    platform(&fake.aside, WITH_DATABASES).await;
+    fake
+}
+
+const DATABASES: [&str; 4] = ["register databases", "run databases", "register databases", "run databases"];
+
+#[tokio::test]
+async fn databases_are_made_before_the_migration_and_never_again() {
+    let fake = with_databases(3, Some(0)).await;
+    assert!(finish(&fake).await.is_ok());
+    assert_eq!(writes(&fake), [&DATABASES[..], &["register", "run"]].concat());
+    let expected = [
+        "started to make the databases second on `main`, as task 0",
+        "the databases second on `main` are there",
+        "started to make the databases fourth on `other`, as task 1",
+        "the databases fourth on `other` are there",
+        "started the migration as task 2",
+        "the migration ended with exit code 0",
+    ];
+    assert_eq!(fake.steps().await, expected);
+    end(&fake.aside, &the_run(), Outcome::Succeeded).await;
+    fake.world.borrow_mut().writes.clear();
+    let next = Run { release: "20261121T041542123-3f9c2a".parse().unwrap(), fence: 2, ..the_run() };
+    begin(&fake.aside, &next).await;
+    let summary = finish_of(&fake, next, Ask::Databases).await.unwrap();
+    assert_eq!(summary.note, "the databases that `api` uses are there");
+    assert_eq!(writes(&fake), [""; 0]);
+}
+
+#[tokio::test]
+async fn making_databases_alone_lets_a_newer_release_take_over_and_runs_no_migration() {
+    let fake = with_databases(3, Some(0)).await;
+    finish_of(&fake, the_run(), Ask::Databases).await.unwrap();
+    assert_eq!(writes(&fake), DATABASES);
+    let Run { app, environment, component, .. } = the_run();
+    let state = fake.aside.component(&app, &environment, &component).await.unwrap();
+    assert!(!state.claim.unwrap().committed);
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_made_is_named_and_tried_again_by_the_next_release() {
+    let fake = with_databases(3, Some(2)).await;
+    let failed = finish(&fake).await.unwrap_err();
+    let expected = "making the databases second on `main` failed, and `api` was not touched: the reason (exit code 2); last log lines: relation users exists";
+    assert_eq!((failed.failure(), failed.to_string().as_str()), (Failure::Migration, expected));
+    assert_eq!(finish(&fake).await.unwrap_err().to_string(), expected);
+    assert_eq!(writes(&fake), ["register databases", "run databases"]);
+    let next = Run { release: "20261121T041542123-3f9c2a".parse().unwrap(), fence: 2, ..the_run() };
+    begin(&fake.aside, &next).await;
+    fake.world.borrow_mut().exit_code = Some(0);
+    assert!(finish_of(&fake, next, Ask::Migrate).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_server_that_was_not_provisioned_is_missed() {
+    let fake = with_databases(3, Some(0)).await;
+    platform(&fake.aside, &WITH_DATABASES.replace("other", "another")).await;
+    let missing = finish(&fake).await.unwrap_err();
+    assert_eq!(missing.failure(), Failure::Conflict);
+    assert!(missing.to_string().contains("a database of `api` is not there yet"), "{missing}");
+}
+
+#[tokio::test]
+async fn cut_off_before_or_after_any_call_each_database_is_made_once() {
+    for lag in [0, 8] {
+        cut_everywhere(async |cut| {
+            let fake = with_databases(7, Some(0)).await;
+            fake.world.borrow_mut().lag = lag;
+            fake.line.cut(cut);
+            let summary = finish_of(&fake, the_run(), Ask::Databases).await;
+            assert!(summary.is_ok(), "{cut:?}, lag {lag}");
+            assert_eq!(writes(&fake), DATABASES, "{cut:?}, lag {lag}");
+            assert_eq!(fake.steps().await.len(), 4, "{cut:?}, lag {lag}");
+            fake.line.calls()
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_migration_runs_where_the_service_does_but_not_on_spot_capacity() {
+    let run_on = async |cluster: &str| {
+        let fake = cloud(0, Some(0)).await;
+        platform(&fake.aside, &MANIFEST.replace("services:", &format!("cluster: {cluster}\nservices:"))).await;
+        assert!(finish(&fake).await.is_ok());
+        fake.world.borrow().placements[0].clone()
+    };
+    let instances = run_on("{ec2: {instance_type: t3.small}}").await;
+    assert_eq!(instances.interfaces, None);
+    assert!(matches!(&instances.capacity, Capacity::Providers(providers) if providers.contains_key("hello-prod")));
+    let spot = run_on("{capacity: fargate_spot}").await;
+    assert!(spot.interfaces.unwrap().public_address);
+    assert_eq!(spot.capacity, Capacity::Fargate);
 }

@@ -124,6 +124,7 @@ impl Fake {
             provision: "provision".to_owned(),
             rollout: "rollout".to_owned(),
             publish: "publish".to_owned(),
+            drift: "drift".to_owned(),
         };
         self.second.set(self.second.get() + 1);
         handle(&settings, &self.store, self, message.clone(), at(self.second.get())).await
@@ -441,6 +442,73 @@ async fn a_platform_that_stands_gives_a_service_its_first_image_or_waits_for_it(
     .await;
 }
 
+const NGINX: &str = "docker.io/library/nginx";
+
+/// A platform that stands by a manifest in which `api` has this image.
+async fn stands_with(fake: &Fake, image: &str, number: u8) -> Vec<String> {
+    let manifest = MANIFEST.replace("{repository: hello-api, tags: [\"v*\"]}", image);
+    let manifest = manifest.replace("dev: {services: {api: {image: {tags: [\"*\"]}}}}", "dev: {}");
+    provision(&fake.aside, &environment("prod"), &manifest, None).await;
+    fake.second.set(fake.second.get() + 100);
+    fake.take(&stands(&PLATFORM.replace("542123", &format!("5421{number:02}")))).await
+}
+
+fn public(tag: &str) -> String {
+    format!("{{public: \"{NGINX}:{tag}\"}}")
+}
+
+#[tokio::test]
+async fn a_public_image_is_rolled_out_when_the_manifest_names_it_and_again_when_it_names_another() {
+    cut_everywhere(async |cut| {
+        let fake = Fake::with(&["prod"]).await;
+        fake.line.cut(cut);
+        let wanted = async || fake.state("prod", "service/api").await.desired.unwrap().artifact.to_string();
+        for (number, tag) in [(1, "1"), (1, "1"), (2, "2"), (3, "1")] {
+            stands_with(&fake, &public(tag), number).await;
+            assert_eq!(wanted().await, format!("{NGINX}:{tag}"), "{cut:?}");
+        }
+        let started = fake.started();
+        let of = |tag: &str| started.iter().filter(|one| one.contains(&format!("{NGINX}:{tag}"))).count();
+        assert_eq!((of("1"), of("2")), (2, 1), "{cut:?}: {started:?}");
+        fake.line.calls()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_same_public_image_again_gets_its_settings_even_where_a_person_went_back_from_it() {
+    let fake = Fake::with(&["prod"]).await;
+    stands_with(&fake, &public("1"), 1).await;
+    stands_with(&fake, &public("2"), 2).await;
+    // A person makes the first one live again.
+    let state = fake.state("prod", "service/api").await;
+    let artifact = Artifact::Public { image: format!("{NGINX}:1").try_into().unwrap() };
+    let back = Wanted { artifact, execution: "by-hand".to_owned(), ..state.desired.clone().unwrap() };
+    let new = ComponentState { desired: Some(back), ..state.clone() };
+    let api = "service/api".parse().unwrap();
+    fake.aside.put_component(&"hello".parse().unwrap(), &environment("prod"), &api, &state, &new).await.unwrap();
+    for number in [3, 4] {
+        let notes = stands_with(&fake, &public("2"), number).await;
+        assert_eq!(notes.last().unwrap(), &format!("{NGINX}:1 goes on its way"));
+    }
+    let notes = stands_with(&fake, &public("3"), 5).await;
+    assert_eq!(notes.last().unwrap(), &format!("{NGINX}:3 goes on its way"));
+}
+
+#[tokio::test]
+async fn a_service_that_takes_its_images_from_elsewhere_now_gets_one_from_there() {
+    let fake = Fake::with(&["prod"]).await;
+    fake.pushes("v1", 1);
+    for (number, image, expected) in [
+        (1, public("1"), format!("{NGINX}:1")),
+        (2, "{repository: hello-api}".to_owned(), "hello-api@sha256:01".to_owned()),
+        (3, public("1"), format!("{NGINX}:1")),
+    ] {
+        let notes = stands_with(&fake, &image, number).await;
+        assert_eq!(notes.last().unwrap(), &format!("{expected} goes on its way"));
+    }
+}
+
 #[tokio::test]
 async fn a_platform_that_stands_gives_its_settings_to_what_is_under_way_or_failed_too() {
     let fake = with_live().await;
@@ -464,4 +532,90 @@ async fn a_push_that_comes_while_a_platform_stands_wins() {
     fake.take(&stands(PLATFORM)).await;
     let desired = fake.state("prod", "service/api").await.desired.unwrap();
     assert_eq!(desired.artifact.to_string(), "hello-api@sha256:02");
+}
+
+/// A teardown of an environment begins.
+async fn tears_down(fake: &Fake, place: &str) -> Run {
+    let state = fake.state(place, "platform").await;
+    let run = Run {
+        app: "hello".parse().unwrap(),
+        environment: environment(place),
+        component: Component::Platform,
+        artifact: Artifact::Nothing,
+        release: ReleaseId::of_execution("teardown", at(50)),
+        fence: state.fence + 1,
+        repair: false,
+    };
+    begin(&fake.aside, &run).await;
+    let state = fake.state(place, "platform").await;
+    let teardown = Teardown { release: run.release.clone(), since: at(50), torn_down_at: None, kept: Vec::new() };
+    fake.aside.begin_teardown(&run, &state, &state, None, &teardown).await.unwrap();
+    run
+}
+
+#[tokio::test]
+async fn what_comes_for_an_environment_that_is_torn_down_is_ignored_and_says_why() {
+    cut_everywhere(async |cut| {
+        let fake = Fake::with(&["prod", "dev"]).await;
+        let push = fake.pushes("v1", 1);
+        tears_down(&fake, "prod").await;
+        fake.line.cut(cut);
+        let answers = fake.take(&push).await;
+        let zip = fake.take(&uploads("sites/hello/prod/web/a.zip", 2)).await;
+        let stands =
+            fake.take(&json!({"platform": {"app": "hello", "environment": "prod", "release": PLATFORM}})).await;
+        for note in [answers.iter().find(|note| note.contains("prod")).unwrap(), &zip[0], &stands[0]] {
+            assert!(note.starts_with("ignored: hello/prod is being torn down since"), "{note}");
+        }
+        assert_eq!(fake.started(), ["rollout dev/service/api hello-api@sha256:01"], "{cut:?}: others go on");
+        fake.line.calls()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_manifest_that_comes_during_a_teardown_is_started_and_one_from_before_it_is_not() {
+    let fake = Fake::with(&["prod"]).await;
+    let key = "apps/hello/prod/shipway.yaml";
+    fake.take(&uploads(key, 1)).await;
+    let run = tears_down(&fake, "prod").await;
+    let state = fake.state("prod", "platform").await;
+    let execution = "by-hand".to_owned();
+    let order = Order { at: at(50), sequencer: None };
+    let desired = Wanted { artifact: run.artifact.clone(), order, execution, since: at(50), outranked: Vec::new() };
+    let new = ComponentState { desired: Some(desired), ..state.clone() };
+    fake.aside.put_component(&run.app, &run.environment, &run.component, &state, &new).await.unwrap();
+    let late = fake.take(&uploads(key, 1)).await;
+    assert!(late[0].contains("is older than nothing"), "{late:?}");
+    assert_eq!(fake.started().len(), 1);
+    fake.take(&uploads(key, 60)).await;
+    assert_eq!(fake.started().len(), 2, "{:?}", fake.started());
+}
+
+#[tokio::test]
+async fn the_schedule_compares_every_environment_once_an_hour_wherever_it_is_cut_off() {
+    let message = json!({"shipway": "drift"});
+    cut_everywhere(async |cut| {
+        let fake = Fake::with(&["prod", "dev"]).await;
+        fake.line.cut(cut);
+        assert_eq!(fake.take(&message).await.len(), 2, "{cut:?}");
+        fake.take(&message).await;
+        let calls = fake.line.calls();
+        let names = || -> Vec<_> { fake.executions.borrow().keys().cloned().collect() };
+        let expected = ["drift-hello-dev-20270115T08", "drift-hello-prod-20270115T08"];
+        assert_eq!(names(), expected.map(|name| ("drift".to_owned(), name.to_owned())), "{cut:?}");
+        let input = &fake.executions.borrow()[&("drift".to_owned(), expected[1].to_owned())].input;
+        assert_eq!(input, r#"{"app":"hello","environment":"prod"}"#);
+        calls
+    })
+    .await;
+    let fake = Fake::with(&["prod"]).await;
+    fake.take(&message).await;
+    fake.executions.borrow_mut().values_mut().for_each(|execution| execution.runs = false);
+    fake.second.set(100 + 3600);
+    fake.take(&message).await;
+    assert_eq!(fake.executions.borrow().len(), 2, "the next hour's is another one");
+    for wrong in [json!({"shipway": "dirft"}), json!({"shipway": "drift", "app": "hello"})] {
+        assert_eq!(fake.handle(&wrong).await.unwrap_err().failure(), Failure::RejectedInput, "{wrong}");
+    }
 }

@@ -113,6 +113,19 @@ checked_text!(
         word(family) && word(size)
     })
 );
+impl InstanceType {
+    /// Whether its processor is one of Arm's: AWS's own Graviton, which the families with a `g` behind their generation have
+    /// (`t4g`, `m7gd`, `x2gd`, `im4gn`), and the first one, `a1`.
+    /// <https://docs.aws.amazon.com/ec2/latest/instancetypes/instance-type-names.html>
+    #[must_use]
+    pub fn is_arm(&self) -> bool {
+        let family = self.0.split(['.', '-']).next().unwrap_or_default();
+        let behind_generation = family.trim_start_matches(|c: char| c.is_ascii_lowercase());
+        let attributes = behind_generation.trim_start_matches(|c: char| c.is_ascii_digit());
+        family == "a1" || attributes.contains('g')
+    }
+}
+
 checked_text!(
     /// A key pair's name.
     KeyPairName, "^[ -~]{1,255}$", "a key pair's name", |text| {

@@ -29,7 +29,7 @@ pub enum OnDelete {
 pub struct Database {
     /// `postgres`: an RDS instance; needs `class`. `aurora_postgres`: Aurora Serverless v2; needs `capacity`.
     pub engine: DatabaseEngine,
-    /// The engine's version, like `"15"` or `"15.4"`. Without the part after the dot, RDS takes the newest.
+    /// The engine's version, like `"15"` or `"15.4"`. Without the part after the dot, RDS takes the newest, and later ones by itself.
     pub version: EngineVersion,
     /// The instance's class, like `db.t3.medium`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,6 +175,47 @@ checked_text!(
     }
 );
 
+impl EngineVersion {
+    /// What stands before the first dot.
+    pub(super) fn major(&self) -> u32 {
+        self.as_str().split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// Minutes from midnight.
+fn minute_of_day(time: &str) -> u32 {
+    let number = |text: &str| text.parse::<u32>().unwrap_or(0);
+    time.split_once(':').map_or(0, |(hour, minute)| number(hour) * 60 + number(minute))
+}
+
+/// Minutes from the beginning of Monday.
+fn minute_of_week(time: &str) -> u32 {
+    const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+    let (day, time) = time.split_once(':').unwrap_or_default();
+    let day = (0..).zip(DAYS).find(|(_, name)| *name == day).map_or(0, |(number, _)| number);
+    day * 24 * 60 + minute_of_day(time)
+}
+
+macro_rules! window {
+    ($name:ident, $minute:ident, $length:expr) => {
+        impl $name {
+            /// When it begins, in minutes.
+            pub(super) fn start(&self) -> u32 {
+                self.as_str().split_once('-').map_or(0, |(from, _)| $minute(from))
+            }
+
+            /// How many minutes it has.
+            pub(super) fn minutes(&self) -> u32 {
+                let end = self.as_str().split_once('-').map_or(0, |(_, to)| $minute(to));
+                (end + $length - self.start()) % $length
+            }
+        }
+    };
+}
+
+window!(DailyWindow, minute_of_day, 24 * 60);
+window!(WeeklyWindow, minute_of_week, 7 * 24 * 60);
+
 /// A Redis cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -235,15 +276,15 @@ fn retain() -> OnDelete {
     OnDelete::Retain
 }
 
-/// A secret in Secrets Manager that the manifest makes. Its value is never in the manifest.
+/// A secret in Secrets Manager that the manifest makes. Its value is never in the manifest. A teardown deletes it at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Secret {
     /// Its name; `shipway/<app>/<environment>/<key>` unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<SecretName>,
-    /// How many letters and digits are generated for its value; 48 unless given. Change the value in Secrets Manager any time:
-    /// Shipway never sets it again.
+    /// How many letters and digits are generated for its value; 48 unless given, and the same from then on. Change the value in
+    /// Secrets Manager any time: Shipway never sets it again.
     #[serde(default = "default_length")]
     pub length: u16,
 }

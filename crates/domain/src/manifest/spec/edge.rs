@@ -58,7 +58,8 @@ pub struct Domain {
     /// Its name: `example.com`. Hosts are this or one label before it: certificates are for it and `*.` it.
     pub name: HostName,
     /// The id of its hosted zone in Route 53. With it, the records of all hosts are made; without, somebody makes them
-    /// elsewhere.
+    /// elsewhere: those of services' and sites' hosts, and, where no service has a host, that of
+    /// `services-<app>-<environment>.<name>`, by which the load balancer is reached then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<ZoneId>,
     /// The certificate of the load balancer: `auto` (issued; needs `zone`), or the ARN of one in the region.

@@ -97,3 +97,16 @@ impl Default for Logs {
 fn default_retention() -> Period {
     Period::of(30 * 86_400)
 }
+
+/// CloudWatch Logs keeps what it is told for so many days and no others.
+/// <https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html>
+const RETENTION_DAYS: [u32; 22] =
+    [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653];
+
+/// The same for a message.
+pub(super) const RETENTIONS: &str = "1d, 3d, 5d, 7d, 14d, 30d, 60d, 90d, 120d, 150d, 180d, 365d, 400d, 545d, 731d, 1096d, 1827d, \
+                                     2192d, 2557d, 2922d, 3288d or 3653d, and nothing between";
+
+pub(super) fn is_retention(period: Period) -> bool {
+    RETENTION_DAYS.iter().any(|days| period == Period::of(days * 86_400))
+}

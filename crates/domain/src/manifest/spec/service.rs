@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
     network::checked_text,
     reference::{EnvValue, SecretRef},
-    unit::{Period, Timeout},
+    unit::{Period, Stay, Timeout},
 };
 use crate::name::{ComponentName, RepositoryName};
 
@@ -69,8 +69,17 @@ pub struct Service {
     pub log_group: Option<LogGroupName>,
     /// Fields of ECS's `RegisterTaskDefinition` that have no key here, as ECS spells them; maps are merged deep, and those of
     /// the service's own container stand under `containerDefinitions.<service>`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "fields")]
     pub overrides: BTreeMap<String, serde_json::Value>,
+}
+
+/// Reads fields whose types are ECS's and not ours: a number in them is one by how it is written.
+fn fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, serde_json::Value>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename = "$as written")]
+    struct AsWritten(BTreeMap<String, serde_json::Value>);
+
+    AsWritten::deserialize(deserializer).map(|AsWritten(fields)| fields)
 }
 
 fn default_cpu() -> u32 {
@@ -86,6 +95,12 @@ impl Service {
     #[must_use]
     pub fn tasks(&self) -> u32 {
         self.count.or(self.scale.as_ref().map(|scale| scale.min)).unwrap_or(1)
+    }
+
+    /// How many tasks run at most, but for those that replace others.
+    #[must_use]
+    pub fn most_tasks(&self) -> u32 {
+        self.scale.as_ref().map_or_else(|| self.tasks(), |scale| scale.max)
     }
 }
 
@@ -127,8 +142,8 @@ checked_text!(
 );
 checked_text!(
     /// A CloudWatch Logs group's name.
-    LogGroupName, "^[A-Za-z0-9_/.#-]+$", "a log group's name: up to 512 letters, digits, and `_-/.#`, beginning with /ecs/",
-    |text| text.starts_with("/ecs/") && text.len() <= 512 && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-/.#".contains(c))
+    LogGroupName, "^/ecs/[A-Za-z0-9_/.#-]+$", "a log group's name: up to 512 letters, digits, and `_-/.#`, beginning with /ecs/",
+    |text| text.starts_with("/ecs/") && text.len() > 5 && text.len() <= 512 && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-/.#".contains(c))
 );
 
 /// A pattern for image tags: `sha-*`.
@@ -218,11 +233,11 @@ checked_text!(
 pub struct Stickiness {
     /// From the last request; at most 7 days, and 1 day unless given.
     #[serde(default = "default_stickiness")]
-    pub duration: Timeout,
+    pub duration: Stay,
 }
 
-fn default_stickiness() -> Timeout {
-    Timeout::of(86_400)
+fn default_stickiness() -> Stay {
+    Stay::of(86_400)
 }
 
 /// How the number of tasks follows the load. Each target that is given has a target-tracking policy of its own; the one that

@@ -54,6 +54,10 @@ quantity!(
     Timeout in u32, "a duration with its unit, like 90s, 10m or 2h", [("s", 1), ("m", 60), ("h", 3600)], 1, 86_400, "^[0-9]+[smh]$"
 );
 quantity!(
+    /// How long a visitor stays with a task, with its unit: `90s`, `2h`, `7d`.
+    Stay in u32, "a duration with its unit, like 90s, 2h or 7d", [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)], 1, 604_800, "^[0-9]+[smhd]$"
+);
+quantity!(
     /// A long duration with its unit: `12h`, `7d`.
     Period in u32, "a duration with its unit, like 12h or 7d", [("h", 3600), ("d", 86_400)], 3600, 3653 * 86_400, "^[0-9]+[hd]$"
 );
@@ -63,6 +67,14 @@ quantity!(
 );
 
 impl Timeout {
+    /// In seconds.
+    #[must_use]
+    pub const fn seconds(self) -> u32 {
+        self.0
+    }
+}
+
+impl Stay {
     /// In seconds.
     #[must_use]
     pub const fn seconds(self) -> u32 {

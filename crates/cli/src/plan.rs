@@ -1,0 +1,207 @@
+//! `shipway plan`: what applying a manifest would do, and what it would cost.
+//!
+//! It only looks: at the table, at EC2, at CloudFormation's stacks and their templates. The decisions are the functions' own.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_cloudformation::types::{self, TemplateStage};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use shipway_aws::{AwsError, PublicError as _};
+use shipway_domain::{
+    failure::Failure,
+    manifest::Spec,
+    network::{Desired, Progress, Remembered},
+    plan::{self, Looked, Plan, Standing},
+    platform::{self, ObservedStack, StackName, StackStatus, Wish},
+};
+use shipway_ec2::Ec2Error;
+
+use crate::{
+    cli::{self, Shared},
+    exit::Exit,
+    installation::{Installation, Output},
+    place::Place,
+    problem::Problem,
+    screen::{self, Screen},
+};
+
+/// The region of a plan for which AWS is not asked, unless another is said.
+const OFFLINE_REGION: &str = "us-east-1";
+
+/// How many requests to CloudFormation are under way at once: it takes few a second.
+const AT_A_TIME: usize = 4;
+
+/// Plans.
+pub(crate) async fn run(asked: &cli::Plan, shared: &Shared, screen: &Screen) -> Result<Exit, Problem> {
+    let (place, spec) = asked.place.spec()?;
+    let plan = if asked.offline {
+        plan::offline(&spec, &place.environment, &offline_region(shared))
+    } else {
+        let installation = Installation::find(shared).await?;
+        screen.draw_waiting("looking at what stands");
+        let plan = looked(&installation, &place, &spec).await;
+        screen.cleared();
+        plan?
+    };
+    for line in plan.lines() {
+        screen.line(screen::toned(&line));
+    }
+    screen.document(&plan);
+    Ok(exit(&plan, asked.exit_code))
+}
+
+fn exit(plan: &Plan, told: bool) -> Exit {
+    match plan {
+        plan if plan.is_refused() => Exit::Rejected,
+        plan if told && plan.does_something() => Exit::Drift,
+        _ => Exit::Done,
+    }
+}
+
+fn offline_region(shared: &Shared) -> String {
+    let set = |name: &str| std::env::var(name).ok().filter(|region| !region.is_empty());
+    let said = shared.region.clone().or_else(|| set("AWS_REGION")).or_else(|| set("AWS_DEFAULT_REGION"));
+    said.unwrap_or_else(|| OFFLINE_REGION.to_owned())
+}
+
+async fn looked(installation: &Installation, place: &Place, spec: &Spec) -> Result<Plan, Problem> {
+    let Place { app, environment } = place;
+    let record = installation.store().await?.environment(app, environment).await?.unwrap_or_default();
+    let applied = record.applied.as_ref().map(|applied| &applied.spec);
+    let stands_in = stands_in(&installation.output(Output::RoleBoundary).await?, installation.region())?;
+    let wish = |spec| Wish { spec, environment, place: &stands_in, network: record.network.as_ref() };
+    let mut names = BTreeMap::new();
+    for wish in std::iter::once(spec).chain(applied).map(wish) {
+        // Where the manifest asks for more than a stack can hold, the plan says so.
+        let wanted = platform::stacks(&wish, &platform::Observed::new()).unwrap_or_default();
+        names.extend(wanted.into_iter().map(|stack| (stack.name, stack.region)));
+    }
+    let remembered =
+        Remembered { vpc: record.network.as_ref().map(|network| network.vpc.clone()), progress: Progress::default() };
+    let desired = Desired::of(app, environment, spec, applied);
+    let network = match Box::pin(installation.ec2().look(&desired, remembered)).await {
+        Ok(observed) => Some(observed),
+        // What cannot be looked at is told in the plan.
+        Err(Ec2Error::Refused(error)) if error.failure() == Failure::Denied => None,
+        Err(Ec2Error::Refused(error) | Ec2Error::Behind(error)) => return Err(Problem::from(error).at(place)),
+        Err(error) => return Err(Problem::new(error.to_string()).at(place)),
+    };
+    let (stacks, templates) = Stacks { installation, place }.all(names).await?;
+    Ok(plan::plan(&Looked {
+        spec,
+        environment,
+        place: &stands_in,
+        applied,
+        network: network.as_ref(),
+        outputs: record.network.as_ref(),
+        stacks: Standing { stacks: &stacks, templates: &templates },
+        offline: false,
+    }))
+}
+
+/// Where stacks are made: as the ARN of the policy that bounds their roles says it.
+fn stands_in(boundary: &str, region: &str) -> Result<platform::Place, Problem> {
+    match boundary.split(':').collect::<Vec<_>>().as_slice() {
+        ["arn", partition, "iam", "", account, policy] if policy.starts_with("policy/") => Ok(platform::Place {
+            partition: (*partition).to_owned(),
+            region: region.to_owned(),
+            account: (*account).to_owned(),
+            permissions_boundary: boundary.to_owned(),
+        }),
+        _ => Err(Problem::new(format!("`{boundary}` is not the ARN of a policy"))
+            .remedy("put the output RoleBoundary of Shipway's stack into SHIPWAY_ROLE_BOUNDARY")),
+    }
+}
+
+/// The stacks of an environment, as CloudFormation shows them.
+struct Stacks<'a> {
+    installation: &'a Installation,
+    place: &'a Place,
+}
+
+impl Stacks<'_> {
+    /// The stacks of these names that are there, and their templates.
+    async fn all(
+        &self,
+        names: BTreeMap<StackName, Option<&'static str>>,
+    ) -> Result<(platform::Observed, BTreeMap<StackName, String>), Problem> {
+        let looks =
+            names.into_iter().map(async |(name, region)| Ok::<_, Problem>((self.one(&name, region).await?, name)));
+        let seen: Vec<_> = stream::iter(looks).buffered(AT_A_TIME).try_collect().await?;
+        let (mut stacks, mut templates) = (BTreeMap::new(), BTreeMap::new());
+        for (seen, name) in seen {
+            let Some((stack, template)) = seen else { continue };
+            templates.extend(template.map(|template| (name.clone(), template)));
+            stacks.insert(name, stack);
+        }
+        Ok((stacks, templates))
+    }
+
+    async fn one(
+        &self,
+        name: &StackName,
+        region: Option<&'static str>,
+    ) -> Result<Option<(ObservedStack, Option<String>)>, Problem> {
+        let client = self.installation.stacks(region);
+        let told = |error: AwsError| Problem::from(error).at(format!("the stack {name} of {}", self.place));
+        let described = client.describe_stacks().stack_name(name.as_str()).send().await;
+        let described = match described.map_err(AwsError::of("cloudformation:DescribeStacks")) {
+            Ok(described) => described,
+            Err(error) if error.is("ValidationError") && error.message().contains("does not exist") => return Ok(None),
+            Err(error) => return Err(told(error)),
+        };
+        let Some(stack) = described.stacks().first().map(observed) else { return Ok(None) };
+        // As it was handed over, not as macros have made it.
+        let template = client.get_template().stack_name(&stack.id).template_stage(TemplateStage::Original).send().await;
+        let template = template.map_err(AwsError::of("cloudformation:GetTemplate")).map_err(told)?;
+        Ok(Some((stack, template.template_body)))
+    }
+}
+
+fn observed(stack: &types::Stack) -> ObservedStack {
+    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    ObservedStack {
+        id: text(stack.stack_id()),
+        status: stack.stack_status().map_or_else(|| StackStatus::Other(String::new()), |status| status.as_str().into()),
+        parameters: stack.parameters().iter().map(|p| (text(p.parameter_key()), text(p.parameter_value()))).collect(),
+        tags: stack.tags().iter().map(|tag| (text(tag.key()), text(tag.value()))).collect(),
+        outputs: stack.outputs().iter().map(|o| (text(o.output_key()), text(o.output_value()))).collect(),
+        operation: None,
+        role: stack.role_arn().map(str::to_owned),
+        protected: stack.enable_termination_protection().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shipway_domain::manifest;
+
+    use super::*;
+
+    #[test]
+    fn the_place_is_what_the_boundarys_arn_says() {
+        let place = stands_in("arn:aws-cn:iam::111122223333:policy/shipway-RoleBoundary-1", "cn-north-1").unwrap();
+        assert_eq!(
+            (place.partition.as_str(), place.account.as_str(), place.region.as_str()),
+            ("aws-cn", "111122223333", "cn-north-1")
+        );
+        for wrong in ["", "shipway-RoleBoundary", "arn:aws:iam::111122223333:role/x"] {
+            assert!(
+                stands_in(wrong, "eu-west-1").unwrap_err().to_string().contains("SHIPWAY_ROLE_BOUNDARY"),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_to_do_is_no_failure_unless_that_is_asked_for() {
+        let text = "version: 1\napp: hello\nsites: {web: {}}\nenvironments: {prod: {}}\n";
+        let (environment, spec) = manifest::read_all(text).unwrap().remove(0);
+        let plan = plan::offline(&spec, &environment, OFFLINE_REGION);
+        assert_eq!((exit(&plan, false), exit(&plan, true)), (Exit::Done, Exit::Drift));
+        let nothing = Plan { network: Vec::new(), stacks: Vec::new(), services: Vec::new(), ..plan.clone() };
+        assert_eq!((exit(&nothing, false), exit(&nothing, true)), (Exit::Done, Exit::Done));
+        let warnings = vec![plan::Warning { kind: plan::WarningKind::Refused, what: "no".to_owned() }];
+        assert_eq!(exit(&Plan { warnings, ..plan }, true), Exit::Rejected);
+    }
+}

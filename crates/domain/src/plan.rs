@@ -1,0 +1,307 @@
+//! What applying a manifest would do, and what the environment would cost: worked out from what stands, without changing or proposing
+//! anything.
+//!
+//! [`plan`] compares what the manifest asks for with what was seen: the network by the very decisions that provision-network goes by, the
+//! stacks by evaluating their templates and those they would have, the services by the manifest that applied before.
+
+mod difference;
+mod estimate;
+mod evaluation;
+mod network;
+mod prices;
+mod service;
+mod stack;
+mod template;
+mod text;
+mod types;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+pub use difference::{Doing, Loss, PropertyChange, ResourceChange};
+pub use estimate::{Estimate, Line as EstimateLine};
+pub use evaluation::Policy;
+pub use network::{NetworkChange, nothing};
+pub use service::ServiceChange;
+pub use stack::{StackChange, Standing};
+pub use text::{Line, Tone};
+
+use crate::{
+    capacity::{self, Room, interrupted_by_rollouts},
+    manifest::Spec,
+    name::EnvironmentName,
+    network::{Desired, NetworkOutputs, Observed},
+    platform::{self, Place, WantedStack, Wish},
+};
+
+/// What a plan is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Looked<'a> {
+    /// The manifest, as it is for the environment.
+    pub spec: &'a Spec,
+    /// The environment.
+    pub environment: &'a EnvironmentName,
+    /// Where it is.
+    pub place: &'a Place,
+    /// The manifest that applied before.
+    pub applied: Option<&'a Spec>,
+    /// The network as it stands, where it could be looked at.
+    pub network: Option<&'a Observed>,
+    /// What is written down of it.
+    pub outputs: Option<&'a NetworkOutputs>,
+    /// The stacks as they stand.
+    pub stacks: Standing<'a>,
+    /// Whether nothing was looked at: the plan is then that of an environment that does not exist.
+    pub offline: bool,
+}
+
+/// What applying a manifest would do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    /// The app.
+    pub app: String,
+    /// The environment.
+    pub environment: String,
+    /// The region.
+    pub region: String,
+    /// Whether it was compared with nothing.
+    pub offline: bool,
+    /// What must be known first.
+    pub warnings: Vec<Warning>,
+    /// What is done about the network, in its order.
+    pub network: Vec<NetworkChange>,
+    /// What is done about each stack, after those it stands on.
+    pub stacks: Vec<StackChange>,
+    /// What is done about each service.
+    pub services: Vec<ServiceChange>,
+    /// What stays until a teardown, because the manifest no longer names it.
+    pub left: Vec<String>,
+    /// How much of it all.
+    pub summary: Summary,
+    /// What it would cost.
+    pub estimate: Estimate,
+}
+
+/// What must be known before a manifest is applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// Of which kind it is.
+    pub kind: WarningKind,
+    /// What.
+    pub what: String,
+}
+
+/// Of which kind a warning is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WarningKind {
+    /// It would be refused, or could not go on without a person.
+    Refused,
+    /// Data would be lost.
+    DataLoss,
+    /// Something would stop for a while.
+    Downtime,
+    /// Something else to know.
+    Note,
+}
+
+/// How much a plan does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// How many resources are made.
+    pub create: usize,
+    /// How many are changed where they stand.
+    pub change: usize,
+    /// How many are made anew.
+    pub replace: usize,
+    /// How many are deleted.
+    pub delete: usize,
+    /// How many services get new tasks.
+    pub rollouts: usize,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary { create, change, replace, delete, rollouts } = self;
+        if *self == Summary::default() {
+            return f.write_str("nothing to do");
+        }
+        write!(f, "{create} to make, {change} to change, {replace} to make anew, {delete} to delete; {rollouts} ")?;
+        f.write_str(if *rollouts == 1 { "service is rolled out" } else { "services are rolled out" })
+    }
+}
+
+impl Plan {
+    /// Whether applying would do anything.
+    #[must_use]
+    pub fn does_something(&self) -> bool {
+        !self.network.is_empty()
+            || self.stacks.iter().any(|stack| stack.doing != Doing::Unchanged)
+            || self.services.iter().any(|service| service.doing != Doing::Unchanged)
+    }
+
+    /// Whether applying would be refused.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.warnings.iter().any(|warning| warning.kind == WarningKind::Refused)
+    }
+}
+
+/// Works out what applying would do.
+#[must_use]
+pub fn plan(looked: &Looked<'_>) -> Plan {
+    let Looked { spec, environment, place, applied, .. } = *looked;
+    let mut warnings = Vec::new();
+    let mut warn = |kind, what: String| warnings.push(Warning { kind, what });
+    let desired = Desired::of(&spec.app, environment, spec, applied);
+    let network = match looked.network {
+        Some(observed) => network::foreseen(&desired, observed),
+        None => network::Foreseen::unseen(),
+    };
+    if let Some(refused) = &network.refused {
+        warn(WarningKind::Refused, refused.clone());
+    }
+    if let Some(note) = &network.note {
+        warn(WarningKind::Note, format!("the network: {note}"));
+    }
+    let outputs = network.outputs.as_ref().or(looked.outputs);
+    let wish = Wish { spec, environment, place, network: outputs };
+    let wanted = platform::stacks(&wish, looked.stacks.stacks);
+    if let Err(error) = &wanted {
+        warn(WarningKind::Refused, error.to_string());
+    }
+    let left = wanted.as_ref().map_or_else(|_| Vec::new(), |wanted| left(&wish, applied, wanted));
+    let wanted: Vec<WantedStack> = wanted.unwrap_or_default();
+    let stacks = stack::foreseen(&wanted, looked.stacks, place);
+    for stack in &stacks.changes {
+        let name = &stack.name;
+        if let Some(halted) = &stack.halted {
+            warn(WarningKind::Refused, format!("{name}: {halted}"));
+        }
+        for resource in &stack.resources {
+            resource_warnings(name, resource).into_iter().for_each(|(kind, what)| warn(kind, what));
+        }
+    }
+    fixed_ports(spec).for_each(|what| warn(WarningKind::Downtime, what));
+    if let Ok(Room::Unknown(kind)) = capacity::check(spec) {
+        let what = format!(
+            "cluster.ec2.instance_type: how much room a {} has is not known here, so nobody checked it",
+            kind.as_str()
+        );
+        warnings.push(Warning { kind: WarningKind::Note, what });
+    }
+    warnings.sort_by_key(|warning| warning.kind);
+    let services = service::changes(spec, applied);
+    Plan {
+        app: spec.app.to_string(),
+        environment: environment.to_string(),
+        region: place.region.clone(),
+        offline: looked.offline,
+        summary: summary(&network.changes, &stacks.changes, &services),
+        estimate: estimate::estimate(spec, &stacks.evaluated, &place.region),
+        warnings,
+        network: network.changes,
+        stacks: stacks.changes,
+        services,
+        left,
+    }
+}
+
+/// What applying would do where nothing is there yet: a plan that asks nobody.
+#[must_use]
+pub fn offline(spec: &Spec, environment: &EnvironmentName, region: &str) -> Plan {
+    let partition = match region.split('-').next() {
+        Some("cn") => "aws-cn",
+        _ if region.starts_with("us-gov-") => "aws-us-gov",
+        _ => "aws",
+    };
+    let place = Place {
+        partition: partition.to_owned(),
+        region: region.to_owned(),
+        account: "the account".to_owned(),
+        permissions_boundary: "the permissions boundary".to_owned(),
+    };
+    plan(&Looked {
+        spec,
+        environment,
+        place: &place,
+        applied: None,
+        network: Some(&nothing(spec, region)),
+        outputs: None,
+        stacks: Standing { stacks: &platform::Observed::new(), templates: &BTreeMap::new() },
+        offline: true,
+    })
+}
+
+fn resource_warnings(stack: &str, resource: &ResourceChange) -> Vec<(WarningKind, String)> {
+    let ResourceChange { name, doing, .. } = resource;
+    let done = match doing {
+        Doing::Replace => "is made anew",
+        Doing::Delete => "is deleted",
+        Doing::Unchanged | Doing::Create | Doing::Change => "is changed",
+    };
+    let mut warnings = Vec::new();
+    if let Some(refused) = &resource.refused_for {
+        let what = format!("{stack}: {name} would have to be made anew, and CloudFormation will refuse: {refused}");
+        warnings.push((WarningKind::Refused, what));
+    }
+    if let Some(Loss { what, old }) = &resource.loses {
+        let stays = match old {
+            Policy::Delete => "and nothing of it stays",
+            Policy::Snapshot => "a last snapshot stays",
+            Policy::Retain => "and stays in the old one, which nothing uses any more",
+        };
+        warnings.push((WarningKind::DataLoss, format!("{stack}: {name} {done} and loses {what}; {stays}")));
+    }
+    if let Some(stops) = &resource.stops {
+        warnings.push((WarningKind::Downtime, format!("{stack}: {name} {done}, which stops {stops}")));
+    }
+    if resource.interrupts {
+        warnings.push((WarningKind::Downtime, format!("{stack}: the change of {name} interrupts it for a while")));
+    }
+    warnings
+}
+
+/// Services whose rollouts stop a task before the next one starts.
+fn fixed_ports(spec: &Spec) -> impl Iterator<Item = String> {
+    interrupted_by_rollouts(spec).into_iter().map(|name| {
+        format!(
+            "services.{name}.host_port: two tasks cannot have the same port of one instance, so each rollout stops the old task before \
+             the new one starts; leave it out and ECS chooses a port for each, or allow more instances"
+        )
+    })
+}
+
+/// What the manifest before named and this one does not.
+fn left(wish: &Wish<'_>, applied: Option<&Spec>, wanted: &[WantedStack]) -> Vec<String> {
+    let mut left = service::left(wish.spec, applied);
+    let Some(applied) = applied else { return left };
+    let before = platform::stacks(&Wish { spec: applied, ..*wish }, &platform::Observed::new()).unwrap_or_default();
+    let gone = before.into_iter().filter(|stack| wanted.iter().all(|wanted| wanted.name != stack.name));
+    left.extend(gone.map(|stack| format!("the stack {}", stack.name)));
+    left
+}
+
+fn summary(network: &[NetworkChange], stacks: &[StackChange], services: &[ServiceChange]) -> Summary {
+    // What is done to something that is made is part of making it.
+    let all = network.iter().filter(|change| change.makes || change.doing != Doing::Create).map(|change| change.doing);
+    let all = all.chain(stacks.iter().flat_map(|stack| &stack.resources).map(|resource| resource.doing));
+    let mut summary = Summary::default();
+    for doing in all {
+        match doing {
+            Doing::Unchanged => {}
+            Doing::Create => summary.create += 1,
+            Doing::Change => summary.change += 1,
+            Doing::Replace => summary.replace += 1,
+            Doing::Delete => summary.delete += 1,
+        }
+    }
+    summary.rollouts =
+        services.iter().filter(|service| service.doing != Doing::Unchanged && service.new_revision).count();
+    summary
+}

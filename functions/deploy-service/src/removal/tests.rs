@@ -1,0 +1,238 @@
+//! Removals of an environment beside others, with an ECS in memory that lets services drain.
+
+use std::cell::RefCell;
+
+use shipway_aws::{
+    PublicError,
+    testing::{Line, Table, begin, cut_everywhere},
+};
+use shipway_domain::release::Artifact;
+use shipway_ecs::testing::platform;
+
+use super::*;
+
+#[derive(Default)]
+struct World {
+    services: Vec<(FoundService, u32)>,
+    scaled: Vec<String>,
+    tasks: Vec<Task>,
+    /// Each with its family, whether it is active, and its tags.
+    revisions: BTreeMap<String, (String, bool, BTreeMap<String, String>)>,
+    writes: Vec<String>,
+}
+
+impl World {
+    fn tick(&mut self) {
+        for (service, left) in &mut self.services {
+            *left = left.saturating_sub(u32::from(service.draining));
+        }
+        self.services.retain(|(_, left)| *left > 0);
+        self.tasks.retain(|task| !task.stopping);
+    }
+}
+
+struct Fake {
+    world: RefCell<World>,
+    line: Line,
+    store: Store,
+    aside: Store,
+}
+
+impl Fake {
+    fn call<T>(&self, act: impl FnOnce(&mut World) -> T) -> Result<T, AwsError> {
+        self.line.call(|| act(&mut self.world.borrow_mut()))
+    }
+}
+
+impl Leftovers for Fake {
+    async fn services(&self, _: &str) -> Result<Vec<FoundService>, AwsError> {
+        self.call(|world| world.services.iter().map(|(service, _)| service.clone()).collect())
+    }
+
+    async fn scaled(&self, _: &str) -> Result<Vec<String>, AwsError> {
+        self.call(|world| world.scaled.clone())
+    }
+
+    async fn forget_scaling(&self, place: &Place) -> Result<(), AwsError> {
+        self.call(|world| {
+            world.writes.push(format!("forget {}", place.name));
+            world.scaled.retain(|name| *name != place.name);
+        })
+    }
+
+    async fn delete_service(&self, place: &Place) -> Result<(), AwsError> {
+        self.call(|world| {
+            assert!(!world.scaled.contains(&place.name));
+            world.writes.push(format!("delete {}", place.name));
+            world.services.iter_mut().find(|(one, _)| one.name == place.name).unwrap().0.draining = true;
+        })
+    }
+
+    async fn running(&self, _: &str) -> Result<Vec<Task>, AwsError> {
+        self.call(|world| world.tasks.clone())
+    }
+
+    async fn stop(&self, _: &str, task: &str) -> Result<(), AwsError> {
+        self.call(|world| {
+            world.writes.push(format!("stop {task}"));
+            world.tasks.iter_mut().find(|one| one.arn == task).unwrap().stopping = true;
+        })
+    }
+
+    async fn families(&self, prefix: &str) -> Result<Vec<String>, AwsError> {
+        self.call(|world| {
+            let families = world.revisions.values().map(|(family, ..)| family.clone());
+            families.filter(|family| family.starts_with(prefix)).collect::<BTreeSet<_>>().into_iter().collect()
+        })
+    }
+
+    async fn revisions(&self, family: &str, active: bool) -> Result<Vec<String>, AwsError> {
+        self.call(|world| {
+            let of_it = world.revisions.iter().filter(|(_, one)| one.0 == family && one.1 == active);
+            of_it.map(|(arn, _)| arn.clone()).collect()
+        })
+    }
+
+    async fn tags(&self, revision: &str) -> Result<BTreeMap<String, String>, AwsError> {
+        self.call(|world| world.revisions[revision].2.clone())
+    }
+
+    async fn deregister(&self, revision: &str) -> Result<(), AwsError> {
+        self.call(|world| {
+            world.writes.push(format!("deregister {revision}"));
+            world.revisions.get_mut(revision).unwrap().1 = false;
+        })
+    }
+
+    async fn delete(&self, revisions: &[String]) -> Result<Option<String>, AwsError> {
+        assert!(revisions.len() <= 10);
+        self.call(|world| {
+            world.writes.push(format!("delete {}", revisions.len()));
+            world.revisions.retain(|arn, (_, active, _)| *active || !revisions.contains(arn));
+            None
+        })
+    }
+}
+
+fn run() -> Run {
+    Run {
+        app: "hello".parse().unwrap(),
+        environment: "prod".parse().unwrap(),
+        component: "platform".parse().unwrap(),
+        artifact: Artifact::Object { key: "apps/hello/prod/shipway.yaml".to_owned(), version: "1".to_owned() },
+        release: "20261121T031542123-3f9c2a".parse().unwrap(),
+        fence: 2,
+        repair: false,
+    }
+}
+
+fn tags(environment: &str) -> BTreeMap<String, String> {
+    [("shipway:app", "hello"), ("shipway:environment", environment)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+const MANIFEST: &str = "version: 1
+app: hello
+environments: {prod: {}}
+services:
+  api: {image: {repository: hello-api}}
+";
+
+/// Two services of ours and a stranger's, a migration, 25 revisions of ours and one of an environment whose name begins alike.
+async fn cloud() -> Fake {
+    let (table, line) = (Table::default(), Line::default());
+    let service = |name: &str, tags| FoundService { name: name.to_owned(), draining: false, tags };
+    let mut world = World {
+        services: vec![
+            (service("hello-prod-api", tags("prod")), 2),
+            (service("hello-prod-worker", tags("prod")), 1),
+            (service("a-strangers", BTreeMap::new()), 1),
+        ],
+        scaled: vec!["hello-prod-api".to_owned()],
+        tasks: vec![Task {
+            arn: "migration".to_owned(),
+            task_definition: "arn:aws:ecs:r:1:task-definition/hello-prod-api-migrate:1".to_owned(),
+            status: "RUNNING".to_owned(),
+            ..Task::default()
+        }],
+        ..World::default()
+    };
+    let mut revision = |family: &str, number: u32, active, environment| {
+        world.revisions.insert(format!("{family}:{number:02}"), (family.to_owned(), active, tags(environment)));
+    };
+    (1..=22).for_each(|number| revision("hello-prod-api", number, true, "prod"));
+    (23..=24).for_each(|number| revision("hello-prod-api", number, false, "prod"));
+    revision("hello-prod-api-migrate", 1, true, "prod");
+    revision("hello-prod-eu-api", 1, true, "prod-eu");
+    let fake =
+        Fake { world: RefCell::new(world), store: table.store(&line), aside: table.store(&Line::default()), line };
+    platform(&fake.aside, MANIFEST).await;
+    begin(&fake.aside, &run()).await;
+    fake
+}
+
+async fn finish(fake: &Fake) -> Result<Summary, Error> {
+    for _ in 0..60 {
+        match handle(&fake.store, fake, &run(), Timestamp::UNIX_EPOCH).await {
+            Ok(Pass::Done(summary)) => return Ok(summary),
+            Ok(Pass::Again { .. }) => fake.world.borrow_mut().tick(),
+            Err(error) if error.failure().retryable() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    panic!("no end");
+}
+
+async fn steps(fake: &Fake) -> Vec<String> {
+    let Run { app, environment, release, .. } = run();
+    let record = fake.aside.release(&app, &environment, &release).await.unwrap().unwrap();
+    record.steps.into_iter().map(|step| step.what).collect()
+}
+
+const NOTE: &str = "removed 2 services (hello-prod-api, hello-prod-worker) and the task definitions of 2 families";
+
+#[tokio::test]
+async fn everything_of_the_environment_goes_and_nothing_else() {
+    let fake = cloud().await;
+    assert_eq!(finish(&fake).await.unwrap().note, NOTE);
+    {
+        let world = fake.world.borrow();
+        let first = ["forget hello-prod-api", "delete hello-prod-api", "delete hello-prod-worker", "stop migration"];
+        assert_eq!(world.writes[..4], first);
+        let left: Vec<_> = world.services.iter().map(|(service, _)| service.name.as_str()).collect();
+        assert_eq!((left, world.tasks.len()), (vec!["a-strangers"], 0));
+        assert_eq!(world.revisions.keys().collect::<Vec<_>>(), ["hello-prod-eu-api:01"]);
+    }
+    // Asked again because its answer was lost, it says the same and does nothing.
+    let calls = fake.world.borrow().writes.len();
+    assert_eq!(finish(&fake).await.unwrap().note, NOTE);
+    assert_eq!(fake.world.borrow().writes.len(), calls);
+    assert_eq!(steps(&fake).await, [NOTE]);
+}
+
+#[tokio::test]
+async fn where_nothing_is_nothing_is_done_and_told() {
+    let fake = cloud().await;
+    *fake.world.borrow_mut() = World::default();
+    assert_eq!(finish(&fake).await.unwrap().note, "there were no services and no task definitions");
+    assert_eq!(fake.world.borrow().writes, [""; 0]);
+    assert_eq!(steps(&fake).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn cut_off_before_or_after_any_call_it_all_goes() {
+    cut_everywhere(async |cut| {
+        let fake = cloud().await;
+        fake.line.cut(cut);
+        assert_eq!(finish(&fake).await.unwrap().note, NOTE, "{cut:?}");
+        let left = {
+            let world = fake.world.borrow();
+            (world.services.len(), world.tasks.len(), world.revisions.len())
+        };
+        assert_eq!(left, (1, 0, 1), "{cut:?}");
+        assert_eq!(steps(&fake).await, [NOTE], "{cut:?}");
+        fake.line.calls()
+    })
+    .await;
+}

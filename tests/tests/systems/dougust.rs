@@ -1,0 +1,226 @@
+//! System 3: NestJS on Fargate with PostgreSQL, production grade.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::system::{System, tag, texts, with};
+
+#[test]
+fn dougust_stands_as_its_owner_describes_it() {
+    with("dougust", "prod", async |system| {
+        network(&system)?;
+        database(&system)?;
+        load_balancer(&system)?;
+        repository(&system)?;
+        secrets(&system)?;
+        alarms(&system)?;
+        system.roll_out("api", "dougust-api", 3000).await?;
+        service(&system)?;
+        system.second_apply_changes_nothing().await
+    });
+}
+
+/// VPC 10.0.0.0/16 over 2 zones: 2 public, 2 private, 2 isolated subnets; a NAT gateway per zone; flow logs.
+fn network(system: &System) -> Result<()> {
+    let vpcs = system.ec2("describe_vpcs", "Vpcs")?;
+    assert_eq!(texts(&vpcs, "CidrBlock"), ["10.0.0.0/16"]);
+    for tier in ["public", "private", "isolated"] {
+        let subnets = system.subnets(tier)?;
+        assert_eq!(subnets.len(), 2, "{tier}");
+        assert_ne!(subnets[0]["AvailabilityZone"], subnets[1]["AvailabilityZone"], "{tier}");
+    }
+    assert_eq!(system.ec2("describe_internet_gateways", "InternetGateways")?.len(), 1);
+    let gateways = system.ec2("describe_nat_gateways", "NatGateways")?;
+    let live: Vec<_> = gateways.iter().filter(|gateway| gateway["State"] == "available").collect();
+    assert_eq!(live.len(), 2);
+    let public: Vec<Value> = system.subnets("public")?.iter().map(|subnet| subnet["SubnetId"].clone()).collect();
+    assert!(live.iter().all(|gateway| public.contains(&gateway["SubnetId"])));
+    let logs = json!({"Filters": [{"Name": "resource-id", "Values": [vpcs[0]["VpcId"]]}]});
+    assert_eq!(system.list("ec2", "describe_flow_logs", logs, "FlowLogs")?.len(), 1);
+    Ok(())
+}
+
+/// PostgreSQL 15, Multi-AZ, db.t3.large in prod, 100 GB gp3 that grows, 7-day backups, encrypted, in the isolated subnets,
+/// reachable from tasks only, maintenance on Sunday from 2 to 4, a weekly export.
+fn database(system: &System) -> Result<()> {
+    let all = system.list("rds", "describe_db_instances", json!({}), "DBInstances")?;
+    let name = system.name();
+    let ours: Vec<_> =
+        all.iter().filter(|one| one["DBInstanceIdentifier"].as_str().unwrap().starts_with(&name)).collect();
+    assert_eq!(ours.len(), 1, "{all:#?}");
+    let database = ours[0];
+    for (key, value) in [
+        ("Engine", json!("postgres")),
+        ("MultiAZ", json!(true)),
+        ("DBInstanceClass", json!("db.t3.large")),
+        ("AllocatedStorage", json!(100)),
+        ("MaxAllocatedStorage", json!(500)),
+        ("StorageType", json!("gp3")),
+        ("BackupRetentionPeriod", json!(7)),
+        ("StorageEncrypted", json!(true)),
+        ("PubliclyAccessible", json!(false)),
+        ("PreferredMaintenanceWindow", json!("sun:02:00-sun:04:00")),
+    ] {
+        assert_eq!(database[key], value, "{key}");
+    }
+    assert!(database["EngineVersion"].as_str().unwrap().starts_with("15"));
+    let isolated: Vec<Value> = system.subnets("isolated")?.iter().map(|subnet| subnet["SubnetId"].clone()).collect();
+    let subnets = database["DBSubnetGroup"]["Subnets"].as_array().unwrap();
+    assert_eq!(subnets.len(), 2);
+    assert!(subnets.iter().all(|subnet| isolated.contains(&subnet["SubnetIdentifier"])));
+    let group = system.group("database-group")?;
+    let incoming = group["IpPermissions"].as_array().unwrap();
+    assert_eq!(incoming.len(), 1, "{incoming:#?}");
+    assert_eq!(incoming[0]["FromPort"], 5432);
+    let from = incoming[0]["UserIdGroupPairs"].as_array().unwrap();
+    assert_eq!(texts(from, "GroupId"), [system.group("service-group")?["GroupId"].as_str().unwrap()]);
+    let schedules = system.list("scheduler", "list_schedules", json!({}), "Schedules")?;
+    assert!(schedules.iter().any(|schedule| schedule["Name"].as_str().unwrap().contains(&name)), "{schedules:#?}");
+    Ok(())
+}
+
+/// Internet-facing, 80 leads to 443, HTTPS, `/api/health`, stickiness, access logs, a firewall.
+fn load_balancer(system: &System) -> Result<()> {
+    let balancer = system.load_balancer()?;
+    assert_eq!(balancer["Scheme"], "internet-facing");
+    let redirect = &system.listener(80)?["DefaultActions"][0];
+    assert_eq!(
+        (redirect["Type"].as_str(), redirect["RedirectConfig"]["Port"].as_str()),
+        (Some("redirect"), Some("443"))
+    );
+    let https = system.listener(443)?;
+    assert_eq!(https["Protocol"], "HTTPS");
+    assert!(https["Certificates"][0]["CertificateArn"].as_str().unwrap().contains(":certificate/"));
+    let of = || json!({"LoadBalancerArn": balancer["LoadBalancerArn"]});
+    let attribute = |key: &str| system.attribute("describe_load_balancer_attributes", of(), key);
+    assert_eq!(attribute("access_logs.s3.enabled")?, "true");
+    let group = system.target_group("api")?;
+    assert_eq!(group["HealthCheckPath"], "/api/health");
+    let of = || json!({"TargetGroupArn": group["TargetGroupArn"]});
+    let attribute = |key: &str| system.attribute("describe_target_group_attributes", of(), key);
+    assert_eq!(attribute("stickiness.enabled")?, "true");
+    assert_eq!(attribute("stickiness.lb_cookie.duration_seconds")?, "86400");
+    let arn = balancer["LoadBalancerArn"].clone();
+    let firewall = system.ask("wafv2", "get_web_acl_for_resource", json!({"ResourceArn": arn}))?;
+    assert!(firewall["WebACL"]["Rules"].as_array().unwrap().len() >= 2);
+    Ok(())
+}
+
+/// Scan on push, the last 10 kept, untagged ones deleted after 7 days.
+fn repository(system: &System) -> Result<()> {
+    let name = json!({"repositoryNames": ["dougust-api"]});
+    let repositories = system.list("ecr", "describe_repositories", name, "repositories")?;
+    assert_eq!(repositories[0]["imageScanningConfiguration"]["scanOnPush"], true);
+    let policy = system.ask("ecr", "get_lifecycle_policy", json!({"repositoryName": "dougust-api"}))?;
+    let policy: Value = serde_json::from_str(policy["lifecyclePolicyText"].as_str().unwrap())?;
+    let selections: Vec<_> = policy["rules"].as_array().unwrap().iter().map(|rule| &rule["selection"]).collect();
+    assert!(selections.iter().any(|selection| {
+        selection["tagStatus"] == "untagged" && selection["countUnit"] == "days" && selection["countNumber"] == 7
+    }));
+    assert!(
+        selections
+            .iter()
+            .any(|selection| selection["tagPatternList"] == json!(["*"]) && selection["countNumber"] == 10)
+    );
+    Ok(())
+}
+
+/// `prod/dougust/{database-url,jwt-secret,jwt-refresh-secret}`.
+fn secrets(system: &System) -> Result<()> {
+    let all = system.list("secretsmanager", "list_secrets", json!({}), "SecretList")?;
+    let names = texts(&all, "Name");
+    for name in ["prod/dougust/database-url", "prod/dougust/jwt-secret", "prod/dougust/jwt-refresh-secret"] {
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
+    Ok(())
+}
+
+/// Unhealthy tasks above 0; database CPU above 80 % for 5 minutes, less than 20 % of its storage free; more than 10 answers with
+/// 5xx in 5 minutes; fewer than one healthy target. All tell the topic. A dashboard.
+fn alarms(system: &System) -> Result<()> {
+    let alarms = system.alarms()?;
+    let alarm = |metric: &str| {
+        alarms
+            .iter()
+            .find(|alarm| alarm["MetricName"] == metric)
+            .unwrap_or_else(|| panic!("no alarm on {metric}: {alarms:#?}"))
+    };
+    for (metric, threshold, comparison) in [
+        ("UnHealthyHostCount", 0.0, "GreaterThanThreshold"),
+        ("HealthyHostCount", 1.0, "LessThanThreshold"),
+        ("HTTPCode_Target_5XX_Count", 10.0, "GreaterThanThreshold"),
+        ("CPUUtilization", 80.0, "GreaterThanThreshold"),
+        // A fifth of 100 GiB, in bytes.
+        ("FreeStorageSpace", 21_474_836_480.0, "LessThanThreshold"),
+    ] {
+        let alarm = alarm(metric);
+        assert_eq!(alarm["Threshold"].as_f64(), Some(threshold), "{metric}");
+        assert_eq!(alarm["ComparisonOperator"], comparison, "{metric}");
+        let minutes = alarm["Period"].as_u64().unwrap() * alarm["EvaluationPeriods"].as_u64().unwrap() / 60;
+        assert_eq!(minutes, 5, "{metric}");
+        assert_eq!(alarm["AlarmActions"].as_array().unwrap().len(), 1, "{metric}");
+    }
+    let dashboards = system.list("cloudwatch", "list_dashboards", json!({}), "DashboardEntries")?;
+    assert!(texts(&dashboards, "DashboardName").contains(&system.name().as_str()));
+    Ok(())
+}
+
+/// Fargate with 1024 CPU units and 2048 MB in prod, 4 to 10 tasks on port 3000 in the private subnets, with a circuit breaker and
+/// Container Insights; scaling on CPU above 70 % and memory above 80 % with 300 s between; the secrets and variables it is given.
+fn service(system: &System) -> Result<()> {
+    let service = system.service("api")?;
+    assert_eq!(service["desiredCount"], 4);
+    let configuration = &service["deploymentConfiguration"];
+    assert_eq!(configuration["deploymentCircuitBreaker"]["enable"], true);
+    let private: Vec<Value> = system.subnets("private")?.iter().map(|subnet| subnet["SubnetId"].clone()).collect();
+    let network = &service["networkConfiguration"]["awsvpcConfiguration"];
+    assert!(network["subnets"].as_array().unwrap().iter().all(|subnet| private.contains(subnet)));
+    assert_eq!(network["assignPublicIp"], "DISABLED");
+    let definition = system.task_definition("api")?;
+    assert_eq!((definition["cpu"].as_str(), definition["memory"].as_str()), (Some("1024"), Some("2048")));
+    let container = &definition["containerDefinitions"][0];
+    assert_eq!(container["portMappings"][0]["containerPort"], 3000);
+    let environment = container["environment"].as_array().unwrap();
+    let variable = |name: &str| {
+        let found = environment.iter().find(|variable| variable["name"] == name);
+        found.and_then(|variable| variable["value"].as_str()).unwrap_or_else(|| panic!("no {name}"))
+    };
+    for (name, value) in [
+        ("NODE_ENV", "production"),
+        ("PORT", "3000"),
+        ("JWT_ACCESS_TOKEN_TTL", "15m"),
+        ("JWT_REFRESH_TOKEN_TTL", "30d"),
+        ("NEXT_PUBLIC_API_URL", "https://api.dougust.example"),
+    ] {
+        assert_eq!(variable(name), value, "{name}");
+    }
+    assert!(!variable("TENANT_ID").is_empty());
+    let secrets = container["secrets"].as_array().unwrap();
+    for (name, secret) in [
+        ("DATABASE_URL", "prod/dougust/database-url"),
+        ("JWT_SECRET", "prod/dougust/jwt-secret"),
+        ("JWT_REFRESH_SECRET", "prod/dougust/jwt-refresh-secret"),
+    ] {
+        let from = secrets.iter().find(|one| one["name"] == name).and_then(|one| one["valueFrom"].as_str()).unwrap();
+        assert!(from.contains(&format!(":secret:{secret}")), "{name}: {from}");
+    }
+    let clusters = json!({"clusters": [system.name()], "include": ["SETTINGS"]});
+    let cluster = &system.list("ecs", "describe_clusters", clusters, "clusters")?[0];
+    assert_eq!(cluster["settings"][0], json!({"name": "containerInsights", "value": "enabled"}));
+    let policies = system.scaling("api")?;
+    let policy = |metric: &str| {
+        let found = policies.iter().map(|policy| &policy["TargetTrackingScalingPolicyConfiguration"]);
+        found
+            .into_iter()
+            .find(|policy| policy["PredefinedMetricSpecification"]["PredefinedMetricType"] == metric)
+            .unwrap()
+            .clone()
+    };
+    for (metric, value) in [("ECSServiceAverageCPUUtilization", 70.0), ("ECSServiceAverageMemoryUtilization", 80.0)] {
+        let policy = policy(metric);
+        assert_eq!(policy["TargetValue"].as_f64(), Some(value));
+        assert_eq!((&policy["ScaleInCooldown"], &policy["ScaleOutCooldown"]), (&json!(300), &json!(300)));
+    }
+    assert_eq!(tag(&system.ec2("describe_vpcs", "Vpcs")?[0], "shipway:app"), "dougust");
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! System 5: a Go API and its worker with SuperTokens on Fargate, Aurora and Redis.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::system::{System, texts, with};
+
+#[test]
+fn rex_stands_as_its_owner_describes_it() {
+    with("rex", "dev", async |system| {
+        network(&system)?;
+        data(&system)?;
+        way_in(&system)?;
+        logs_and_secrets(&system)?;
+        system.roll_out("worker", "rex-backend-dev-worker", 9000).await?;
+        system.roll_out("api", "rex-backend-dev-api", 8080).await?;
+        services(&system)?;
+        system.second_apply_changes_nothing().await
+    });
+}
+
+/// us-east-1, 10.0.0.0/16, 2 zones, public and private subnets, one NAT gateway.
+fn network(system: &System) -> Result<()> {
+    assert_eq!(texts(&system.ec2("describe_vpcs", "Vpcs")?, "CidrBlock"), ["10.0.0.0/16"]);
+    assert_eq!(
+        [system.subnets("public")?.len(), system.subnets("private")?.len(), system.subnets("isolated")?.len()],
+        [2, 2, 0]
+    );
+    assert_eq!(system.ec2("describe_nat_gateways", "NatGateways")?.len(), 1);
+    Ok(())
+}
+
+/// Aurora Serverless v2 PostgreSQL 15 from 0.5 to 2 ACU with 7-day backups, user `rexadmin`; Redis 7.0 on cache.t4g.micro,
+/// encrypted at rest, with snapshots; both in the private subnets.
+fn data(system: &System) -> Result<()> {
+    let name = system.name();
+    let clusters = system.list("rds", "describe_db_clusters", json!({}), "DBClusters")?;
+    let ours: Vec<_> =
+        clusters.iter().filter(|one| one["DBClusterIdentifier"].as_str().unwrap().starts_with(&name)).collect();
+    assert_eq!(ours.len(), 1, "{clusters:#?}");
+    for (key, value) in [
+        ("Engine", json!("aurora-postgresql")),
+        ("MasterUsername", json!("rexadmin")),
+        ("DatabaseName", json!("rex_backend")),
+        ("BackupRetentionPeriod", json!(7)),
+        ("StorageEncrypted", json!(true)),
+    ] {
+        assert_eq!(ours[0][key], value, "{key}");
+    }
+    let capacity = &ours[0]["ServerlessV2ScalingConfiguration"];
+    assert_eq!((capacity["MinCapacity"].as_f64(), capacity["MaxCapacity"].as_f64()), (Some(0.5), Some(2.0)));
+    let caches = system.list("elasticache", "describe_replication_groups", json!({}), "ReplicationGroups")?;
+    let ours: Vec<_> =
+        caches.iter().filter(|one| one["ReplicationGroupId"].as_str().unwrap().starts_with(&name)).collect();
+    assert_eq!(ours.len(), 1, "{caches:#?}");
+    for (key, value) in [
+        ("CacheNodeType", json!("cache.t4g.micro")),
+        ("AtRestEncryptionEnabled", json!(true)),
+        ("SnapshotRetentionLimit", json!(1)),
+    ] {
+        assert_eq!(ours[0][key], value, "{key}");
+    }
+    Ok(())
+}
+
+/// `/api/*` is the API's, `/auth/*` SuperTokens', each with its health check.
+fn way_in(system: &System) -> Result<()> {
+    let listener = system.listener(80)?["ListenerArn"].clone();
+    let rules = system.list("elbv2", "describe_rules", json!({"ListenerArn": listener}), "Rules")?;
+    for (path, service, health) in [("/api/*", "api", "/api/health"), ("/auth/*", "supertokens", "/auth/hello")] {
+        let group = system.target_group(service)?;
+        assert_eq!(group["HealthCheckPath"], health);
+        let forwards = |rule: &&Value| {
+            rule["Actions"][0]["TargetGroupArn"] == group["TargetGroupArn"]
+                && rule["Conditions"][0]["PathPatternConfig"]["Values"] == json!([path])
+        };
+        assert_eq!(rules.iter().filter(forwards).count(), 1, "{path}: {rules:#?}");
+    }
+    Ok(())
+}
+
+/// Logs for 7 days under `/ecs/rex-backend-dev-…`; repositories scanned on push, the last 10 kept; secrets for the database's
+/// password and SuperTokens' key.
+fn logs_and_secrets(system: &System) -> Result<()> {
+    let groups = json!({"logGroupNamePrefix": "/ecs/rex-backend-dev-"});
+    let groups = system.list("logs", "describe_log_groups", groups, "logGroups")?;
+    let expected = ["api", "migration", "supertokens", "worker"].map(|name| format!("/ecs/rex-backend-dev-{name}"));
+    assert_eq!(texts(&groups, "logGroupName"), expected);
+    assert!(groups.iter().all(|group| group["retentionInDays"] == 7), "{groups:#?}");
+    for name in ["api", "worker"] {
+        let name = format!("rex-backend-dev-{name}");
+        let found = system.list("ecr", "describe_repositories", json!({"repositoryNames": [name]}), "repositories")?;
+        assert_eq!(found[0]["imageScanningConfiguration"]["scanOnPush"], true, "{name}");
+    }
+    let all = system.list("secretsmanager", "list_secrets", json!({}), "SecretList")?;
+    let ours = texts(&all, "Name").into_iter().filter(|name| name.starts_with("shipway/rex-backend/dev/"));
+    assert!(ours.count() >= 3, "{all:#?}");
+    Ok(())
+}
+
+/// All on Fargate with 512 CPU units and 1024 MB: two of the API, one worker without a port, one SuperTokens of a public image;
+/// they find each other by name; the API scales from 2 to 10 on CPU; alarms on CPU, memory, 5xx and connections.
+fn services(system: &System) -> Result<()> {
+    for (name, count) in [("api", 2), ("worker", 1), ("supertokens", 1)] {
+        assert_eq!(system.service(name)?["desiredCount"], count, "{name}");
+        let definition = system.task_definition(name)?;
+        assert_eq!((definition["cpu"].as_str(), definition["memory"].as_str()), (Some("512"), Some("1024")), "{name}");
+        assert_eq!(definition["requiresCompatibilities"], json!(["FARGATE"]), "{name}");
+    }
+    let worker = system.task_definition("worker")?;
+    assert_eq!(worker["containerDefinitions"][0]["portMappings"], json!([]));
+    let supertokens = system.task_definition("supertokens")?;
+    let image = supertokens["containerDefinitions"][0]["image"].as_str().unwrap();
+    assert!(image.starts_with("docker.io/supertokens/supertokens-postgresql:"), "{image}");
+    let namespaces = system.list("servicediscovery", "list_namespaces", json!({}), "Namespaces")?;
+    assert!(texts(&namespaces, "Name").contains(&"rex-backend-dev.internal"), "{namespaces:#?}");
+    for name in ["api", "supertokens"] {
+        assert_eq!(system.service(name)?["serviceRegistries"].as_array().unwrap().len(), 1, "{name}");
+    }
+    let policies = system.scaling("api")?;
+    assert_eq!(policies.len(), 1, "{policies:#?}");
+    let alarms = system.alarms()?;
+    for metric in ["CPUUtilization", "MemoryUtilization", "HTTPCode_Target_5XX_Count", "DatabaseConnections"] {
+        assert!(alarms.iter().any(|alarm| alarm["MetricName"] == metric), "{metric}: {alarms:#?}");
+    }
+    Ok(())
+}
