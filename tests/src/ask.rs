@@ -35,7 +35,7 @@ for line in sys.stdin:
     print(json.dumps(answer, default=lambda value: value.decode(errors="replace") if isinstance(value, bytes) else str(value)), flush=True)
 "#;
 
-/// Somebody with every right, who asks.
+/// Somebody who asks: with every right, unless other credentials are given.
 pub struct Aws {
     region: String,
     process: Mutex<Process>,
@@ -53,8 +53,17 @@ impl Aws {
     /// # Errors
     /// The tools are not set up.
     pub fn of(cloud: &LocalCloud) -> Result<Aws> {
+        Aws::with(cloud, &[])
+    }
+
+    /// Starts asking as a user or role: by the variables of its credentials.
+    ///
+    /// # Errors
+    /// The tools are not set up.
+    pub fn with(cloud: &LocalCloud, credentials: &[(&str, &str)]) -> Result<Aws> {
         let mut python = Command::new(tools()?.join("bin/python"));
         cloud.use_in(&mut python);
+        python.envs(credentials.iter().copied());
         let mut child = python
             .args(["-c", SERVER])
             .stdin(Stdio::piped())

@@ -16,6 +16,9 @@ use crate::{Place, Shipway, ask::Aws, checkout};
 /// The port of a service that has none: its program must listen somewhere.
 const ANY_PORT: u16 = 9000;
 
+/// The programs that run once in a service's image.
+const PROGRAMS: [&str; 3] = ["/usr/local/bin/npm", "/app/migrate", "/bin/sh"];
+
 /// An example for one of its environments.
 pub struct Example {
     /// Where it goes.
@@ -59,11 +62,14 @@ impl Example {
     /// Lets the local cloud have the public images: nothing here reaches their registries.
     async fn provide_images(&self, shipway: &Shipway, aws: &Aws) -> Result<()> {
         for service in self.spec.services.values() {
-            let Some(public) = &service.image.public else { continue };
-            let (repository, tag) = public.as_str().rsplit_once(':').context("a public image without a tag")?;
-            let repository = repository.split_once('/').map_or(repository, |(_, path)| path);
-            aws.ask("ecr", "create_repository", json!({"repositoryName": repository}))?;
-            shipway.push(repository, tag, &serving(service.port, "public").await?).await?;
+            if let Some(public) = &service.image.public {
+                provide(public.as_str(), service.port, shipway, aws).await?;
+            }
+        }
+        // What makes the further databases of a server.
+        for database in self.spec.databases.values().filter(|database| database.names.len() > 1) {
+            let major = database.version.as_str().split('.').next().unwrap_or_default();
+            provide(&format!("public.ecr.aws/docker/library/postgres:{major}-alpine"), None, shipway, aws).await?;
         }
         Ok(())
     }
@@ -95,10 +101,24 @@ impl Example {
     }
 }
 
-/// The example server on the port that a service has.
+/// Puts a stand-in where the local cloud finds it under a public image's name.
+async fn provide(public: &str, port: Option<u16>, shipway: &Shipway, aws: &Aws) -> Result<()> {
+    let (repository, tag) = public.rsplit_once(':').context("a public image without a tag")?;
+    let repository = repository.split_once('/').map_or(repository, |(_, path)| path);
+    let known = aws.list("ecr", "describe_repositories", json!({}), "repositories")?;
+    if !known.iter().any(|one| one["repositoryName"] == repository) {
+        aws.ask("ecr", "create_repository", json!({"repositoryName": repository}))?;
+        shipway.push(repository, tag, &serving(port, "public").await?).await?;
+    }
+    Ok(())
+}
+
+/// The example server on the port that a service has, with stand-ins for the programs that the examples' migrations are, and for
+/// the shell that makes databases.
 ///
 /// # Errors
 /// When it cannot be compiled.
 pub async fn serving(port: Option<u16>, version: &str) -> Result<Image> {
-    Ok(hello::image(version).await?.env("PORT", &port.unwrap_or(ANY_PORT).to_string()))
+    let image = hello::image_with(version, PROGRAMS).await?;
+    Ok(image.env("PORT", &port.unwrap_or(ANY_PORT).to_string()))
 }

@@ -26,7 +26,7 @@ const STYLES: styling::Styles = styling::Styles::styled()
     max_term_width = 100,
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = "Start with `shipway publish --help`. Credentials and region come from where the AWS CLI takes them."
+    after_help = "Start with `shipway init`. Credentials and region come from where the AWS CLI takes them."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -42,6 +42,7 @@ pub(crate) fn description() -> clap::Command {
         "Settings, in place of options and of what the stack's outputs say:\n  \
            SHIPWAY_APP, SHIPWAY_ENV, SHIPWAY_SITE, SHIPWAY_STACK\n  \
            SHIPWAY_BUCKET, SHIPWAY_TABLE, SHIPWAY_PUBLISH_MACHINE, SHIPWAY_ROLLOUT_MACHINE\n  \
+           SHIPWAY_PROVISION_MACHINE, SHIPWAY_TEARDOWN_MACHINE, SHIPWAY_DRIFT_MACHINE\n  \
            SHIPWAY_ROLE_BOUNDARY\n  \
            AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL and the others of the AWS CLI\n  \
            NO_COLOR\n\n{codes}"
@@ -110,6 +111,7 @@ pub(crate) enum Command {
     Rollback(Rollback),
     #[command(subcommand)]
     Site(Site),
+    Schema(Schema),
     Completions(Completions),
 }
 
@@ -121,7 +123,8 @@ pub(crate) enum Command {
 #[command(after_help = "\
 Examples:
   shipway init
-  shipway init --app shop --env prod --yes")]
+  shipway init --app shop --env prod --yes
+  shipway init --schema")]
 pub(crate) struct Init {
     /// The app's name; asked for unless given
     #[arg(long, value_name = "NAME")]
@@ -138,6 +141,9 @@ pub(crate) struct Init {
     /// Write over a manifest that is there
     #[arg(long)]
     pub(crate) force: bool,
+    /// Write shipway.schema.json beside it too, by which an editor completes keys and marks mistakes
+    #[arg(long)]
+    pub(crate) schema: bool,
 }
 
 /// Check a manifest, without asking AWS for anything
@@ -368,6 +374,16 @@ pub(crate) struct Verify {
     #[arg(long)]
     pub(crate) repair: bool,
 }
+
+/// Print the manifest's JSON Schema, by which an editor completes keys and marks mistakes
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shipway schema > shipway.schema.json
+
+An editor takes it when the manifest's first line is
+  # yaml-language-server: $schema=shipway.schema.json")]
+pub(crate) struct Schema {}
 
 /// Print a script that completes this command in a shell
 #[derive(Debug, Args)]

@@ -34,6 +34,18 @@ pub(crate) async fn run(asked: &Drift, installation: &Installation, screen: &Scr
     let place = asked.place.place()?;
     let Place { app, environment } = &place;
     let store = installation.store().await?;
+    let record = store.environment(app, environment).await?;
+    // Nobody would compare it, so there is no report to wait for.
+    let Some(record) = record else {
+        return Err(Problem::new("nothing is known of this environment")
+            .at(&place)
+            .remedy(format!("`shipway apply --env {environment}` makes it")));
+    };
+    if let Some(at) = record.teardown.and_then(|teardown| teardown.torn_down_at) {
+        let what =
+            format!("it was torn down at {}, so there is nothing to compare", at.strftime("%Y-%m-%d %H:%M:%S UTC"));
+        return Err(Problem::new(what).at(&place));
+    }
     let known = store.drift(app, environment).await?;
     let report = if asked.now { Some(compared(installation, &store, &place, screen).await?) } else { known };
     let Some(report) = report else {

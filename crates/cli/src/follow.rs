@@ -12,7 +12,8 @@ use shipway_aws::{
 };
 use shipway_domain::{
     failure::Failure,
-    name::{Component, ReleaseId},
+    manifest::Reference,
+    name::{Component, ComponentName, ReleaseId},
     release::{Artifact, ComponentState, ReleaseRecord},
 };
 
@@ -35,6 +36,9 @@ const SILENT: Duration = Duration::from_secs(20 * 60);
 
 /// How many times in a row the table may fail to answer.
 const UNANSWERED: u32 = 10;
+
+/// From how many characters a step is broken into lines.
+const LONG: usize = 100;
 
 /// How many of the newest releases of a component are looked through for the one that is followed.
 const LOOKED_THROUGH: usize = 10;
@@ -239,7 +243,12 @@ pub(crate) fn not_there(release: &ReleaseId, place: &Place) -> Problem {
 
 fn step_line(release: &ReleaseRecord, step: &shipway_domain::release::Step) -> String {
     let after = screen::duration(step.at.duration_since(release.started_at));
-    format!("  {} {}: {}", faint(format!("+{after}")), step.by, step.what)
+    format!("  {} {}: {}", faint(format!("+{after}")), step.by, broken(&step.what))
+}
+
+/// A step that did much, with each thing on a line of its own.
+fn broken(what: &str) -> String {
+    if what.chars().count() <= LONG { what.to_owned() } else { what.replace("; ", ";\n      ") }
 }
 
 /// How long a release took, or has taken until now.
@@ -250,12 +259,22 @@ pub(crate) fn took(release: &ReleaseRecord, now: Timestamp) -> SignedDuration {
 /// Where a component is seen, once it is live.
 pub(crate) fn url(environment: &EnvironmentRecord, component: &Component) -> Option<String> {
     let platform = &environment.platform;
+    let site = |name: &ComponentName| {
+        let own = platform.values.get(&Reference::SiteUrl(name.clone()).to_string()).cloned();
+        own.or_else(|| Some(format!("https://{}", platform.sites.get(name)?.domain)))
+    };
     match component {
-        Component::Site(site) => Some(format!("https://{}/", platform.sites.get(site)?.domain)),
-        Component::Preview(site, preview) => {
-            Some(format!("https://{}/_preview/{preview}", platform.sites.get(site)?.domain))
+        Component::Site(name) => Some(format!("{}/", site(name)?)),
+        Component::Preview(name, preview) => Some(format!("{}/_preview/{preview}", site(name)?)),
+        Component::Service(name) => {
+            let http = environment.applied.as_ref()?.spec.services.get(name)?.http.as_ref()?;
+            let base = match &http.host {
+                Some(host) => format!("https://{}", host.as_str()),
+                None => platform.values.get(&Reference::LoadBalancerUrl.to_string())?.clone(),
+            };
+            Some(format!("{base}{}", http.path.trim_end_matches('*')))
         }
-        Component::Service(_) | Component::Platform => None,
+        Component::Platform => None,
     }
 }
 
@@ -293,6 +312,7 @@ pub(crate) fn ended(screen: &Screen, release: &ReleaseRecord, url: Option<&str>)
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use shipway_aws::store::Manifest;
     use shipway_domain::release::{Claim, Order, Outcome, Wanted};
 
     use super::*;
@@ -375,6 +395,14 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn only_a_step_that_did_much_is_broken_into_lines() {
+        assert_eq!(broken("made vpc-1; made igw-1"), "made vpc-1; made igw-1");
+        let much = ["made subnet-1"; 9].join("; ");
+        assert_eq!(broken(&much).lines().collect::<Vec<_>>()[1], "      made subnet-1;");
+        assert_eq!(broken(&much).lines().count(), 9);
+    }
+
+    #[test]
     fn a_script_gets_the_record_with_its_seconds_and_the_url_of_what_is_live() {
         let told = |outcome| {
             let record = release(5, zip("b"), outcome);
@@ -397,5 +425,28 @@ pub(crate) mod tests {
         assert_eq!(url("site/web").as_deref(), Some("https://d1.cloudfront.net/"));
         assert_eq!(url("preview/web/pr-1").as_deref(), Some("https://d1.cloudfront.net/_preview/pr-1"));
         assert_eq!((url("site/docs"), url("service/api")), (None, None));
+    }
+
+    #[test]
+    fn a_host_of_ones_own_comes_before_what_aws_calls_it() {
+        let text = "version: 1\napp: hello\ndomain: {name: example.com, zone: Z1}\n\
+                    services:\n  api: {image: {repository: hello-api}, port: 80, http: {host: api.example.com}}\n  \
+                    old: {image: {repository: hello-old}, port: 80, http: {path: /old/*}}\n  \
+                    worker: {image: {repository: hello-worker}}\n\
+                    sites: {web: {hosts: [example.com]}}\nenvironments: {prod: {}}\n";
+        let (_, spec) = shipway_domain::manifest::read_all(text).unwrap().remove(0);
+        let mut environment =
+            EnvironmentRecord { applied: Some(Manifest { artifact: zip("a"), spec }), ..EnvironmentRecord::default() };
+        let outputs = serde_json::json!({
+            "sites": {"web": {"bucket": "b", "distribution": "D", "domain": "d1.cloudfront.net"}},
+            "values": {"sites.web.url": "https://example.com", "load_balancer.url": "http://lb-1.example"},
+        });
+        environment.platform = serde_json::from_value(outputs).unwrap();
+        let url = |component: &str| url(&environment, &component.parse().unwrap());
+        assert_eq!(url("site/web").as_deref(), Some("https://example.com/"));
+        assert_eq!(url("preview/web/pr-1").as_deref(), Some("https://example.com/_preview/pr-1"));
+        assert_eq!(url("service/api").as_deref(), Some("https://api.example.com/"));
+        assert_eq!(url("service/old").as_deref(), Some("http://lb-1.example/old/"));
+        assert_eq!(url("service/worker"), None);
     }
 }

@@ -13,7 +13,7 @@ use shipway_domain::{
     name::{AppName, ComponentName, EnvironmentName},
 };
 
-use crate::{cli::Init, exit::Exit, problem::Problem, screen::Screen};
+use crate::{cli::Init, exit::Exit, problem::Problem, schema, screen::Screen};
 
 /// Something in the folder that can be deployed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,16 +62,27 @@ pub(crate) fn run(asked: &Init, screen: &Screen) -> Result<Exit, Problem> {
         None => answered("And its first environment?", "prod", ask, screen)?,
     };
     let found = if found.is_empty() { assumed(ask, screen)? } else { found };
-    let text = written(&app, &environment, &found);
+    let mut text = written(&app, &environment, &found);
+    if asked.schema {
+        text.insert_str(0, &format!("# yaml-language-server: $schema={}\n", schema::FILE));
+    }
     // What is written here must be what is read there.
     manifest::read_all(&text)
         .map_err(|mistake| Problem::new(format!("the manifest that was made is none: {mistake}")))?;
-    fs::write(path, &text)
-        .map_err(|error| Problem::new(format!("this cannot be written: {error}")).at(path.display()))?;
-    screen.line(format!("wrote {}", path.display()));
+    write(path, &text, screen)?;
+    if asked.schema {
+        write(&path.with_file_name(schema::FILE), &schema::text(), screen)?;
+    }
     screen.line(format!("next: shipway plan --env {environment}, then shipway apply --env {environment}"));
     screen.document(&json!({"manifest": path, "app": app, "environment": environment}));
     Ok(Exit::Done)
+}
+
+fn write(path: &Path, text: &str, screen: &Screen) -> Result<(), Problem> {
+    fs::write(path, text)
+        .map_err(|error| Problem::new(format!("this cannot be written: {error}")).at(path.display()))?;
+    screen.line(format!("wrote {}", path.display()));
+    Ok(())
 }
 
 /// A person's answer, or what is assumed where nobody is asked.
@@ -271,6 +282,7 @@ mod tests {
             manifest: folder.path().join("shipway.yaml"),
             yes: true,
             force: false,
+            schema: false,
         };
         run(&asked, &Screen::new(false, crate::cli::Color::Never)).unwrap();
         fs::read_to_string(folder.path().join("shipway.yaml")).unwrap()
@@ -281,7 +293,8 @@ mod tests {
     #[test]
     fn what_is_in_the_folder_is_found() {
         let vite = r#"{"devDependencies": {"vite": "7"}}"#;
-        let table: [(&[(&str, &str)], &[&str]); 6] = [
+        type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+        let table: [Case<'_>; 6] = [
             (&[("Dockerfile", DOCKERFILE)], &["  api:\n", "port: 8000", "path: /*,"]),
             (
                 &[("backend/Dockerfile", DOCKERFILE), ("frontend/package.json", vite)],
@@ -313,13 +326,33 @@ mod tests {
     fn a_manifest_that_is_there_stays_unless_forced() {
         let folder = folder(&[("shipway.yaml", "mine")]);
         let path = folder.path().join("shipway.yaml");
-        let asked =
-            Init { app: "shop".parse().ok(), environment: None, manifest: path.clone(), yes: true, force: false };
+        let asked = Init {
+            app: "shop".parse().ok(),
+            environment: None,
+            manifest: path.clone(),
+            yes: true,
+            force: false,
+            schema: false,
+        };
         let screen = Screen::new(false, crate::cli::Color::Never);
         assert!(run(&asked, &screen).unwrap_err().to_string().contains("say --force"));
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
         run(&Init { force: true, ..asked }, &screen).unwrap();
-        assert!(fs::read_to_string(&path).unwrap().contains("app: shop"));
+        assert!(fs::read_to_string(&path).unwrap().starts_with("version: 1\napp: shop\n"));
+    }
+
+    #[test]
+    fn the_schema_is_written_where_the_first_line_says_it_is() {
+        let folder = folder(&[]);
+        let path = folder.path().join("shipway.yaml");
+        let app = "shop".parse().ok();
+        let asked = Init { app, environment: None, manifest: path.clone(), yes: true, force: false, schema: true };
+        run(&asked, &Screen::new(false, crate::cli::Color::Never)).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let (first, _) = text.split_once('\n').unwrap();
+        let file = first.strip_prefix("# yaml-language-server: $schema=").unwrap();
+        let written: Value = serde_json::from_str(&fs::read_to_string(folder.path().join(file)).unwrap()).unwrap();
+        assert_eq!(written, manifest::schema());
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod problem;
 mod publish;
 mod releases;
 mod rollback;
+mod schema;
 mod screen;
 mod start;
 mod status;
@@ -73,6 +74,7 @@ async fn run(command: &Command, shared: &Shared, screen: &Screen) -> Result<Exit
         Command::Watch(asked) => watch::run(asked, &installation().await?, screen).await,
         Command::Rollback(asked) => rollback::run(asked, &installation().await?, screen).await,
         Command::Site(Site::Verify(asked)) => Box::pin(verify::run(asked, &installation().await?, screen)).await,
+        Command::Schema(_) => Ok(schema::run()),
         Command::Completions(asked) => {
             let mut script = Vec::new();
             clap_complete::generate(asked.shell, &mut cli::description(), "shipway", &mut script);

@@ -1,7 +1,9 @@
 //! `shipway status`: what stands, what is live, what is under way.
 
 use futures_util::future::try_join_all;
+use jiff::Timestamp;
 use serde_json::json;
+use shipway_aws::store::Teardown;
 use shipway_domain::{
     name::Component,
     release::{ComponentState, Outcome, ReleaseRecord},
@@ -28,6 +30,10 @@ pub(crate) async fn run(asked: &Status, installation: &Installation, screen: &Sc
             .at(&place)
             .remedy(format!("`shipway apply --env {environment}` makes it")));
     };
+    if let Some(teardown) = &record.teardown {
+        gone(teardown, &place, screen);
+    }
+    let is_gone = record.teardown.as_ref().is_some_and(|teardown| teardown.torn_down_at.is_some());
     let spec = record.applied.as_ref().or(record.planned.as_ref()).map(|manifest| &manifest.spec);
     let mut components = vec![Component::Platform];
     if let Some(spec) = spec {
@@ -41,7 +47,9 @@ pub(crate) async fn run(asked: &Status, installation: &Installation, screen: &Sc
     });
     let components = try_join_all(looks).await?;
 
-    screen.line(format!("{place}"));
+    if record.teardown.is_none() {
+        screen.line(format!("{place}"));
+    }
     if let Some(network) = &record.network {
         screen.line(format!("network: {} ({})", network.vpc, network.cidr));
     }
@@ -59,7 +67,8 @@ pub(crate) async fn run(asked: &Status, installation: &Installation, screen: &Sc
             ]
         })
         .collect();
-    for line in laid_out(["COMPONENT", "LAST RELEASE", "LIVE", "URL"], &rows, screen.width()) {
+    let table = laid_out(["COMPONENT", "LAST RELEASE", "LIVE", "URL"], &rows, screen.width());
+    for line in table.into_iter().filter(|_| !is_gone) {
         screen.line(line);
     }
     let document: Vec<_> = components
@@ -77,10 +86,25 @@ pub(crate) async fn run(asked: &Status, installation: &Installation, screen: &Sc
     screen.document(&json!({
         "app": app,
         "environment": environment,
+        "teardown": record.teardown,
         "network": record.network,
         "components": document,
     }));
     Ok(Exit::Done)
+}
+
+/// Says that an environment is gone or goes.
+fn gone(teardown: &Teardown, place: &Place, screen: &Screen) {
+    let time = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M:%S UTC");
+    let Some(at) = teardown.torn_down_at else {
+        screen.line(format!("{place} is being torn down, since {} by {}", time(teardown.since), teardown.release));
+        return;
+    };
+    screen.line(format!("{place} was torn down at {}", time(at)));
+    for kept in &teardown.kept {
+        screen.line(format!("  kept: {kept}"));
+    }
+    screen.line(format!("`shipway apply --env {}` makes it anew", place.environment));
 }
 
 /// What became of the newest release, as a word and in its colour.

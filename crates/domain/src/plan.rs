@@ -131,8 +131,16 @@ impl fmt::Display for Summary {
         if *self == Summary::default() {
             return f.write_str("nothing to do");
         }
-        write!(f, "{create} to make, {change} to change, {replace} to make anew, {delete} to delete; {rollouts} ")?;
-        f.write_str(if *rollouts == 1 { "service is rolled out" } else { "services are rolled out" })
+        let counts = [(create, "make"), (change, "change"), (replace, "make anew"), (delete, "delete")];
+        let counts = counts.iter().filter(|(count, _)| **count > 0).map(|(count, what)| format!("{count} to {what}"));
+        let resources = counts.collect::<Vec<_>>().join(", ");
+        let between = if resources.is_empty() || *rollouts == 0 { "" } else { "; " };
+        write!(f, "{resources}{between}")?;
+        match rollouts {
+            0 => Ok(()),
+            1 => f.write_str("1 service is rolled out"),
+            _ => write!(f, "{rollouts} services are rolled out"),
+        }
     }
 }
 

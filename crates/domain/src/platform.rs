@@ -19,6 +19,7 @@ mod plan;
 mod priority;
 mod reference;
 mod removal;
+mod repair;
 mod repository;
 mod wanted;
 mod watch;
@@ -36,6 +37,7 @@ pub use plan::{
     Apply, Blocker, Deletion, Next, Observed, ObservedStack, Plan, Planned, StackStatus, Trouble, next_actions,
 };
 pub use removal::{Belongings, environments_of};
+pub use repair::{ChangeSet, RepairStep, ResourceChange, ResourceState, change_set, repair_step};
 pub use repository::repositories;
 pub use wanted::{Concern, INPUTS_TAG, KEEP_TAG, Parameters, Value, WantedStack};
 use wanted::{parameters, text};

@@ -1,7 +1,7 @@
 //! The example server as images: one that serves, ones that fail in the ways that matter.
 //!
-//! The program (`examples/hello/server.rs`) is compiled once per machine, statically, so that an image needs nothing
-//! else.
+//! The programs (`examples/hello/server.rs` and a stand-in for what does something once) are compiled once per machine,
+//! statically, so that an image needs nothing else.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -13,6 +13,8 @@ use crate::Error;
 use crate::image::{Image, digest};
 
 const SOURCE: &str = include_str!("../../../examples/hello/server.rs");
+/// Says what it was asked to do.
+const ONCE: &str = r#"fn main() { println!("did: {}", std::env::args().skip(1).collect::<Vec<_>>().join(" ")); }"#;
 /// The port the server listens on unless `PORT` says otherwise.
 pub const PORT: u16 = 8080;
 
@@ -22,13 +24,28 @@ pub const PORT: u16 = 8080;
 /// # Errors
 /// When the server cannot be compiled.
 pub async fn image(version: &str) -> Result<Image, Error> {
-    let program = program().await?;
-    let content = tokio::fs::read(&program).await.map_err(Error::file(program))?;
     Ok(Image::scratch()
-        .file("/server", Bytes::from(content), 0o755)
+        .file("/server", read(program().await?).await?, 0o755)
         .entrypoint(["/server"])
         .env("VERSION", version)
         .expose(PORT))
+}
+
+/// An image that serves as [`image`] does where it is given no command, and in which each of these programs stands in for one that
+/// does something once: it prints its arguments and exits 0.
+///
+/// # Errors
+/// When a program cannot be compiled.
+pub async fn image_with<'a>(version: &str, programs: impl IntoIterator<Item = &'a str>) -> Result<Image, Error> {
+    let server = read(program().await?).await?;
+    let once = read(compiled("once", ONCE).await?).await?;
+    let image =
+        Image::scratch().file("/server", server, 0o755).command(["/server"]).env("VERSION", version).expose(PORT);
+    Ok(programs.into_iter().fold(image, |image, path| image.file(path, once.clone(), 0o755)))
+}
+
+async fn read(program: PathBuf) -> Result<Bytes, Error> {
+    tokio::fs::read(&program).await.map(Bytes::from).map_err(Error::file(program))
 }
 
 /// The compiled server, compiling it if this source was not compiled before.
@@ -36,18 +53,22 @@ pub async fn image(version: &str) -> Result<Image, Error> {
 /// # Errors
 /// When `rustc` fails or the cache cannot be written.
 pub async fn program() -> Result<PathBuf, Error> {
+    compiled("hello", SOURCE).await
+}
+
+async fn compiled(name: &str, text: &str) -> Result<PathBuf, Error> {
     let directory = cache_directory();
-    let hash = digest(SOURCE.as_bytes());
-    let program = directory.join(format!("hello-{}", &hash["sha256:".len()..][..16]));
+    let hash = digest(text.as_bytes());
+    let program = directory.join(format!("{name}-{}", &hash["sha256:".len()..][..16]));
     if program.exists() {
         return Ok(program);
     }
     std::fs::create_dir_all(&directory).map_err(Error::file(&directory))?;
     // Beside its place and moved there whole, for tests that run at the same time.
     let work = tempfile::tempdir_in(&directory).map_err(Error::file(&directory))?;
-    let source = work.path().join("server.rs");
-    let output = work.path().join("server");
-    std::fs::write(&source, SOURCE).map_err(Error::file(&source))?;
+    let source = work.path().join("program.rs");
+    let output = work.path().join("program");
+    std::fs::write(&source, text).map_err(Error::file(&source))?;
     let compiler = PathBuf::from(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     let result = Command::new(&compiler)
         .args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols", "-o"])
@@ -59,11 +80,7 @@ pub async fn program() -> Result<PathBuf, Error> {
         .map_err(|error| Error::Run { program: compiler, source: error })?;
     if !result.status.success() {
         let output = String::from_utf8_lossy(&result.stderr).into_owned();
-        return Err(Error::Failed {
-            program: "rustc examples/hello/server.rs".to_owned(),
-            status: result.status,
-            output,
-        });
+        return Err(Error::Failed { program: format!("rustc, compiling `{name}`"), status: result.status, output });
     }
     std::fs::rename(&output, &program).map_err(Error::file(&program))?;
     Ok(program)

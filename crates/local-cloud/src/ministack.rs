@@ -14,11 +14,13 @@ const READY: Duration = Duration::from_secs(60);
 const LOG_LINES: usize = 40;
 
 /// Our additions, as Python modules of the package `local_cloud`.
-const MODULES: [(&str, &str); 20] = [
+const MODULES: [(&str, &str); 23] = [
     ("__init__.py", include_str!("../ministack/local_cloud/__init__.py")),
     ("__main__.py", include_str!("../ministack/local_cloud/__main__.py")),
+    ("change_sets.py", include_str!("../ministack/local_cloud/change_sets.py")),
     ("cloudfront.py", include_str!("../ministack/local_cloud/cloudfront.py")),
     ("control.py", include_str!("../ministack/local_cloud/control.py")),
+    ("dynamodb_rights.py", include_str!("../ministack/local_cloud/dynamodb_rights.py")),
     ("ec2.py", include_str!("../ministack/local_cloud/ec2.py")),
     ("ec2_rights.py", include_str!("../ministack/local_cloud/ec2_rights.py")),
     ("ecr.py", include_str!("../ministack/local_cloud/ecr.py")),
@@ -26,6 +28,7 @@ const MODULES: [(&str, &str); 20] = [
     ("ecs_rights.py", include_str!("../ministack/local_cloud/ecs_rights.py")),
     ("eventbridge.py", include_str!("../ministack/local_cloud/eventbridge.py")),
     ("functions.py", include_str!("../ministack/local_cloud/functions.py")),
+    ("instances.py", include_str!("../ministack/local_cloud/instances.py")),
     ("load_balancing.py", include_str!("../ministack/local_cloud/load_balancing.py")),
     ("objects.py", include_str!("../ministack/local_cloud/objects.py")),
     ("patch.py", include_str!("../ministack/local_cloud/patch.py")),

@@ -1,6 +1,7 @@
-//! The calls: CloudFormation; and in `capacity`, ECS.
+//! The calls: CloudFormation; in `repair`, its change sets; and in `capacity`, ECS.
 
 mod capacity;
+mod repair;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ use shipway_domain::{
 };
 
 pub(crate) use capacity::Capacity;
+pub(crate) use repair::{Proposal, Repairs};
 
 /// How long a stack's creation may take before CloudFormation gives it up. Distributions take up to a quarter of an hour.
 const CREATION_MINUTES: i32 = 45;

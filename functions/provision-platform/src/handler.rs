@@ -2,10 +2,12 @@
 //! all does. A pass may be cut off anywhere: a request repeated for the same release and inputs carries the same token, and
 //! what was started shows as moving in the next look.
 //!
-//! `removal` is the pass of an environment's end, `drift` the one that only compares.
+//! `repair` is the end of a pass that puts right what somebody changed, `removal` the pass of an environment's end, `drift` the one
+//! that only compares.
 
 mod drift;
 mod removal;
+mod repair;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +31,8 @@ use shipway_domain::{
     release::Step,
 };
 
-use crate::aws::{Answer, Capacity, Stacks};
+use self::repair::Repaired;
+use crate::aws::{Answer, Capacity, Repairs, Stacks};
 
 pub(crate) use drift::Compared;
 
@@ -211,7 +214,7 @@ pub(crate) fn place_from_environment() -> Result<Place, MissingSetting> {
 }
 
 /// Answers one request.
-pub(crate) async fn answer<C: Stacks + Capacity, R: Records>(
+pub(crate) async fn answer<C: Stacks + Capacity + Repairs, R: Records>(
     place: &Place,
     cloud: &C,
     records: &R,
@@ -270,7 +273,7 @@ async fn look(cloud: &impl Stacks, wanted: &[WantedStack]) -> Result<Observed, A
     iter(looks).buffered(AT_ONCE).try_filter_map(|look| async { Ok(look) }).try_collect().await
 }
 
-impl<C: Stacks + Capacity, R: Records> Work<'_, C, R> {
+impl<C: Stacks + Capacity + Repairs, R: Records> Work<'_, C, R> {
     fn names(&self) -> Names<'_> {
         Names { app: &self.run.app, environment: &self.run.environment }
     }
@@ -299,7 +302,17 @@ impl<C: Stacks + Capacity, R: Records> Work<'_, C, R> {
                 return match tended {
                     Tended::Moving(note) => Ok(Pass::Again { seconds: plan.seconds(), note }),
                     Tended::Settled if plan.is_done() => {
-                        self.conclude(&wish, extent, &wanted, &observed, &record).await
+                        let repaired = match self.run.repair && extent == Extent::All {
+                            true => self.repair(&wanted, &observed).await?,
+                            false => Repaired::Settled(Vec::new()),
+                        };
+                        match repaired {
+                            Repaired::Moving(note) => Ok(Pass::Again { seconds: plan.seconds(), note }),
+                            Repaired::Halted(troubles) => Err(ProvisionError::Halted(troubles)),
+                            Repaired::Settled(left) => {
+                                self.conclude(&wish, extent, &wanted, &observed, &record, left).await
+                            }
+                        }
                     }
                     Tended::Settled => self.halt(&plan, extent, None),
                     Tended::Halted(what, trouble) => self.halt(&plan, extent, Some((what, trouble))),
@@ -449,8 +462,10 @@ impl<C: Stacks + Capacity, R: Records> Work<'_, C, R> {
         wanted: &[WantedStack],
         observed: &Observed,
         record: &EnvironmentRecord,
+        left: Vec<String>,
     ) -> Result<Pass<Summary>, ProvisionError> {
-        let mut note = format!("{} stacks stand as the manifest wants them", wanted.len());
+        let stand = format!("{} stacks stand as the manifest wants them", wanted.len());
+        let mut note = [vec![stand], left].concat().join("; ");
         if extent == Extent::All {
             let made = outputs(wish, observed)?;
             let unwanted = self.unwanted(wish, wanted, record).await?;

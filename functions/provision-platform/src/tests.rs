@@ -19,14 +19,15 @@ use shipway_domain::{
     name::{AppName, Component, EnvironmentName},
     network::NetworkOutputs,
     platform::{
-        Apply, Deletion, Observed, ObservedCapacity, ObservedProvider, ObservedStack, Operation, Place,
-        PlatformOutputs, ResourceDrift, ResourceFailure, Share, StackName, StackStatus, WantedCapacity,
+        Apply, ChangeSet, Deletion, Observed, ObservedCapacity, ObservedProvider, ObservedStack, Operation, Place,
+        PlatformOutputs, ResourceChange, ResourceDrift, ResourceFailure, ResourceState, Share, StackName, StackStatus,
+        WantedCapacity,
     },
     release::{Artifact, Step},
 };
 
 use crate::{
-    aws::{Answer, Capacity, Detection, Stacks},
+    aws::{Answer, Capacity, Detection, Proposal, Repairs, Stacks},
     handler::{Answered, Compared, ProvisionError, Records, Request, answer},
 };
 
@@ -121,6 +122,12 @@ struct World {
     /// The comparisons that were begun, with the looks that each takes yet.
     detections: RefCell<BTreeMap<String, u8>>,
     listings: Cell<usize>,
+    /// What the runs ask for beside what they always do.
+    repair: Cell<bool>,
+    /// The change sets, by stack: the name and what is shown of each.
+    change_sets: RefCell<BTreeMap<String, (String, ChangeSet)>>,
+    /// Stacks for which CloudFormation proposes nothing.
+    unproposable: RefCell<BTreeSet<String>>,
 }
 
 impl World {
@@ -152,6 +159,17 @@ impl World {
             own.moving = false;
         }
         self.detections.borrow_mut().values_mut().for_each(|left| *left = left.saturating_sub(1));
+        for (stack, (_, set)) in self.change_sets.borrow_mut().iter_mut() {
+            let settled = self.stacks.borrow()[stack].moving.is_none();
+            match (set.status.as_str(), set.execution.as_str()) {
+                ("CREATE_IN_PROGRESS", _) => self.compare_for(stack, set),
+                (_, "EXECUTE_IN_PROGRESS") if settled => {
+                    let failed = self.stacks.borrow()[stack].failure.is_some();
+                    set.execution = if failed { "EXECUTE_FAILED" } else { "EXECUTE_COMPLETE" }.to_owned();
+                }
+                _ => {}
+            }
+        }
         self.stacks.borrow_mut().retain(|_, stack| match stack.moving.take() {
             None => true,
             Some((0, Some(status))) => {
@@ -182,7 +200,7 @@ impl World {
 
     /// One pass over stacks.
     fn pass(&self, action: Action, release: u8) -> Option<Result<Pass<Summary>, ProvisionError>> {
-        let run = run(release);
+        let run = Run { repair: self.repair.get(), ..run(release) };
         let request = match action {
             Action::Independent => Request::Independent { run },
             Action::All => Request::All { run },
@@ -230,6 +248,35 @@ impl World {
             self.tick();
         }
         panic!("it never ends");
+    }
+
+    /// A change set is ready: it names what differs, and a resource that does not.
+    fn compare_for(&self, stack: &str, set: &mut ChangeSet) {
+        let drifts = self.drifts.borrow();
+        let Some(drifts) = drifts.get(stack) else {
+            set.status = "FAILED".to_owned();
+            set.reason = "The submitted information didn't contain changes.".to_owned();
+            return;
+        };
+        (set.status, set.execution) = ("CREATE_COMPLETE".to_owned(), "AVAILABLE".to_owned());
+        let change = |drift: &ResourceDrift| ResourceChange {
+            resource: drift.resource.clone(),
+            resource_type: drift.resource_type.clone(),
+            state: if drift.deleted { ResourceState::Deleted } else { ResourceState::Modified },
+            replaces: drift.properties.iter().any(|property| property == "/Immutable"),
+        };
+        set.changes = drifts.iter().map(change).collect();
+    }
+
+    /// Somebody changes this property of a resource.
+    fn drift(&self, stack: &str, property: &str) {
+        let drift = ResourceDrift {
+            resource: "Rule".to_owned(),
+            resource_type: "AWS::ElasticLoadBalancingV2::ListenerRule".to_owned(),
+            deleted: false,
+            properties: vec![property.to_owned()],
+        };
+        self.drifts.borrow_mut().insert(stack.to_owned(), vec![drift]);
     }
 
     /// The release ended well: what was planned is applied.
@@ -445,6 +492,76 @@ impl Stacks for World {
             drifts.iter().find(|(name, _)| id.contains(name.as_str())).map(|(_, drifts)| drifts.clone())
         };
         self.line.call(|| Ok(drifts().unwrap_or_default())).await
+    }
+}
+
+impl Repairs for World {
+    async fn change_set(&self, id: &str, name: &str) -> Result<Option<ChangeSet>, AwsError> {
+        let find = || {
+            let sets = self.change_sets.borrow();
+            let (_, set) =
+                sets.iter().find(|(stack, (named, _))| id.contains(&format!("/{stack}/")) && named == name)?;
+            Some(set.1.clone())
+        };
+        self.line.call(|| Ok(find())).await
+    }
+
+    async fn propose(&self, stack: &ObservedStack, name: &str) -> Result<Proposal, AwsError> {
+        let stack = stack.id.split('/').nth(1).unwrap().to_owned();
+        self.line
+            .call(|| {
+                if self.unproposable.borrow().contains(&stack) {
+                    return Ok(Proposal::Refused("not for this stack.".to_owned()));
+                }
+                let set = ChangeSet { status: "CREATE_IN_PROGRESS".to_owned(), ..ChangeSet::default() };
+                let before = self.change_sets.borrow_mut().insert(stack, (name.to_owned(), set));
+                assert!(before.is_none_or(|(named, _)| named != name), "one is there already");
+                Ok(Proposal::Asked)
+            })
+            .await
+    }
+
+    async fn execute(&self, id: &str, _: &str) -> Result<Answer, AwsError> {
+        let name = id.split('/').nth(1).unwrap();
+        self.line
+            .call(|| {
+                let mut sets = self.change_sets.borrow_mut();
+                let (_, set) = sets.get_mut(name).unwrap();
+                if set.execution != "AVAILABLE" {
+                    return Ok(Answer::Moved);
+                }
+                set.execution = "EXECUTE_IN_PROGRESS".to_owned();
+                self.writes.borrow_mut().push(format!("repair {name}"));
+                let mut stacks = self.stacks.borrow_mut();
+                let stack = stacks.get_mut(name).unwrap();
+                stack.token = "the change set's".to_owned();
+                stack.failure = self.failing.borrow_mut().remove(name).map(|reason| ResourceFailure {
+                    resource: "Rule".to_owned(),
+                    resource_type: "AWS::Some::Thing".to_owned(),
+                    reason,
+                });
+                stack.shown.status = StackStatus::UpdateInProgress;
+                let end = match stack.failure {
+                    None => {
+                        self.drifts.borrow_mut().remove(name);
+                        StackStatus::UpdateComplete
+                    }
+                    Some(_) => StackStatus::UpdateRollbackComplete,
+                };
+                stack.moving = Some((1, Some(end)));
+                Ok(Answer::Accepted)
+            })
+            .await
+    }
+
+    async fn withdraw(&self, id: &str, _: &str) -> Result<(), AwsError> {
+        let name = id.split('/').nth(1).unwrap();
+        self.line
+            .call(|| {
+                self.change_sets.borrow_mut().remove(name);
+                Ok(())
+            })
+            .await
     }
 }
 
@@ -1105,4 +1222,99 @@ fn a_capacity_provider_of_somebody_else_is_named_and_left() {
         "{error}"
     );
     assert_eq!(world.capacity.borrow().own.as_ref(), Some(&theirs));
+}
+
+/// A world in which somebody changed what one stack made, and a run that puts that right.
+fn drifted() -> World {
+    let world = World::new(MANIFEST);
+    world.converge(Action::All, 1).unwrap();
+    world.drift("shipway-hello-prod-service-api", "/Priority");
+    world.writes.borrow_mut().clear();
+    world.story.borrow_mut().clear();
+    world.line.calls.set(0);
+    world.repair.set(true);
+    world
+}
+
+#[test]
+fn a_repair_puts_right_what_somebody_changed_and_touches_nothing_else() {
+    let world = drifted();
+    world.repair.set(false);
+    world.converge(Action::All, 2).unwrap();
+    assert_eq!(world.change_sets.borrow().len(), 0, "what nobody asks for is not compared");
+
+    world.repair.set(true);
+    let summary = world.converge(Action::All, 2).unwrap();
+    assert_eq!(summary.note, "6 stacks stand as the manifest wants them");
+    assert_eq!(*world.writes.borrow(), ["repair shipway-hello-prod-service-api"]);
+    let story = "puts right the stack shipway-hello-prod-service-api: Rule (AWS::ElasticLoadBalancingV2::ListenerRule)";
+    assert_eq!(*world.story.borrow(), [story]);
+    assert_eq!(world.drifts.borrow().len(), 0);
+    let left: Vec<_> = world.change_sets.borrow().keys().cloned().collect();
+    assert_eq!(left, ["shipway-hello-prod-service-api"], "proposals that change nothing are gone");
+
+    world.converge(Action::All, 2).unwrap();
+    world.converge(Action::All, 3).unwrap();
+    assert_eq!(world.writes.borrow().len(), 1, "there was nothing to put right");
+}
+
+#[test]
+fn a_repair_cut_off_before_or_after_any_call_and_made_again_comes_to_the_same() {
+    let whole = drifted();
+    whole.converge(Action::All, 2).unwrap();
+    let calls = whole.line.calls.get();
+    assert!(calls > 30);
+    for call in 0..calls {
+        for cut in [Cut::Before(call), Cut::After(call)] {
+            let world = drifted();
+            for _ in 0..60 {
+                world.line.cut.set(Some(cut));
+                match world.pass(Action::All, 2) {
+                    Some(Ok(Pass::Done(_))) | None => break,
+                    Some(answer) => drop(answer.unwrap()),
+                }
+                world.tick();
+            }
+            world.line.cut.set(None);
+            world.converge(Action::All, 2).unwrap();
+            assert_eq!(end_state(&world), end_state(&whole), "{cut:?}");
+            assert_eq!(world.change_sets.borrow().len(), 1, "{cut:?}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_put_right_is_named_with_its_way_out() {
+    let world = drifted();
+    world.drift("shipway-hello-prod-service-worker", "/Immutable");
+    world.unproposable.borrow_mut().insert("shipway-hello-prod-site-web".to_owned());
+    let summary = world.converge(Action::All, 2).unwrap();
+    assert_eq!(
+        summary.note,
+        "6 stacks stand as the manifest wants them; \
+         leaves the stack shipway-hello-prod-site-web as it is: CloudFormation can propose no repair (not for this stack); put right \
+         by hand what `shipway drift` names; \
+         leaves the stack shipway-hello-prod-service-worker as it is: its repair could replace Rule \
+         (AWS::ElasticLoadBalancingV2::ListenerRule); look at its change set shipway-repair-20261121T031542122-3f9c2a, then execute \
+         that (`aws cloudformation execute-change-set`) or put it right by hand"
+    );
+    assert_eq!(*world.writes.borrow(), ["repair shipway-hello-prod-service-api"]);
+    assert!(world.change_sets.borrow().contains_key("shipway-hello-prod-service-worker"), "a person may execute it");
+}
+
+#[test]
+fn a_repair_that_does_not_hold_is_named_with_its_reason() {
+    let world = drifted();
+    world.failing.borrow_mut().insert("shipway-hello-prod-service-api".to_owned(), "not authorized".to_owned());
+    let error = world.converge(Action::All, 2).unwrap_err();
+    assert_eq!(error.failure(), Failure::Denied);
+    assert!(
+        error.to_string().starts_with(
+            "the stack shipway-hello-prod-service-api could not be put right and is what it was before: Rule (AWS::Some::Thing): \
+             not authorized. "
+        ),
+        "{error}"
+    );
+    world.converge(Action::All, 3).unwrap();
+    assert_eq!(world.drifts.borrow().len(), 0, "the next repair tries again");
 }

@@ -16,8 +16,41 @@ fn dougust_stands_as_its_owner_describes_it() {
         alarms(&system)?;
         system.roll_out("api", "dougust-api", 3000).await?;
         service(&system)?;
-        system.second_apply_changes_nothing().await
+        system.second_apply_changes_nothing().await?;
+        a_threshold_changes_its_alarms_alone(&system).await?;
+        system.tears_down_to_nothing().await
     });
+}
+
+#[test]
+fn dougust_in_dev_is_smaller_and_its_teardown_keeps_no_snapshot() {
+    with("dougust", "dev", async |system| {
+        let all = system.list("rds", "describe_db_instances", json!({}), "DBInstances")?;
+        assert_eq!(texts(&all, "DBInstanceClass"), ["db.t3.medium"]);
+        system.roll_out("api", "dougust-api", 3000).await?;
+        assert_eq!(system.service("api")?["desiredCount"], 2);
+        let definition = system.task_definition("api")?;
+        assert_eq!((definition["cpu"].as_str(), definition["memory"].as_str()), (Some("512"), Some("1024")));
+        system.second_apply_changes_nothing().await?;
+        system.tears_down_to_nothing().await?;
+        let snapshots = system.list("rds", "describe_db_snapshots", json!({}), "DBSnapshots")?;
+        let ours =
+            snapshots.iter().filter(|one| one["DBInstanceIdentifier"].as_str().unwrap().contains(&system.name()));
+        assert_eq!(ours.count(), 0, "{snapshots:#?}");
+        Ok(())
+    });
+}
+
+/// Another threshold of one alarm updates the stack that it is in, and nothing else.
+async fn a_threshold_changes_its_alarms_alone(system: &System) -> Result<()> {
+    let changed = system.manifest.replace("http_5xx: {above: 10, for: 5m}", "http_5xx: {above: 25, for: 5m}");
+    assert_ne!(changed, system.manifest);
+    let writes = system.writes_of_applying(&changed).await?;
+    assert_eq!(writes, [("cloudformation:UpdateStack".to_owned(), 1)].into(), "{writes:#?}");
+    let alarms = system.alarms()?;
+    let alarm = alarms.iter().find(|alarm| alarm["MetricName"] == "HTTPCode_Target_5XX_Count").unwrap();
+    assert_eq!(alarm["Threshold"].as_f64(), Some(25.0));
+    Ok(())
 }
 
 /// VPC 10.0.0.0/16 over 2 zones: 2 public, 2 private, 2 isolated subnets; a NAT gateway per zone; flow logs.

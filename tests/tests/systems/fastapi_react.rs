@@ -12,9 +12,10 @@ fn fastapi_react_stands_as_its_owner_describes_it() {
         data(&system)?;
         way_in(&system)?;
         system.roll_out("backend", "fastapi-react-backend", 8000).await?;
-        system.roll_out("frontend", "fastapi-react-frontend", 80).await?;
+        system.roll_out("frontend", "fastapi-react-frontend", 8080).await?;
         rights(&system)?;
-        system.second_apply_changes_nothing().await
+        system.second_apply_changes_nothing().await?;
+        system.tears_down_to_nothing().await
     });
 }
 

@@ -5,7 +5,9 @@
 #![allow(clippy::disallowed_methods, reason = "what must not be made is waited for")]
 
 mod dougust;
+mod drift;
 mod fastapi_react;
+mod inventory;
 mod next_nest;
 mod rex;
 mod spa_nest;

@@ -13,7 +13,8 @@ fn next_nest_stands_as_its_owner_describes_it() {
         site(&system)?;
         system.roll_out("api", "next-nest-api", 8000).await?;
         service(&system)?;
-        system.second_apply_changes_nothing().await
+        system.second_apply_changes_nothing().await?;
+        system.tears_down_to_nothing().await
     });
 }
 

@@ -15,8 +15,26 @@ fn rex_stands_as_its_owner_describes_it() {
         system.roll_out("worker", "rex-backend-dev-worker", 9000).await?;
         system.roll_out("api", "rex-backend-dev-api", 8080).await?;
         services(&system)?;
-        system.second_apply_changes_nothing().await
+        system.second_apply_changes_nothing().await?;
+        more_cpu_for_the_worker_changes_it_alone(&system).await?;
+        system.tears_down_to_nothing().await
     });
+}
+
+/// More CPU units of one service make one new revision and one deployment of it.
+async fn more_cpu_for_the_worker_changes_it_alone(system: &System) -> Result<()> {
+    let changed = system
+        .manifest
+        .replace("    <<: *go\n    count: 1", "    <<: *go\n    cpu: 1024\n    memory: 2048\n    count: 1");
+    assert_ne!(changed, system.manifest);
+    let revisions = || ["api", "supertokens"].map(|name| system.service(name).unwrap()["taskDefinition"].clone());
+    let before = revisions();
+    let writes = system.writes_of_applying(&changed).await?;
+    let expected = ["ecs:RegisterTaskDefinition", "ecs:UpdateService"].map(|call| (call.to_owned(), 1));
+    assert_eq!(writes, expected.into(), "{writes:#?}");
+    assert_eq!(revisions(), before);
+    assert_eq!(system.task_definition("worker")?["cpu"], "1024");
+    Ok(())
 }
 
 /// us-east-1, 10.0.0.0/16, 2 zones, public and private subnets, one NAT gateway.
@@ -51,7 +69,7 @@ fn data(system: &System) -> Result<()> {
     assert_eq!((capacity["MinCapacity"].as_f64(), capacity["MaxCapacity"].as_f64()), (Some(0.5), Some(2.0)));
     let caches = system.list("elasticache", "describe_replication_groups", json!({}), "ReplicationGroups")?;
     let ours: Vec<_> =
-        caches.iter().filter(|one| one["ReplicationGroupId"].as_str().unwrap().starts_with(&name)).collect();
+        caches.iter().filter(|one| one["ReplicationGroupId"].as_str().unwrap().contains(&name)).collect();
     assert_eq!(ours.len(), 1, "{caches:#?}");
     for (key, value) in [
         ("CacheNodeType", json!("cache.t4g.micro")),
@@ -108,7 +126,8 @@ fn services(system: &System) -> Result<()> {
         assert_eq!(definition["requiresCompatibilities"], json!(["FARGATE"]), "{name}");
     }
     let worker = system.task_definition("worker")?;
-    assert_eq!(worker["containerDefinitions"][0]["portMappings"], json!([]));
+    let ports = worker["containerDefinitions"][0]["portMappings"].as_array();
+    assert!(ports.is_none_or(Vec::is_empty), "{ports:?}");
     let supertokens = system.task_definition("supertokens")?;
     let image = supertokens["containerDefinitions"][0]["image"].as_str().unwrap();
     assert!(image.starts_with("docker.io/supertokens/supertokens-postgresql:"), "{image}");

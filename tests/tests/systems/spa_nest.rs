@@ -12,7 +12,8 @@ fn spa_nest_stands_as_its_owner_describes_it() {
         capacity(&system)?;
         system.roll_out("api", "spa-nest-api", 8000).await?;
         parameters(&system)?;
-        system.second_apply_changes_nothing().await
+        system.second_apply_changes_nothing().await?;
+        system.tears_down_to_nothing().await
     });
 }
 

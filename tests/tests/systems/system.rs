@@ -1,9 +1,9 @@
 //! One system under test: its example's manifest applied, and what AWS shows of it.
 
 use std::{
-    collections::BTreeSet,
-    sync::{LazyLock, OnceLock},
-    time::Duration,
+    collections::{BTreeMap, BTreeSet},
+    sync::{LazyLock, Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -22,11 +22,15 @@ use shipway_tests::{
 };
 use tokio::runtime::Runtime;
 
+use crate::inventory;
+
 /// Longer than any of them takes to be provisioned or torn down here.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 static INSTALLED: OnceLock<(Shipway, Aws)> = OnceLock::new();
+/// One system at a time: what is written and what is left behind is looked for in the whole account.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// A system whose manifest is applied.
 pub struct System {
@@ -35,10 +39,12 @@ pub struct System {
     pub place: Place,
     pub manifest: String,
     pub record: EnvironmentRecord,
+    before: BTreeSet<String>,
 }
 
 /// Applies an example for one of its environments and shows it to the test.
 pub fn with(example: &str, environment: &str, test: impl AsyncFnOnce(System) -> Result<()>) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (shipway, aws) = INSTALLED.get_or_init(|| {
         let installed = RUNTIME.block_on(async {
             let containers = std::env::var("SHIPWAY_DOCKER_HOST").map_or(Containers::Processes, Containers::Docker);
@@ -51,10 +57,11 @@ pub fn with(example: &str, environment: &str, test: impl AsyncFnOnce(System) -> 
     });
     let run = async {
         let Example { place, manifest, .. } = Example::prepare(example, environment, shipway, aws).await?;
+        let before = inventory::of(aws)?;
         let release = apply(shipway, &place, &manifest).await?;
         ensure!(release.outcome == Some(Outcome::Succeeded), "{}", shipway.story(&place).await?);
         let record = shipway.store.environment(&place.app, &place.environment).await?.context("no record")?;
-        test(System { shipway, aws, place, manifest, record }).await
+        test(System { shipway, aws, place, manifest, record, before }).await
     };
     if let Err(error) = RUNTIME.block_on(run) {
         panic!("{error:?}");
@@ -182,17 +189,62 @@ impl System {
         apply(self.shipway, &self.place, manifest).await
     }
 
+    /// Removes the environment; nothing may be left that was not there before it, but what is kept on purpose.
+    pub async fn tears_down_to_nothing(&self) -> Result<()> {
+        let Place { app, environment } = &self.place;
+        let input = json!({"app": app, "environment": environment, "confirm": format!("{app}/{environment}")});
+        let machine = self.shipway.output("TeardownMachine")?;
+        let execution = self.shipway.start_with(machine, &input.to_string()).await?;
+        let release = self.shipway.ended_execution(&self.place, &execution, PATIENCE).await?;
+        ensure!(release.outcome == Some(Outcome::Succeeded), "{}", self.shipway.story(&self.place).await?);
+        let after = inventory::of(self.aws)?;
+        // A load balancer writes for minutes after it is gone; the log's bucket goes with its last objects.
+        let kept = |left: &&String| left.starts_with("s3 list_buckets: shipway-logs-");
+        let left: Vec<_> = after.difference(&self.before).filter(|left| !kept(left)).collect();
+        ensure!(left.is_empty(), "left behind: {left:#?}\n{}", self.shipway.story(&self.place).await?);
+        Ok(())
+    }
+
     /// Applies the same manifest again; nothing may be written but to Shipway's own table and intake bucket.
     pub async fn second_apply_changes_nothing(&self) -> Result<()> {
-        let calls = || self.shipway.cloud.faults().calls();
-        let before = calls().len();
-        let again = format!("{}\n# the same\n", self.manifest);
-        let release = self.apply(&again).await?;
-        ensure!(release.outcome.is_some_and(Outcome::is_live), "{}", self.shipway.story(&self.place).await?);
-        let writes: BTreeSet<_> =
-            calls()[before..].iter().filter(|call| is_write(call)).map(|call| format!("{call:?}")).collect();
+        let writes = self.writes_of_applying(&format!("{}\n# the same\n", self.manifest)).await?;
         ensure!(writes.is_empty(), "the second apply wrote: {writes:#?}");
         Ok(())
+    }
+
+    /// What was written when this manifest was applied and the services' releases that follow have ended: `service:Operation` and how
+    /// often.
+    pub async fn writes_of_applying(&self, manifest: &str) -> Result<BTreeMap<String, usize>> {
+        let before = self.shipway.cloud.faults().calls().len();
+        let expected: Vec<_> =
+            self.releases_of_services().await?.into_iter().map(|(of, ended)| (of, ended + 1)).collect();
+        let release = self.apply(manifest).await?;
+        ensure!(release.outcome.is_some_and(Outcome::is_live), "{}", self.shipway.story(&self.place).await?);
+        let started = Instant::now();
+        loop {
+            let ended = self.releases_of_services().await?;
+            if expected.iter().all(|(of, count)| ended[of] >= *count) {
+                break;
+            }
+            ensure!(started.elapsed() < PATIENCE, "no release followed: {}", self.shipway.story(&self.place).await?);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let mut writes = BTreeMap::new();
+        for call in self.shipway.cloud.faults().calls()[before..].iter().filter(|call| is_write(call)) {
+            *writes.entry(format!("{}:{}", call.operation.service, call.operation.name)).or_default() += 1;
+        }
+        Ok(writes)
+    }
+
+    /// How many releases of each service have ended.
+    async fn releases_of_services(&self) -> Result<BTreeMap<String, usize>> {
+        let mut ended: BTreeMap<String, usize> = BTreeMap::new();
+        for release in self.shipway.store.releases(&self.place.app, &self.place.environment).await? {
+            if release.component != Component::Platform {
+                *ended.entry(release.component.to_string()).or_default() += usize::from(release.outcome.is_some());
+            }
+        }
+        Ok(ended)
     }
 }
 

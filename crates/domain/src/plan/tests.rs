@@ -233,7 +233,7 @@ fn a_small_change_is_told_in_a_few_lines() {
             "    8 unchanged",
             "services",
             "    2 unchanged",
-            "0 to make, 1 to change, 0 to make anew, 0 to delete; 0 services are rolled out",
+            "1 to change",
         ]
     );
     assert_eq!(
@@ -250,7 +250,7 @@ fn a_small_change_is_told_in_a_few_lines() {
             "    8 unchanged",
             "services",
             "    2 unchanged",
-            "0 to make, 1 to change, 1 to make anew, 0 to delete; 0 services are rolled out",
+            "1 to change, 1 to make anew",
         ]
     );
     assert_eq!(
@@ -265,7 +265,7 @@ fn a_small_change_is_told_in_a_few_lines() {
             "  ~ api",
             "        image.keep: 10 → 20",
             "    1 unchanged",
-            "0 to make, 1 to change, 0 to make anew, 0 to delete; 0 services are rolled out",
+            "1 to change",
         ]
     );
     assert_eq!(
@@ -277,7 +277,7 @@ fn a_small_change_is_told_in_a_few_lines() {
             "    9 unchanged",
             "services",
             "    2 unchanged",
-            "1 to make, 0 to change, 0 to make anew, 0 to delete; 0 services are rolled out",
+            "1 to make",
         ]
     );
 }
@@ -327,7 +327,7 @@ fn a_new_log_group_takes_the_old_logs_with_it_and_new_tasks() {
             "  ~ api: new tasks take the place of the old",
             "        log_group: nothing → /ecs/other",
             "    1 unchanged",
-            "0 to make, 1 to change, 1 to make anew, 0 to delete; 1 service is rolled out",
+            "1 to change, 1 to make anew; 1 service is rolled out",
         ]
     );
 }

@@ -53,7 +53,8 @@ pub struct ObservedCapacity {
 pub struct ObservedProvider {
     /// The ARN of its Auto Scaling group.
     pub group: String,
-    /// Whether it is scaled as it should be: by ECS, to the last instance, without protecting instances.
+    /// Whether it is scaled as it should be: by ECS, to the last instance, without protecting instances, and moving the tasks of
+    /// those that go.
     pub scaled: bool,
     /// Whether it is just being made, changed or deleted.
     pub moving: bool,

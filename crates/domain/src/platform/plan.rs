@@ -233,6 +233,11 @@ pub enum Trouble {
         /// Why.
         why: String,
     },
+    /// This release tried to put right what somebody changed, and it did not hold.
+    Unrepaired {
+        /// Why.
+        why: String,
+    },
     /// It is in a state that only a person can end.
     Stuck {
         /// The state.
@@ -273,7 +278,7 @@ impl Trouble {
     /// The public name.
     pub fn failure(&self) -> Failure {
         match self {
-            Trouble::Failed { why, .. } => failure_of(why),
+            Trouble::Failed { why, .. } | Trouble::Unrepaired { why } => failure_of(why),
             Trouble::Stuck { .. } | Trouble::Foreign { .. } => Failure::Conflict,
             Trouble::Incomplete { own: true, .. } => Failure::RejectedManifest,
             Trouble::Incomplete { own: false, .. } => Failure::Bug,
@@ -298,6 +303,9 @@ impl fmt::Display for Trouble {
                     )?;
                 }
                 Ok(())
+            }
+            Trouble::Unrepaired { why } => {
+                write!(f, "could not be put right and is what it was before: {why}")
             }
             Trouble::Stuck { status, why, way_out } => {
                 write!(f, "is {status}")?;

@@ -30,11 +30,11 @@ def main():
 
     from ministack import app
 
-    from local_cloud import cloudfront, control, ec2, ec2_rights, ecr, ecs, ecs_rights, eventbridge, functions
-    from local_cloud import load_balancing, objects, s3, scaling, stack_data, stacks, tls
+    from local_cloud import change_sets, cloudfront, control, dynamodb_rights, ec2, ec2_rights, ecr, ecs, ecs_rights
+    from local_cloud import eventbridge, functions, instances, load_balancing, objects, s3, scaling, stack_data, stacks, tls
 
-    services = (cloudfront, ec2, ec2_rights, ecr, ecs, ecs_rights, eventbridge, functions, load_balancing, objects,
-                scaling, stack_data, stacks)
+    services = (change_sets, cloudfront, dynamodb_rights, ec2, ec2_rights, ecr, ecs, ecs_rights, eventbridge, functions,
+                instances, load_balancing, objects, scaling, stack_data, stacks)
     for module in (*services, s3, tls):
         module.install()
     app.app = control.wrap(app.app)

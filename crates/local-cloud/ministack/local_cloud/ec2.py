@@ -21,6 +21,7 @@ def install():
     replace(ec2, "_create_nat_gateway", _takes_address)
     replace(ec2, "_describe_nat_gateways", _show_address)
     replace(ec2, "_delete_nat_gateway", _gives_address_back)
+    replace(ec2, "_parse_ip_permissions", _with_prefix_lists)
     replace(ec2, "_create_vpc_endpoint", _keep_interfaces)
     replace(ec2, "_modify_vpc_endpoint", _change_interfaces)
     replace(ec2, "_vpce_fields_xml", _show_interfaces)
@@ -46,6 +47,22 @@ def _idempotent(create):
         return answer
 
     return create_nat_gateway
+
+
+def _with_prefix_lists(parse):
+    """A rule may be about a prefix list: MiniStack shows those it has, and reads none."""
+
+    def parse_ip_permissions(params, prefix):
+        rules = parse(params, prefix)
+        for i, rule in enumerate(rules, 1):
+            j = 1
+            while name := ec2._p(params, f"{prefix}.{i}.PrefixListIds.{j}.PrefixListId"):
+                described = ec2._p(params, f"{prefix}.{i}.PrefixListIds.{j}.Description")
+                rule["PrefixListIds"].append({"PrefixListId": name} | ({"Description": described} if described else {}))
+                j += 1
+        return rules
+
+    return parse_ip_permissions
 
 
 def _takes_address(create):

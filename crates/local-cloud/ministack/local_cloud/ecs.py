@@ -9,7 +9,7 @@ from ministack.core.concurrency import resource_lock, spawn_background
 from ministack.core.responses import error_response_json, get_account_id, get_region, request_scope
 from ministack.services import alb, ecs
 
-from local_cloud import load_balancing, processes
+from local_cloud import instances, load_balancing, processes
 from local_cloud.patch import replace
 
 # A task whose target stays unhealthy for so long is replaced. AWS: unhealthy threshold × interval, after the grace.
@@ -49,6 +49,9 @@ def install():
     replace(ecs, "_record_service_task_failure", _count_failure)
     replace(ecs, "_complete_service_deployment", _complete_when_healthy)
     replace(ecs, "_cleanup_task_resources", _drain)
+    replace(ecs, "_build_run_kwargs", _name_entry_point)
+    replace(ecs, "_update_service", _take_registries)
+    replace(ecs, "_list_task_definition_families", _list_all_families)
 
 
 def containers(_body):
@@ -84,8 +87,46 @@ def _name_digests(build):
     return build_containers
 
 
+def _name_entry_point(build):
+    """A container's own entry point stands in for its image's."""
+
+    def build_run_kwargs(cdef, *args, **kwargs):
+        built = build(cdef, *args, **kwargs)
+        if cdef.get("entryPoint"):
+            built["entrypoint"] = cdef["entryPoint"]
+        return built
+
+    return build_run_kwargs
+
+
+def _take_registries(update):
+    """A service's registries change with an update that names them."""
+
+    def update_service(data):
+        answer = update(data)
+        if answer[0] != 200 or "serviceRegistries" not in data:
+            return answer
+        cluster = ecs._resolve_cluster_name(data.get("cluster", "default"))
+        name, _ = ecs._resolve_service_ref(data["service"])
+        service = ecs._services[f"{cluster}/{name}"]
+        service["serviceRegistries"] = data["serviceRegistries"]
+        return ecs.json_response({"service": ecs._sanitize(service)})
+
+    return update_service
+
+
+def _list_all_families(list_families):
+    """The status ALL lists families with active revisions and those without."""
+
+    def list_task_definition_families(data):
+        return list_families({**data, "status": None} if data.get("status") == "ALL" else data)
+
+    return list_task_definition_families
+
+
 def _run_task(run):
-    """A client token makes RunTask repeatable; a service's task says which deployment started it."""
+    """A client token makes RunTask repeatable; a service's task says which deployment started it, and each where it is."""
+    run = _run_placed(run)
 
     def run_task(data):
         deployment = data.get("_deploymentId")
@@ -112,6 +153,20 @@ def _run_task(run):
             return status, headers, json.dumps(payload).encode()
         answer = {"tasks": [ecs._sanitize(ecs._tasks[arn]) for arn in arns if arn in ecs._tasks], "failures": []}
         return ecs.json_response(answer)
+
+    return run_task
+
+
+def _run_placed(run):
+    def run_task(data):
+        answer = run(data)
+        if answer[0] != 200:
+            return answer
+        payload = json.loads(answer[2])
+        tasks = [ecs._tasks[task["taskArn"]] for task in payload["tasks"]]
+        for task in tasks:
+            instances.place(task)
+        return ecs.json_response({**payload, "tasks": [ecs._sanitize(task) for task in tasks]})
 
     return run_task
 
@@ -231,7 +286,7 @@ def _health(service, task):
         group = balancer.get("targetGroupArn")
         record = alb._tgs.get(group) if group else None
         if record and load_balancing._checked(record):
-            yield group, load_balancing.of(group, ecs._task_ip(task), balancer.get("containerPort", 80))
+            yield group, load_balancing.of(group, *instances.target_of(task, balancer))
 
 
 def _targets_healthy(cluster, service, deployment):

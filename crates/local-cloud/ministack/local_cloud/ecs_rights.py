@@ -54,8 +54,15 @@ def _resource(action, call):
         case "RunTask":
             name = call.get("taskDefinition", "")
             return name if name.startswith("arn:") else f"task-definition/{name if ':' in name else name + ':*'}"
+        case "DeleteTaskDefinitions":
+            return (call.get("taskDefinitions") or ["*"])[0]
         case "ListTasks":
             return f"container-instance/{cluster}/*"
+        case "ListContainerInstances":
+            return f"cluster/{cluster}"
+        case "DescribeContainerInstances":
+            name = (call.get("containerInstances") or ["*"])[0]
+            return name if name.startswith("arn:") else f"container-instance/{cluster}/{name}"
         case "DescribeTasks" | "StopTask":
             task = (call.get("tasks") or [call.get("task", "*")])[0]
             return task if task.startswith("arn:") else f"task/{cluster}/{task}"

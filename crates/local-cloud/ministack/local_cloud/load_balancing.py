@@ -11,6 +11,7 @@ import time
 
 from ministack.services import alb
 
+from local_cloud import instances
 from local_cloud.patch import replace
 
 CHECK_SECONDS = 0.25
@@ -78,10 +79,10 @@ def _check_forever():
 
 
 def _check(key, group):
-    _, host, port = key
+    _, target, port = key
     health = _health.setdefault(key, Health())
     configured = group.get("HealthCheckPort") or "traffic-port"
-    port = port if configured == "traffic-port" else int(configured)
+    host, port = instances.reached_at(target, port if configured == "traffic-port" else configured)
     connection = http.client.HTTPConnection(host, port, timeout=2)
     try:
         connection.request("GET", group.get("HealthCheckPath") or "/", headers={"User-Agent": "ELB-HealthChecker/2.0"})
@@ -147,6 +148,8 @@ def _forward_to_healthy(forward):
         healthy = [t for t in registered if of(arn, t["Id"], _port(t, group)).state == "healthy"]
         # With no healthy target a load balancer "fails open": every target gets requests.
         target = random.choice(healthy or registered)
+        host, port = instances.reached_at(target["Id"], _port(target, group))
+        target = {"Id": host, "Port": port}
         return await alb._proxy_http_target(target, group, method, raw_path or path, headers, body, query, raw_query)
 
     return forward_to_group

@@ -118,12 +118,12 @@ class Containers:
         self.known = {}
         self.addresses = itertools.count(2)
 
-    def run(self, image, command=None, *, environment=None, labels=None, name=None, **_):
+    def run(self, image, command=None, *, entrypoint=None, environment=None, labels=None, name=None, **_):
         unpacked = self.images.get(image)
         number = next(self.addresses)
         address = f"{self.network}.{1 + number % 254}"
         container = Container(unpacked, image, name, labels or {}, address, self.directory)
-        container.start(command, environment or {})
+        container.start(entrypoint, command, environment or {})
         self.known[container.id] = container
         return container
 
@@ -156,14 +156,16 @@ class Container:
             "NetworkSettings": {"Networks": {"bridge": {"IPAddress": self.address}}},
         }
 
-    def start(self, command, environment):
+    def start(self, entrypoint, command, environment):
         config = self.image.config
         env = dict(entry.partition("=")[::2] for entry in config.get("Env") or [])
         env.update({k: v.replace("host.docker.internal", "127.0.0.1") for k, v in environment.items()})
         env["HOST"] = self.address
         if isinstance(command, str):
             command = [command]
-        arguments = (config.get("Entrypoint") or []) + (command or config.get("Cmd") or [])
+        # Who names an entry point does not get the image's command.
+        arguments = entrypoint + (command or []) if entrypoint else (
+            (config.get("Entrypoint") or []) + (command or config.get("Cmd") or []))
         if not arguments:
             raise APIError("no command specified")
         program = self._program(arguments[0], env.get("PATH", "/usr/local/bin:/usr/bin:/bin"))

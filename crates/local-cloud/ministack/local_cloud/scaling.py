@@ -1,7 +1,7 @@
 """Application Auto Scaling for ECS services, which MiniStack does not have: targets and policies are kept, nothing scales.
 
 Registering a target or putting a policy again updates it; a policy needs its target, a target its service; a target that is
-deregistered takes its policies with it.
+deregistered takes its policies with it. A call that changes something is checked on the target.
 """
 
 import json
@@ -12,6 +12,8 @@ from ministack import app
 from ministack.core import iam_actions, router
 from ministack.core.responses import AccountRegionScopedDict, error_response_json, get_account_id, get_region, json_response
 from ministack.services import ecs
+
+from local_cloud.patch import replace
 
 _NAME = "application-autoscaling"
 _targets = AccountRegionScopedDict()
@@ -26,6 +28,19 @@ def install():
     }
     app.SERVICE_HANDLERS[_NAME] = handle_request
     iam_actions.SERVICE_TO_IAM_NAMESPACE[_NAME] = _NAME
+    replace(iam_actions, "extract_resource_arn", _name_target)
+
+
+def _name_target(extract):
+    def extract_resource_arn(service, method, path, headers, body, query_params, region, account_id):
+        if service != _NAME:
+            return extract(service, method, path, headers, body, query_params, region, account_id)
+        if headers.get("x-amz-target", "").rpartition(".")[2].startswith("Describe"):
+            return "*"
+        known = _targets.get(_key(json.loads(body or b"{}")))
+        return known["ScalableTargetARN"] if known else f"arn:aws:{_NAME}:{region}:{account_id}:scalable-target/new"
+
+    return extract_resource_arn
 
 
 async def handle_request(_method, _path, headers, body, _query_params):

@@ -1,15 +1,34 @@
 """CloudFormation: what our blueprints have and MiniStack's stacks do not, on the services that it has: types, and the images that
 ECS publishes for instances.
+
+A stack shows a parameter that names one of Parameter Store by that name, as it was given: MiniStack shows its value there, which
+AWS shows beside it.
 """
 
-from ministack.services import ec2, ssm, waf
-from ministack.services.cloudformation import provisioners
+from ministack.services import cloudformation, ec2, iam, ssm, waf
+from ministack.services.cloudformation import handlers, provisioners
+
+from local_cloud.patch import replace
 
 
 def install():
-    for name, handlers in _TYPES.items():
-        provisioners._RESOURCE_HANDLERS.setdefault(name, handlers)
+    for name, operations in _TYPES.items():
+        provisioners._RESOURCE_HANDLERS.setdefault(name, operations)
     ssm._PUBLIC_AMI_PARAMETERS.update(_IMAGES)
+    replace(handlers, "_describe_stacks", _with_names)
+
+
+def _with_names(describe):
+    def describe_stacks(params):
+        for stack in list(cloudformation._stacks.values()):
+            resolved = stack.get("_resolved_params") or {}
+            for parameter in stack.get("Parameters") or []:
+                name = resolved.get(parameter["ParameterKey"], {}).get("SsmName")
+                if name:
+                    parameter["ParameterValue"] = name
+        return describe(params)
+
+    return describe_stacks
 
 
 def _flow_log(_logical_id, props, _stack_name):
@@ -40,6 +59,22 @@ def _association_gone(_physical_id, props):
     waf._associations.pop(props["ResourceArn"], None)
 
 
+def _oidc_provider(_logical_id, props, _stack_name):
+    params = {"Url": [props["Url"]]}
+    for number, client in enumerate(props.get("ClientIdList", []), 1):
+        params[f"ClientIDList.member.{number}"] = [client]
+    before = set(iam._oidc_providers)
+    status, _, body = iam._create_oidc_provider(params)
+    if status >= 400:
+        raise ValueError(f"AWS::IAM::OIDCProvider create failed: {body!r}")
+    (made,) = set(iam._oidc_providers) - before
+    return made, {"Arn": made}
+
+
+def _oidc_provider_gone(physical_id, _props):
+    iam._oidc_providers.pop(physical_id, None)
+
+
 _IMAGES = {
     "/aws/service/ecs/optimized-ami/amazon-linux-2023/recommended/image_id": "ami-0c2023a1b2c3d4e5f",
     "/aws/service/ecs/optimized-ami/amazon-linux-2023/arm64/recommended/image_id": "ami-0c2023a1b2c3d4e5f",
@@ -47,5 +82,6 @@ _IMAGES = {
 
 _TYPES = {
     "AWS::EC2::FlowLog": {"create": _flow_log, "delete": _flow_log_gone},
+    "AWS::IAM::OIDCProvider": {"create": _oidc_provider, "delete": _oidc_provider_gone},
     "AWS::WAFv2::WebACLAssociation": {"create": _association, "delete": _association_gone},
 }

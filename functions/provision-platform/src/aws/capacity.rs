@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use aws_sdk_ecs::types::{
     AutoScalingGroupProvider, AutoScalingGroupProviderUpdate, CapacityProvider, CapacityProviderField,
-    CapacityProviderStatus, CapacityProviderStrategyItem, ClusterField, ManagedScaling, ManagedScalingStatus,
-    ManagedTerminationProtection, Tag,
+    CapacityProviderStatus, CapacityProviderStrategyItem, ClusterField, ManagedDraining, ManagedScaling,
+    ManagedScalingStatus, ManagedTerminationProtection, Tag,
 };
 use futures_util::future::join;
 use shipway_aws::AwsError;
@@ -72,6 +72,7 @@ impl Capacity for Account {
             .auto_scaling_group_arn(group)
             .managed_scaling(scaling())
             .managed_termination_protection(ManagedTerminationProtection::Disabled)
+            .managed_draining(ManagedDraining::Enabled)
             .build();
         let tag = |(key, value): (&&str, &String)| Tag::builder().key(*key).value(value).build();
         let asked = self
@@ -90,6 +91,7 @@ impl Capacity for Account {
         let update = AutoScalingGroupProviderUpdate::builder()
             .managed_scaling(scaling())
             .managed_termination_protection(ManagedTerminationProtection::Disabled)
+            .managed_draining(ManagedDraining::Enabled)
             .build();
         let asked = self
             .ecs
@@ -144,7 +146,9 @@ fn observed_provider(provider: &CapacityProvider) -> ObservedProvider {
         scaled: scaling.is_some_and(|scaling| {
             scaling.status() == Some(&ManagedScalingStatus::Enabled)
                 && scaling.target_capacity() == Some(TARGET_PERCENT)
-        }) && protection != Some(&ManagedTerminationProtection::Enabled),
+        }) && protection != Some(&ManagedTerminationProtection::Enabled)
+            // A rolling update of the instances relies on it. It is ECS's default, so what is not told is on.
+            && on_group.and_then(AutoScalingGroupProvider::managed_draining) != Some(&ManagedDraining::Disabled),
         moving: provider.update_status().is_some_and(|status| status.as_str().ends_with("_IN_PROGRESS")),
         tags: provider.tags().iter().filter_map(tag).collect(),
     }

@@ -1,0 +1,106 @@
+//! What is in an account: by it a teardown that leaves something behind is found, whatever its name and tags.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use shipway_tests::ask::Aws;
+
+/// Where AWS lists what a platform is made of: the service, its operation, where in the answer the items are, and what tells one from
+/// another.
+const LISTS: [(&str, &str, &str, &str); 47] = [
+    ("cloudformation", "describe_stacks", "/Stacks", "StackName"),
+    ("ec2", "describe_vpcs", "/Vpcs", "VpcId"),
+    ("ec2", "describe_subnets", "/Subnets", "SubnetId"),
+    ("ec2", "describe_route_tables", "/RouteTables", "RouteTableId"),
+    ("ec2", "describe_internet_gateways", "/InternetGateways", "InternetGatewayId"),
+    ("ec2", "describe_nat_gateways", "/NatGateways", "NatGatewayId"),
+    ("ec2", "describe_addresses", "/Addresses", "AllocationId"),
+    ("ec2", "describe_vpc_endpoints", "/VpcEndpoints", "VpcEndpointId"),
+    ("ec2", "describe_security_groups", "/SecurityGroups", "GroupId"),
+    ("ec2", "describe_flow_logs", "/FlowLogs", "FlowLogId"),
+    ("ec2", "describe_launch_templates", "/LaunchTemplates", "LaunchTemplateName"),
+    ("autoscaling", "describe_auto_scaling_groups", "/AutoScalingGroups", "AutoScalingGroupName"),
+    ("ecs", "list_clusters", "/clusterArns", ""),
+    ("ecs", "list_task_definitions", "/taskDefinitionArns", ""),
+    ("ecs", "describe_capacity_providers", "/capacityProviders", "name"),
+    ("servicediscovery", "list_namespaces", "/Namespaces", "Name"),
+    ("servicediscovery", "list_services", "/Services", "Id"),
+    ("elbv2", "describe_load_balancers", "/LoadBalancers", "LoadBalancerName"),
+    ("elbv2", "describe_target_groups", "/TargetGroups", "TargetGroupArn"),
+    ("wafv2", "list_web_acls", "/WebACLs", "Name"),
+    ("acm", "list_certificates", "/CertificateSummaryList", "CertificateArn"),
+    ("cloudfront", "list_distributions", "/DistributionList/Items", "Id"),
+    ("cloudfront", "list_functions", "/FunctionList/Items", "Name"),
+    ("cloudfront", "list_key_value_stores", "/KeyValueStoreList/Items", "Name"),
+    ("cloudfront", "list_origin_access_controls", "/OriginAccessControlList/Items", "Id"),
+    ("s3", "list_buckets", "/Buckets", "Name"),
+    ("ecr", "describe_repositories", "/repositories", "repositoryName"),
+    ("logs", "describe_log_groups", "/logGroups", "logGroupName"),
+    ("secretsmanager", "list_secrets", "/SecretList", "Name"),
+    ("rds", "describe_db_clusters", "/DBClusters", "DBClusterIdentifier"),
+    ("rds", "describe_db_instances", "/DBInstances", "DBInstanceIdentifier"),
+    ("rds", "describe_db_subnet_groups", "/DBSubnetGroups", "DBSubnetGroupName"),
+    ("elasticache", "describe_replication_groups", "/ReplicationGroups", "ReplicationGroupId"),
+    ("elasticache", "describe_cache_clusters", "/CacheClusters", "CacheClusterId"),
+    ("elasticache", "describe_cache_subnet_groups", "/CacheSubnetGroups", "CacheSubnetGroupName"),
+    ("cloudwatch", "describe_alarms", "/MetricAlarms", "AlarmName"),
+    ("cloudwatch", "list_dashboards", "/DashboardEntries", "DashboardName"),
+    ("sns", "list_topics", "/Topics", "TopicArn"),
+    ("sns", "list_subscriptions", "/Subscriptions", "SubscriptionArn"),
+    ("sesv2", "list_email_identities", "/EmailIdentities", "IdentityName"),
+    ("scheduler", "list_schedules", "/Schedules", "Name"),
+    ("stepfunctions", "list_state_machines", "/stateMachines", "name"),
+    ("iam", "list_roles", "/Roles", "RoleName"),
+    ("iam", "list_instance_profiles", "/InstanceProfiles", "InstanceProfileName"),
+    ("ssm", "describe_parameters", "/Parameters", "Name"),
+    ("kms", "list_keys", "/Keys", "KeyId"),
+    ("route53", "list_hosted_zones", "/HostedZones", "Id"),
+];
+
+/// What is in the account: service, operation and identity of each thing.
+pub fn of(aws: &Aws) -> Result<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    for (service, operation, items, identity) in LISTS {
+        let arguments = if service == "wafv2" { json!({"Scope": "REGIONAL"}) } else { json!({}) };
+        let answer = aws.ask(service, operation, arguments)?;
+        let items = answer.pointer(items).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        for item in items {
+            let id = if identity.is_empty() { item } else { &item[identity] };
+            let id = id.as_str().with_context(|| format!("{service} {operation}: no {identity} in {item}"))?;
+            if is_there(aws, service, item)? {
+                all.insert(format!("{service} {operation}: {id}"));
+            }
+        }
+        if service == "route53" {
+            for zone in items {
+                records(aws, &zone["Id"], &mut all)?;
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// What AWS still lists of what is gone: a NAT gateway for an hour, a key until nobody can want it back.
+fn is_there(aws: &Aws, service: &str, item: &Value) -> Result<bool> {
+    Ok(match service {
+        "kms" => {
+            let key = aws.ask("kms", "describe_key", json!({"KeyId": item["KeyId"]}))?;
+            key["KeyMetadata"]["KeyState"] != "PendingDeletion"
+        }
+        // Anybody's functions, when they first run.
+        "logs" => !item["logGroupName"].as_str().is_some_and(|name| name.starts_with("/aws/lambda/")),
+        _ => !["State", "status"]
+            .iter()
+            .any(|state| item[state].as_str().is_some_and(|state| ["deleted", "INACTIVE"].contains(&state))),
+    })
+}
+
+fn records(aws: &Aws, zone: &Value, all: &mut BTreeSet<String>) -> Result<()> {
+    for record in
+        aws.list("route53", "list_resource_record_sets", json!({"HostedZoneId": zone}), "ResourceRecordSets")?
+    {
+        all.insert(format!("route53 record: {} {}", record["Name"], record["Type"]));
+    }
+    Ok(())
+}
