@@ -1,5 +1,6 @@
 //! The `shipway` command as a person and as a pipeline use it, against the local cloud under IAM checks.
 
+#![allow(clippy::disallowed_methods, reason = "a stack is waited for")]
 #![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
 
 use std::{
