@@ -9,5 +9,5 @@ mod tests;
 async fn main() -> Result<(), lambda_runtime::Error> {
     shipway_aws::runtime::init_logs();
     let calls = &aws::Aws::from_env().await?;
-    shipway_aws::serve(|input| handler::handle(calls, input, jiff::Timestamp::now())).await
+    shipway_aws::serve(|input| Box::pin(handler::handle(calls, input, jiff::Timestamp::now()))).await
 }
