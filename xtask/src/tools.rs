@@ -20,7 +20,7 @@ const CHECKOV: &str = include_str!("../checkov.txt");
 const NPM_TOOLS: [&str; 1] = ["asl-validator@4.0.0"];
 const MARKER: &str = ".complete";
 /// The oldest Python that all of `tools.txt` installs on.
-const PYTHON: (u32, u32) = (3, 10);
+const PYTHON: (u32, u32) = (3, 11);
 
 /// The installed tools.
 pub(crate) struct Tools {
@@ -132,7 +132,7 @@ fn install(tools: &Tools) -> anyhow::Result<()> {
 fn find_python() -> anyhow::Result<PathBuf> {
     let (major, minor) = PYTHON;
     let check = format!("import sys; sys.exit(sys.version_info < ({major}, {minor}))");
-    for name in ["python3", "python3.13", "python3.12", "python3.11", "python3.10", "python"] {
+    for name in ["python3", "python3.13", "python3.12", "python3.11", "python"] {
         let found = Command::new(name).args(["-c", &check]).output();
         if found.is_ok_and(|output| output.status.success()) {
             return Ok(PathBuf::from(name));
