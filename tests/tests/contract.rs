@@ -43,7 +43,7 @@ const SDKS: [(&str, &[&str]); 12] = [
     ("aws-sdk-ecr", &["start-release"]),
     ("aws-sdk-ecs", &["shipway-ecs", "deploy-service", "provision-platform", "run-migrations"]),
     ("aws-sdk-elasticloadbalancingv2", &["deploy-service"]),
-    ("aws-sdk-s3", &["shipway-aws", "record-release", "sync-frontend", "invalidate-cache", "shipway"]),
+    ("aws-sdk-s3", &["shipway-aws", "start-release", "record-release", "sync-frontend", "invalidate-cache", "shipway"]),
     ("aws-sdk-sfn", &["start-release", "shipway"]),
 ];
 

@@ -17,7 +17,7 @@ use shipway_domain::{
     name::Component,
     release::{Artifact, Outcome, ReleaseRecord},
 };
-use shipway_tests::{Place, Shipway, site, tools};
+use shipway_tests::{Place, Shipway, ask::Aws, site, tools};
 use tokio::runtime::Runtime;
 
 const PROVISIONED: Duration = Duration::from_secs(120);
@@ -214,6 +214,37 @@ fn the_same_event_three_times_is_one_release() {
         expect(&release, Outcome::Succeeded, shipway, &place).await?;
         let rules = shipway.cloud.deliver(&event).await?;
         ensure!(rules.len() == 1, "the event went through {rules:?}");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(shipway.releases_of(&place, &service(), &artifact).await?.len(), 1);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_push_that_no_event_announced_is_found_by_the_sweep_and_released_once() {
+    with_shipway(async |shipway| {
+        let text = without_migration(&manifest("swept"));
+        let place = provisioned_with(shipway, "swept", &text).await?;
+        shipway.cloud.announce_pushes(false).await?;
+        let pushed = shipway.push("swept-api", "v1", &good("swept").await?).await;
+        shipway.cloud.announce_pushes(true).await?;
+        let artifact = pushed?;
+        // For two minutes it is left to its event.
+        tokio::time::sleep(Duration::from_secs(121)).await;
+        ensure!(shipway.releases_of(&place, &service(), &artifact).await?.is_empty(), "who released it?");
+        let aws = Aws::of(&shipway.cloud)?;
+        let sweep = || {
+            let function = shipway.output("StartReleaseFunction")?;
+            let answer =
+                aws.ask("lambda", "invoke", json!({"FunctionName": function, "Payload": r#"{"shipway": "sweep"}"#}))?;
+            ensure!(answer.get("FunctionError").is_none(), "the sweep failed: {answer}");
+            Ok(())
+        };
+        sweep()?;
+        let release = shipway.ended(&place, &service(), &artifact, RELEASED).await?;
+        expect(&release, Outcome::Succeeded, shipway, &place).await?;
+        shipway.version_served(&place, "swept", RELEASED).await?;
+        sweep()?;
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(shipway.releases_of(&place, &service(), &artifact).await?.len(), 1);
         Ok(())

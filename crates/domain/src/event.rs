@@ -152,9 +152,6 @@ fn object(event: &Value, home: &Home) -> Result<Announced, Ignored> {
     }
     let key = text(event, "/detail/object/key", "detail.object.key")?;
     let refused = |rule: &str| Ignored::Key { key: cut(key), rule: rule.to_owned() };
-    if !key.chars().all(|c| c.is_ascii_alphanumeric() || "/_.-".contains(c)) {
-        return Err(refused("letters, digits, `/`, `_`, `.` and `-` only"));
-    }
     let version = text(event, "/detail/object/version-id", "detail.object.version-id")?;
     if version == "null" || version.len() > 1024 {
         return Err(Ignored::Malformed("detail.object.version-id"));
@@ -168,7 +165,18 @@ fn object(event: &Value, home: &Home) -> Result<Announced, Ignored> {
         artifact: Artifact::Object { key: key.to_owned(), version: version.to_owned() },
         order: Order { at, sequencer: Some(sequencer.to_owned()) },
     };
-    let named = |error: crate::name::InvalidName| refused(&error.to_string());
+    uploaded(key, object).map_err(|rule| refused(&rule))
+}
+
+/// What an object of the intake bucket is, by its key.
+///
+/// # Errors
+/// What its key must be.
+pub fn uploaded(key: &str, object: Delivered) -> Result<Announced, String> {
+    if !key.chars().all(|c| c.is_ascii_alphanumeric() || "/_.-".contains(c)) {
+        return Err("letters, digits, `/`, `_`, `.` and `-` only".to_owned());
+    }
+    let named = |error: crate::name::InvalidName| error.to_string();
     match key.split('/').collect::<Vec<_>>()[..] {
         ["apps", app, environment, "shipway.yaml"] => Ok(Announced::Manifest {
             app: app.parse().map_err(named)?,
@@ -190,10 +198,9 @@ fn object(event: &Value, home: &Home) -> Result<Announced, Ignored> {
             ),
             object,
         }),
-        _ => Err(refused(
-            "a manifest is apps/<app>/<environment>/shipway.yaml, a site's zip sites/<app>/<environment>/<site>/<name>.zip, a \
-             preview's sites/<app>/<environment>/<site>/preview/<preview>.zip",
-        )),
+        _ => Err("a manifest is apps/<app>/<environment>/shipway.yaml, a site's zip sites/<app>/<environment>/<site>/<name>.zip, a \
+                  preview's sites/<app>/<environment>/<site>/preview/<preview>.zip"
+            .to_owned()),
     }
 }
 

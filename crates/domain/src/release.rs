@@ -331,6 +331,46 @@ pub fn take_in(state: &ComponentState, artifact: &Artifact, order: &Order, execu
     }
 }
 
+/// How long after an artifact came to be wanted the sweep starts its execution once more, should that have been cut off. Later it
+/// is left alone: Step Functions forgets the name of an execution 90 days after its end, and would start it as a new one.
+/// <https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html>
+pub const START_AGAIN: SignedDuration = SignedDuration::from_mins(30);
+
+/// Decides what the newest delivery that is there means for a component, whether or not an event announced it.
+///
+/// A listing tells the second of a delivery and no sequencer, but it does tell which version of a key is the current one. So of
+/// two versions of one key from the same second this one is the newer, and of two keys or images it is not.
+pub fn sweep(state: &ComponentState, found: &Artifact, order: &Order, execution: &str, now: Timestamp) -> Intake {
+    let Some(desired) = &state.desired else {
+        return take_in(state, found, order, execution, now);
+    };
+    if desired.artifact == *found {
+        return if now.duration_since(desired.since) < START_AGAIN {
+            Intake::StartAgain(desired.clone())
+        } else {
+            Intake::Ignore(format!("{found} is wanted since {}", desired.since))
+        };
+    }
+    let same_key = matches!((&desired.artifact, found),
+        (Artifact::Object { key: a, .. }, Artifact::Object { key: b, .. }) if a == b);
+    let whole = whole_second(desired.order.at);
+    if order.at > desired.order.at || (same_key && order.at == whole) {
+        let outranked = if order.at == whole { vec![desired.artifact.clone()] } else { Vec::new() };
+        Intake::Want(Wanted {
+            artifact: found.clone(),
+            order: order.clone(),
+            execution: execution.to_owned(),
+            since: now,
+            outranked,
+        })
+    } else {
+        Intake::Ignore(format!(
+            "{found} is not newer than {}, which is wanted since {}",
+            desired.artifact, desired.since
+        ))
+    }
+}
+
 /// Who asks to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contender {

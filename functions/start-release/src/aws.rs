@@ -1,25 +1,33 @@
-//! The calls: ECR is asked when an image was pushed, Step Functions to start executions.
+//! The calls: ECR is asked when an image was pushed, S3 what was uploaded, Step Functions to start executions.
 
 use aws_sdk_ecr::types::{DescribeImagesFilter, ImageDetail, ImageIdentifier, TagStatus};
+use aws_sdk_s3::types::ObjectVersion;
 use jiff::Timestamp;
-use shipway_aws::AwsError;
+use shipway_aws::{AwsError, runtime::Later};
 use shipway_domain::{
     manifest::TagPattern,
     name::{Digest, RepositoryName},
 };
 
-use crate::handler::{Calls, PushedImage, Started};
+use crate::handler::{Calls, PushedImage, Started, Upload};
 
 /// The clients.
 pub(crate) struct Aws {
     ecr: aws_sdk_ecr::Client,
     sfn: aws_sdk_sfn::Client,
+    s3: Later<aws_sdk_s3::Client>,
+    intake_bucket: String,
 }
 
 impl Aws {
     /// The clients, on the shared configuration.
-    pub(crate) fn new(config: &aws_config::SdkConfig) -> Aws {
-        Aws { ecr: aws_sdk_ecr::Client::new(config), sfn: aws_sdk_sfn::Client::new(config) }
+    pub(crate) fn new(config: &aws_config::SdkConfig, intake_bucket: &str) -> Aws {
+        Aws {
+            ecr: aws_sdk_ecr::Client::new(config),
+            sfn: aws_sdk_sfn::Client::new(config),
+            s3: Later::new(config, shipway_aws::s3::client),
+            intake_bucket: intake_bucket.to_owned(),
+        }
     }
 }
 
@@ -71,6 +79,32 @@ impl Calls for Aws {
         Ok(newest)
     }
 
+    /// Versions that are not current are listed too; the bucket's lifecycle rule keeps them few.
+    async fn uploads(&self, prefix: &str) -> Result<Vec<Upload>, AwsError> {
+        const CALL: &str = "s3:ListBucketVersions";
+        let (mut key, mut version) = (None, None);
+        let mut uploads = Vec::new();
+        loop {
+            let page = self
+                .s3
+                .get()
+                .list_object_versions()
+                .bucket(&self.intake_bucket)
+                .prefix(prefix)
+                .set_key_marker(key)
+                .set_version_id_marker(version)
+                .send()
+                .await
+                .map_err(AwsError::of(CALL))?;
+            uploads
+                .extend(page.versions().iter().filter(|version| version.is_latest() == Some(true)).filter_map(upload));
+            if page.is_truncated() != Some(true) {
+                return Ok(uploads);
+            }
+            (key, version) = (page.next_key_marker, page.next_version_id_marker);
+        }
+    }
+
     /// StartExecution is idempotent for a running execution with the same name and input, and refuses the name for 90 days
     /// after it ended. <https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html>
     async fn start(&self, machine: &str, name: &str, input: &str) -> Result<Started, AwsError> {
@@ -86,6 +120,15 @@ impl Calls for Aws {
 
 fn is_absent(error: &AwsError) -> bool {
     error.is("ImageNotFoundException") || error.is("RepositoryNotFoundException")
+}
+
+fn upload(object: &ObjectVersion) -> Option<Upload> {
+    let modified = object.last_modified()?;
+    Some(Upload {
+        key: object.key()?.to_owned(),
+        version: object.version_id().filter(|version| *version != "null")?.to_owned(),
+        at: Timestamp::from_second(modified.secs()).ok()?,
+    })
 }
 
 fn pushed(image: &ImageDetail) -> Option<PushedImage> {

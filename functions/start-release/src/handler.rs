@@ -17,8 +17,10 @@ use shipway_domain::{
     manifest::{PublicImage, Service, TagPattern},
     message::{DriftInput, ReleaseInput},
     name::{AppName, Component, Digest, EnvironmentName, ReleaseId, RepositoryName},
-    release::{Artifact, ComponentState, Intake, Order, Wanted, execution_name, take_in},
+    release::{Artifact, ComponentState, Intake, Order, Wanted, execution_name, sweep, take_in},
 };
+
+mod sweep;
 
 /// How often a write is tried again when another event's came between.
 const RACES: usize = 5;
@@ -48,6 +50,10 @@ impl Settings {
         })
     }
 
+    pub(crate) fn intake_bucket(&self) -> &str {
+        &self.home.intake_bucket
+    }
+
     fn machine(&self, component: &Component) -> &str {
         match component {
             Component::Platform => &self.provision,
@@ -72,8 +78,8 @@ pub(crate) enum Error {
     /// Neither an event nor what a machine says.
     #[error("the message is not what the machine `provision` says when a platform stands")]
     Message(#[source] serde_json::Error),
-    /// It is none of the schedule's either.
-    #[error("the message is not what the schedule says: {{\"shipway\": \"drift\"}}")]
+    /// It is none of the schedules' either.
+    #[error("the message is not what a schedule says: {{\"shipway\": \"drift\"}} or {{\"shipway\": \"sweep\"}}")]
     Schedule(#[source] serde_json::Error),
     /// The execution's input could not be written.
     #[error("the execution's input could not be written")]
@@ -120,6 +126,17 @@ pub(crate) struct PushedImage {
     pub(crate) pushed_at: Timestamp,
 }
 
+/// The current version of an object in the intake bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Upload {
+    /// Its key.
+    pub(crate) key: String,
+    /// The version's id.
+    pub(crate) version: String,
+    /// When it came, to the second.
+    pub(crate) at: Timestamp,
+}
+
 /// What became of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Started {
@@ -139,6 +156,8 @@ pub(crate) trait Calls {
         repository: &RepositoryName,
         patterns: &[TagPattern],
     ) -> Result<Option<PushedImage>, AwsError>;
+    /// The current versions of all objects in the intake bucket whose keys begin so.
+    async fn uploads(&self, prefix: &str) -> Result<Vec<Upload>, AwsError>;
     /// Starts an execution by name; one that runs or ran under this name already is as good.
     async fn start(&self, machine: &str, name: &str, input: &str) -> Result<Started, AwsError>;
 }
@@ -160,7 +179,7 @@ struct Platform {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Scheduled {
-    /// Compare all environments with their records.
+    /// Something that is done again and again.
     Shipway(Work),
 }
 
@@ -168,10 +187,13 @@ enum Scheduled {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Work {
+    /// Compare all environments with their records.
     Drift,
+    /// Take in what was delivered and not announced.
+    Sweep,
 }
 
-/// Answers an EventBridge event, the schedule, or the machine `provision` when a platform stands.
+/// Answers an EventBridge event, a schedule, or the machine `provision` when a platform stands.
 pub(crate) async fn handle<C: Calls>(
     settings: &Settings,
     store: &Store,
@@ -184,8 +206,10 @@ pub(crate) async fn handle<C: Calls>(
         let stands: PlatformStands = serde_json::from_value(message).map_err(Error::Message)?;
         starter.components(stands.platform).await?
     } else if message.get("shipway").is_some() {
-        let Scheduled::Shipway(Work::Drift) = serde_json::from_value(message).map_err(Error::Schedule)?;
-        starter.compare().await?
+        match serde_json::from_value(message).map_err(Error::Schedule)? {
+            Scheduled::Shipway(Work::Drift) => starter.compare().await?,
+            Scheduled::Shipway(Work::Sweep) => starter.sweep().await?,
+        }
     } else {
         match event::read(&message, &settings.home) {
             Ok(announced) => starter.announced(announced).await?,
@@ -311,6 +335,69 @@ impl<C: Calls> Starter<'_, C> {
             answers.push(Answer { component: None, execution: Some(name), note });
         }
         Ok(answers)
+    }
+
+    /// Takes in what was delivered and never announced: of each component the newest that is there. What one of them meets keeps
+    /// no other from its turn; the first error is told at the end.
+    async fn sweep(&self) -> Result<Vec<Answer>, Error> {
+        let mut found = Vec::new();
+        for prefix in [sweep::MANIFESTS, sweep::ZIPS] {
+            found.extend(sweep::newest(self.calls.uploads(prefix).await?, self.now));
+        }
+        let mut answers = Vec::new();
+        let mut failed = None;
+        for (place, component, object) in found {
+            let target = Target { app: &place.app, environment: &place.environment, component };
+            let manifest = target.component == Component::Platform;
+            let known = async || {
+                let record = self.store.environment(&place.app, &place.environment).await?.unwrap_or_default();
+                let applied = record.applied.filter(|_| record.teardown.is_none());
+                Ok::<_, Error>(applied.is_some_and(|applied| {
+                    target.component.site().is_some_and(|site| applied.spec.sites.contains_key(site))
+                }))
+            };
+            let swept = async || match manifest || known().await? {
+                true => self.swept(&target, object).await,
+                false => Ok(None),
+            };
+            take(swept().await, &mut answers, &mut failed);
+        }
+        for place in self.store.environments().await? {
+            let swept = self.sweep_images(&place, &mut failed).await;
+            take(swept, &mut answers, &mut failed);
+        }
+        failed.map_or(Ok(answers), Err)
+    }
+
+    /// The same for the services of an environment, whose images are pushed.
+    async fn sweep_images(&self, place: &Place, failed: &mut Option<Error>) -> Result<Vec<Answer>, Error> {
+        let Place { app, environment } = place;
+        let Some(record) = self.store.environment(app, environment).await? else { return Ok(Vec::new()) };
+        let Some(applied) = record.applied.filter(|_| record.teardown.is_none()) else { return Ok(Vec::new()) };
+        let mut answers = Vec::new();
+        for (name, service) in &applied.spec.services {
+            let Some(repository) = &service.image.repository else { continue };
+            let target = Target { app, environment, component: Component::Service(name.clone()) };
+            let swept = async || match self.calls.newest_image(repository, &service.image.tags).await? {
+                Some(image) if sweep::is_due(image.pushed_at, self.now) => {
+                    let artifact = Artifact::Image { repository: repository.clone(), digest: image.digest };
+                    let order = Order { at: image.pushed_at, sequencer: None };
+                    self.swept(&target, Delivered { artifact, order }).await
+                }
+                _ => Ok(None),
+            };
+            take(swept().await, &mut answers, failed);
+        }
+        Ok(answers)
+    }
+
+    /// Takes in one find; nothing is said of what is known already.
+    async fn swept(&self, target: &Target<'_>, found: Delivered) -> Result<Option<Answer>, Error> {
+        let since = self.now.as_millisecond().to_string();
+        let execution = execution_name(target.environment, &target.component, &found.artifact, &since);
+        let decide = |state: &ComponentState| sweep(state, &found.artifact, &found.order, &execution, self.now);
+        let answer = self.want(target, None, decide).await?;
+        Ok(Some(answer).filter(|answer| answer.execution.is_some()))
     }
 
     /// Releases again what is live on a platform that stands, by the manifest's new settings. A service of which nothing was
@@ -451,6 +538,17 @@ impl<C: Calls> Starter<'_, C> {
             }
         };
         Ok(Answer { component: Some(target.full_name()), execution: Some(wanted.execution.clone()), note })
+    }
+}
+
+/// Keeps what came of one component, or the first error.
+fn take(came: Result<impl IntoIterator<Item = Answer>, Error>, answers: &mut Vec<Answer>, failed: &mut Option<Error>) {
+    match came {
+        Ok(came) => answers.extend(came),
+        Err(error) => {
+            tracing::error!(%error, "left for the next sweep");
+            failed.get_or_insert(error);
+        }
     }
 }
 

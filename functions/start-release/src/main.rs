@@ -11,6 +11,6 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let config = runtime::sdk_config().await;
     let settings = handler::Settings::from_environment()?;
     let store = Store::new(&config, runtime::setting("TABLE")?);
-    let calls = aws::Aws::new(&config);
+    let calls = aws::Aws::new(&config, settings.intake_bucket());
     shipway_aws::serve(|message| handler::handle(&settings, &store, &calls, message, jiff::Timestamp::now())).await
 }

@@ -39,9 +39,13 @@ struct Fake {
     /// The table as others see it.
     aside: Store,
     images: RefCell<Vec<Image>>,
+    /// The current versions in the intake bucket.
+    objects: RefCell<BTreeMap<String, Upload>>,
     /// By machine and name.
     executions: RefCell<BTreeMap<(String, String), Execution>>,
     second: Cell<i64>,
+    /// Whether ECR cannot answer.
+    silent: Cell<bool>,
 }
 
 impl Calls for Fake {
@@ -52,11 +56,19 @@ impl Calls for Fake {
     }
 
     async fn newest_image(&self, _: &RepositoryName, patterns: &[TagPattern]) -> Result<Option<PushedImage>, AwsError> {
+        if self.silent.get() {
+            return Err(AwsError::broken_off("ecr:DescribeImages", &std::io::Error::other("broken off")));
+        }
         self.line.call(|| {
             let images = self.images.borrow();
             let wanted = images.iter().filter(|image| patterns.iter().any(|pattern| pattern.matches(&image.tag)));
             wanted.map(|image| image.pushed.clone()).max_by_key(|image| image.pushed_at)
         })
+    }
+
+    async fn uploads(&self, prefix: &str) -> Result<Vec<Upload>, AwsError> {
+        self.line
+            .call(|| self.objects.borrow().values().filter(|object| object.key.starts_with(prefix)).cloned().collect())
     }
 
     async fn start(&self, machine: &str, name: &str, input: &str) -> Result<Started, AwsError> {
@@ -93,8 +105,10 @@ impl Fake {
             aside: table.store(&Line::default()),
             line,
             images: RefCell::default(),
+            objects: RefCell::default(),
             executions: RefCell::default(),
             second: Cell::new(100),
+            silent: Cell::new(false),
         };
         for name in environments {
             provision(&fake.aside, &environment(name), MANIFEST, None).await;
@@ -112,6 +126,19 @@ impl Fake {
             "detail": {"action-type": "PUSH", "result": "SUCCESS", "repository-name": "hello-api",
                 "image-digest": digest, "image-tag": tag},
         })
+    }
+
+    /// The n-th version of an object, and its event.
+    fn uploads_to(&self, key: &str, number: u8) -> Value {
+        let upload = Upload { key: key.to_owned(), version: format!("v{number}"), at: at(i64::from(number)) };
+        self.objects.borrow_mut().insert(key.to_owned(), upload);
+        uploads(key, number)
+    }
+
+    /// The schedule, so many seconds after the first second.
+    async fn sweeps(&self, second: i64) -> Vec<String> {
+        self.second.set(second);
+        self.take(&json!({"shipway": "sweep"})).await
     }
 
     async fn handle(&self, message: &Value) -> Result<Vec<Answer>, Error> {
@@ -618,4 +645,152 @@ async fn the_schedule_compares_every_environment_once_an_hour_wherever_it_is_cut
     for wrong in [json!({"shipway": "dirft"}), json!({"shipway": "drift", "app": "hello"})] {
         assert_eq!(fake.handle(&wrong).await.unwrap_err().failure(), Failure::RejectedInput, "{wrong}");
     }
+}
+
+/// Something of everything is delivered twice, by n and n + 1.
+fn deliveries(fake: &Fake, number: u8) -> Vec<Value> {
+    vec![
+        fake.pushes("v1", number),
+        fake.uploads_to("apps/hello/prod/shipway.yaml", number),
+        fake.uploads_to("apps/hello/new/shipway.yaml", number),
+        fake.uploads_to("sites/hello/prod/web/a.zip", number),
+        fake.uploads_to("sites/hello/prod/web/preview/pr-12.zip", number),
+    ]
+}
+
+const SWEPT: [&str; 5] = [
+    "provision new/platform apps/hello/new/shipway.yaml (v2)",
+    "provision prod/platform apps/hello/prod/shipway.yaml (v2)",
+    "publish prod/preview/web/pr-12 sites/hello/prod/web/preview/pr-12.zip (v2)",
+    "publish prod/site/web sites/hello/prod/web/a.zip (v2)",
+    "rollout prod/service/api hello-api@sha256:02",
+];
+
+#[tokio::test]
+async fn where_every_event_is_lost_the_sweep_releases_the_newest_of_everything_once() {
+    cut_everywhere(async |cut| {
+        let fake = Fake::with(&["prod"]).await;
+        deliveries(&fake, 1);
+        deliveries(&fake, 2);
+        fake.line.cut(cut);
+        fake.sweeps(200).await;
+        assert_eq!(fake.started(), SWEPT, "{cut:?}");
+        fake.sweeps(500).await;
+        assert_eq!(fake.started(), SWEPT, "{cut:?}");
+        fake.line.calls()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn events_that_come_after_the_sweep_start_nothing_more_and_none_goes_back() {
+    let fake = Fake::with(&["prod"]).await;
+    let first = deliveries(&fake, 1);
+    let second = deliveries(&fake, 2);
+    fake.sweeps(200).await;
+    for event in first.iter().chain(&second) {
+        fake.take(event).await;
+    }
+    assert_eq!(fake.started(), SWEPT);
+    for component in ["platform", "preview/web/pr-12", "site/web", "service/api"] {
+        fake.assert_desired_is_started("prod", component).await;
+    }
+}
+
+#[tokio::test]
+async fn a_sweep_after_the_events_writes_nothing_and_starts_nothing() {
+    let fake = Fake::with(&["prod"]).await;
+    for event in deliveries(&fake, 2) {
+        fake.take(&event).await;
+    }
+    let before = (fake.state("prod", "site/web").await, fake.state("prod", "service/api").await);
+    fake.sweeps(500).await;
+    assert_eq!(fake.started(), SWEPT);
+    assert_eq!((fake.state("prod", "site/web").await, fake.state("prod", "service/api").await), before);
+    // Long after it does not even ask: the names of executions are forgotten some day.
+    fake.executions.borrow_mut().clear();
+    assert_eq!(fake.sweeps(86_400).await, Vec::<String>::new());
+    assert_eq!(fake.started(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_execution_that_was_written_down_and_never_started_is_started_by_the_sweep() {
+    let fake = Fake::with(&["prod"]).await;
+    let events = deliveries(&fake, 2);
+    for event in &events {
+        fake.take(event).await;
+    }
+    fake.executions.borrow_mut().clear();
+    fake.sweeps(500).await;
+    assert_eq!(fake.started(), SWEPT);
+}
+
+#[tokio::test]
+async fn what_was_delivered_just_now_is_left_to_its_event() {
+    let fake = Fake::with(&["prod"]).await;
+    deliveries(&fake, 2);
+    assert_eq!(fake.sweeps(100).await, Vec::<String>::new());
+    assert_eq!(fake.started(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn of_two_versions_of_one_second_the_current_one_is_wanted_and_the_other_ones_event_is_late() {
+    let fake = Fake::with(&["prod"]).await;
+    let key = "sites/hello/prod/web/a.zip";
+    let old = fake.uploads_to(key, 7);
+    fake.uploads_to(key, 8);
+    fake.objects.borrow_mut().get_mut(key).unwrap().at = at(7);
+    fake.take(&old).await;
+    fake.sweeps(200).await;
+    let newest = || async { fake.assert_desired_is_started("prod", "site/web").await.to_string() };
+    assert_eq!(newest().await, "sites/hello/prod/web/a.zip (v8)");
+    fake.take(&old).await;
+    fake.sweeps(500).await;
+    assert_eq!(newest().await, "sites/hello/prod/web/a.zip (v8)");
+    assert_eq!(fake.started().len(), 2);
+}
+
+#[tokio::test]
+async fn what_a_person_went_back_to_stays_though_newer_deliveries_are_there() {
+    let fake = Fake::with(&["prod"]).await;
+    deliveries(&fake, 1);
+    deliveries(&fake, 2);
+    fake.sweeps(200).await;
+    let app = "hello".parse().unwrap();
+    let component = "service/api".parse().unwrap();
+    let state = fake.state("prod", "service/api").await;
+    let older = Artifact::Image { repository: "hello-api".parse().unwrap(), digest: "sha256:01".parse().unwrap() };
+    let by_hand = Wanted {
+        artifact: older.clone(),
+        order: Order { at: at(300), sequencer: None },
+        execution: "by-hand".to_owned(),
+        since: at(300),
+        outranked: Vec::new(),
+    };
+    let back = ComponentState { desired: Some(by_hand), ..state.clone() };
+    fake.aside.put_component(&app, &environment("prod"), &component, &state, &back).await.unwrap();
+    fake.sweeps(2500).await;
+    assert_eq!(fake.state("prod", "service/api").await.desired.unwrap().artifact, older);
+}
+
+#[tokio::test]
+async fn a_sweep_leaves_alone_what_has_no_place_and_previews_of_the_day_before() {
+    let fake = Fake::with(&["prod"]).await;
+    fake.uploads_to("sites/hello/prod/gone/a.zip", 1);
+    fake.uploads_to("sites/hello/none/web/a.zip", 1);
+    fake.uploads_to("sites/hello/prod/web/notes.txt", 1);
+    fake.uploads_to("sites/hello/prod/web/preview/pr-12.zip", 1);
+    assert_eq!(fake.sweeps(90_000).await, Vec::<String>::new());
+    assert_eq!(fake.started(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn one_repository_that_cannot_be_read_keeps_no_other_delivery_from_its_release() {
+    let fake = Fake::with(&["prod"]).await;
+    deliveries(&fake, 2);
+    fake.silent.set(true);
+    fake.second.set(300);
+    let error = fake.handle(&json!({"shipway": "sweep"})).await.unwrap_err();
+    assert_eq!(error.failure(), Failure::Transient);
+    assert_eq!(fake.started(), SWEPT[..4]);
 }
