@@ -199,7 +199,8 @@ mod tests {
         let (environment, spec) = manifest::read_all(text).unwrap().remove(0);
         let plan = plan::offline(&spec, &environment, OFFLINE_REGION);
         assert_eq!((exit(&plan, false), exit(&plan, true)), (Exit::Done, Exit::Drift));
-        let nothing = Plan { network: Vec::new(), stacks: Vec::new(), services: Vec::new(), ..plan.clone() };
+        let (network, stacks, services, sites) = Default::default();
+        let nothing = Plan { network, stacks, services, sites, ..plan.clone() };
         assert_eq!((exit(&nothing, false), exit(&nothing, true)), (Exit::Done, Exit::Done));
         let warnings = vec![plan::Warning { kind: plan::WarningKind::Refused, what: "no".to_owned() }];
         assert_eq!(exit(&Plan { warnings, ..plan }, true), Exit::Rejected);

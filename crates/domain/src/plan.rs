@@ -10,6 +10,7 @@ mod evaluation;
 mod network;
 mod prices;
 mod service;
+mod site;
 mod stack;
 mod template;
 mod text;
@@ -28,6 +29,7 @@ pub use estimate::{Estimate, Line as EstimateLine};
 pub use evaluation::Policy;
 pub use network::{NetworkChange, nothing};
 pub use service::ServiceChange;
+pub use site::SiteChange;
 pub use stack::{StackChange, Standing};
 pub use text::{Line, Tone};
 
@@ -79,6 +81,10 @@ pub struct Plan {
     pub stacks: Vec<StackChange>,
     /// What is done about each service.
     pub services: Vec<ServiceChange>,
+    /// What is done about each site.
+    pub sites: Vec<SiteChange>,
+    /// What else the manifest says otherwise than before, where nothing that stands changes by it: it is written down for what comes.
+    pub settings: Vec<String>,
     /// What stays until a teardown, because the manifest no longer names it.
     pub left: Vec<String>,
     /// How much of it all.
@@ -123,24 +129,31 @@ pub struct Summary {
     pub delete: usize,
     /// How many services get new tasks.
     pub rollouts: usize,
+    /// How many sites are published again.
+    pub publications: usize,
+    /// How many settings change otherwise, of services and sites too.
+    pub settings: usize,
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { create, change, replace, delete, rollouts } = self;
-        if *self == Summary::default() {
-            return f.write_str("nothing to do");
-        }
+        let Summary { create, change, replace, delete, rollouts, publications, settings } = *self;
         let counts = [(create, "make"), (change, "change"), (replace, "make anew"), (delete, "delete")];
-        let counts = counts.iter().filter(|(count, _)| **count > 0).map(|(count, what)| format!("{count} to {what}"));
-        let resources = counts.collect::<Vec<_>>().join(", ");
-        let between = if resources.is_empty() || *rollouts == 0 { "" } else { "; " };
-        write!(f, "{resources}{between}")?;
-        match rollouts {
-            0 => Ok(()),
-            1 => f.write_str("1 service is rolled out"),
-            _ => write!(f, "{rollouts} services are rolled out"),
+        let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} to {what}"));
+        let mut parts = vec![counts.collect::<Vec<_>>().join(", ")];
+        let mut tell = |count: usize, one: &str, more: &str| match count {
+            0 => {}
+            1 => parts.push(format!("1 {one}")),
+            count => parts.push(format!("{count} {more}")),
+        };
+        tell(rollouts, "service is rolled out", "services are rolled out");
+        tell(publications, "site is published again", "sites are published again");
+        // What changes in a stack, too, is counted there.
+        if create + change + replace + delete + rollouts + publications == 0 {
+            tell(settings, "setting changes", "settings change");
         }
+        parts.retain(|part| !part.is_empty());
+        if parts.is_empty() { f.write_str("nothing to do") } else { f.write_str(&parts.join("; ")) }
     }
 }
 
@@ -151,6 +164,8 @@ impl Plan {
         !self.network.is_empty()
             || self.stacks.iter().any(|stack| stack.doing != Doing::Unchanged)
             || self.services.iter().any(|service| service.doing != Doing::Unchanged)
+            || self.sites.iter().any(|site| site.doing != Doing::Unchanged)
+            || !self.settings.is_empty()
     }
 
     /// Whether applying would be refused.
@@ -204,20 +219,40 @@ pub fn plan(looked: &Looked<'_>) -> Plan {
         warnings.push(Warning { kind: WarningKind::Note, what });
     }
     warnings.sort_by_key(|warning| warning.kind);
-    let services = service::changes(spec, applied);
-    Plan {
+    let moved = service::Moved { from: looked.outputs, to: network.outputs.as_ref() };
+    let mut plan = Plan {
         app: spec.app.to_string(),
         environment: environment.to_string(),
         region: place.region.clone(),
         offline: looked.offline,
-        summary: summary(&network.changes, &stacks.changes, &services),
+        summary: Summary::default(),
         estimate: estimate::estimate(spec, &stacks.evaluated, &place.region),
         warnings,
         network: network.changes,
         stacks: stacks.changes,
-        services,
+        services: service::changes(spec, applied, moved),
+        sites: site::changes(spec, applied),
+        settings: Vec::new(),
         left,
+    };
+    if !plan.does_something() && plan.left.is_empty() {
+        plan.settings = settings(spec, applied);
     }
+    plan.summary = summary(&plan);
+    plan
+}
+
+/// What differs between two manifests beside services and sites.
+fn settings(spec: &Spec, applied: Option<&Spec>) -> Vec<String> {
+    let rest = |spec: &Spec| {
+        let rest = Spec { services: BTreeMap::new(), sites: BTreeMap::new(), ..spec.clone() };
+        serde_json::to_value(rest).unwrap_or_default()
+    };
+    let mut found = BTreeMap::new();
+    if let Some(applied) = applied {
+        service::compare("", &rest(applied), &rest(spec), &mut found);
+    }
+    service::told(found)
 }
 
 /// What applying would do where nothing is there yet: a plan that asks nobody.
@@ -295,12 +330,12 @@ fn left(wish: &Wish<'_>, applied: Option<&Spec>, wanted: &[WantedStack]) -> Vec<
     left
 }
 
-fn summary(network: &[NetworkChange], stacks: &[StackChange], services: &[ServiceChange]) -> Summary {
+fn summary(plan: &Plan) -> Summary {
     // What is done to something that is made is part of making it.
-    let all = network.iter().filter(|change| change.makes || change.doing != Doing::Create).map(|change| change.doing);
-    let all = all.chain(stacks.iter().flat_map(|stack| &stack.resources).map(|resource| resource.doing));
+    let network = plan.network.iter().filter(|change| change.makes || change.doing != Doing::Create);
+    let resources = plan.stacks.iter().flat_map(|stack| &stack.resources).map(|resource| resource.doing);
     let mut summary = Summary::default();
-    for doing in all {
+    for doing in network.map(|change| change.doing).chain(resources) {
         match doing {
             Doing::Unchanged => {}
             Doing::Create => summary.create += 1,
@@ -309,7 +344,12 @@ fn summary(network: &[NetworkChange], stacks: &[StackChange], services: &[Servic
             Doing::Delete => summary.delete += 1,
         }
     }
-    summary.rollouts =
-        services.iter().filter(|service| service.doing != Doing::Unchanged && service.new_revision).count();
+    summary.settings = plan.settings.len();
+    for service in plan.services.iter().filter(|service| service.doing != Doing::Unchanged) {
+        if service.new_revision { summary.rollouts += 1 } else { summary.settings += service.what.len() }
+    }
+    for site in plan.sites.iter().filter(|site| site.doing == Doing::Change) {
+        if site.publishes { summary.publications += 1 } else { summary.settings += site.what.len() }
+    }
     summary
 }

@@ -3,7 +3,7 @@
 //! When the platform stands, what is live of a service is rolled out again by the new settings; a migration runs only for an image that
 //! was never live. A service that the manifest no longer names goes on as it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -12,6 +12,7 @@ use super::{difference::Doing, text::shortened};
 use crate::{
     manifest::{Networking, Service, Spec},
     name::ComponentName,
+    network::NetworkOutputs,
 };
 
 /// What is done about a service.
@@ -30,22 +31,49 @@ pub struct ServiceChange {
     pub migration: Option<String>,
 }
 
+/// The networks of tasks: the one that is written down, and the one that would be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moved<'a> {
+    pub(super) from: Option<&'a NetworkOutputs>,
+    pub(super) to: Option<&'a NetworkOutputs>,
+}
+
 /// What is done about each service of the manifest, from what applied before.
-pub(super) fn changes(spec: &Spec, applied: Option<&Spec>) -> Vec<ServiceChange> {
-    let before = |name: &ComponentName| applied.and_then(|applied| applied.services.get(name));
+pub(super) fn changes(spec: &Spec, applied: Option<&Spec>, moved: Moved<'_>) -> Vec<ServiceChange> {
+    let before = |name: &ComponentName| Some((applied?, applied?.services.get(name)?));
     let changes = spec.services.iter().map(|(name, service)| match before(name) {
         None => begun(name, service),
-        Some(old) => changed(name, old, service, applied.map_or("", on), on(spec)),
+        Some((applied, old)) => changed(name, old, service, around(applied, spec, moved)),
     });
     changes.collect()
 }
 
-/// What tasks run on, as their definitions say it.
-fn on(spec: &Spec) -> &'static str {
-    match spec.cluster.ec2.as_ref().map(|ec2| ec2.networking) {
-        None => "fargate",
-        Some(Networking::Bridge) => "ec2 with bridge networking",
-        Some(Networking::Awsvpc) => "ec2 with awsvpc networking",
+/// What changes around every service, so that new tasks take the place of the old: what they run on, and where.
+fn around(applied: &Spec, spec: &Spec, moved: Moved<'_>) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let (before, now) = (on(applied), on(spec));
+    if before != now {
+        found.insert("cluster".to_owned(), format!("{before} → {now}"));
+    }
+    // Tasks that share their instance's interfaces move with the instances.
+    let is_bridge = |spec: &Spec| spec.cluster.ec2.as_ref().is_some_and(|ec2| ec2.networking == Networking::Bridge);
+    if let (Some(from), Some(to), false) = (moved.from, moved.to, is_bridge(spec) || is_bridge(applied)) {
+        let (from, to) = (from.task_subnets(), to.task_subnets());
+        if from.iter().collect::<BTreeSet<_>>() != to.iter().collect::<BTreeSet<_>>() {
+            found.insert("network".to_owned(), format!("in {} → in {}", from.join(", "), to.join(", ")));
+        }
+    }
+    found
+}
+
+/// What tasks run on.
+fn on(spec: &Spec) -> String {
+    match (spec.cluster.ec2.as_ref().map(|ec2| ec2.networking), spec.cluster.spot_percent()) {
+        (None, 0) => "fargate".to_owned(),
+        (None, spot) => format!("fargate with {spot} % on spot"),
+        // Which of the instances are spot ones, their group says.
+        (Some(Networking::Bridge), _) => "ec2 with bridge networking".to_owned(),
+        (Some(Networking::Awsvpc), _) => "ec2 with awsvpc networking".to_owned(),
     }
 }
 
@@ -90,11 +118,12 @@ fn migration(service: &Service) -> Option<String> {
 /// What of a service is no part of its task definition.
 const OUTSIDE: [&str; 7] = ["count", "discovery", "http", "image", "migrate", "scale", "uses"];
 
-fn changed(name: &ComponentName, old: &Service, new: &Service, on: &str, on_now: &str) -> ServiceChange {
-    let mut found = BTreeMap::new();
-    if on != on_now {
-        found.insert("cluster".to_owned(), format!("{on} → {on_now}"));
-    }
+fn changed(
+    name: &ComponentName,
+    old: &Service,
+    new: &Service,
+    mut found: BTreeMap<String, String>,
+) -> ServiceChange {
     compare(
         "",
         &serde_json::to_value(old).unwrap_or_default(),
@@ -107,14 +136,19 @@ fn changed(name: &ComponentName, old: &Service, new: &Service, on: &str, on_now:
     ServiceChange {
         name: name.to_string(),
         doing: if found.is_empty() { Doing::Unchanged } else { Doing::Change },
-        what: found.into_iter().map(|(path, change)| format!("{path}: {change}")).collect(),
+        what: told(found),
         new_revision,
         migration: migration(new).filter(|_| other_image),
     }
 }
 
+/// Differences, a line each.
+pub(super) fn told(found: BTreeMap<String, String>) -> Vec<String> {
+    found.into_iter().map(|(path, change)| format!("{path}: {change}")).collect()
+}
+
 /// The differences by path. A variable's values are not shown: they may be what a person should have made a secret.
-fn compare(path: &str, old: &Value, new: &Value, found: &mut BTreeMap<String, String>) {
+pub(super) fn compare(path: &str, old: &Value, new: &Value, found: &mut BTreeMap<String, String>) {
     if let (Value::Object(old), Value::Object(new)) = (old, new) {
         for key in old.keys().chain(new.keys()) {
             let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
@@ -161,7 +195,7 @@ environments: {dev: {}}
 
     fn told(change: impl Fn(&str) -> String) -> Vec<String> {
         let (old, new) = (spec(str::to_owned), spec(change));
-        let changes = changes(&new, Some(&old)).into_iter().filter(|change| change.doing != Doing::Unchanged);
+        let changes = changes(&new, Some(&old), Moved::default()).into_iter().filter(|change| change.doing != Doing::Unchanged);
         let told = changes.flat_map(|change| {
             let revision = if change.new_revision { " (new revision)" } else { "" };
             let migration = change.migration.map(|command| format!(" after {command}")).unwrap_or_default();
@@ -195,9 +229,25 @@ environments: {dev: {}}
     }
 
     #[test]
+    fn tasks_that_move_to_other_capacity_or_subnets_are_new_ones() {
+        let (old, spot) =
+            (spec(str::to_owned), spec(|text| text.replace("services:", "cluster: {capacity: fargate_spot}\nservices:")));
+        let on_spot = changes(&spot, Some(&old), Moved::default());
+        assert!(on_spot.iter().all(|change| change.new_revision), "{on_spot:?}");
+        assert_eq!(on_spot[1].what, ["cluster: fargate → fargate with 100 % on spot"]);
+        let network = |subnet: &str| NetworkOutputs { public_subnets: vec![subnet.to_owned()], ..Default::default() };
+        let (from, to) = (network("subnet-1"), network("subnet-2"));
+        let same = changes(&old, Some(&old), Moved { from: Some(&from), to: Some(&from) });
+        assert!(same.iter().all(|change| change.doing == Doing::Unchanged), "{same:?}");
+        let moved = changes(&old, Some(&old), Moved { from: Some(&from), to: Some(&to) });
+        assert!(moved.iter().all(|change| change.new_revision), "{moved:?}");
+        assert_eq!(moved[1].what, ["network: in subnet-1 → in subnet-2"]);
+    }
+
+    #[test]
     fn a_new_service_begins_with_an_image_and_what_is_gone_is_left() {
         let all = spec(str::to_owned);
-        let begun: Vec<_> = changes(&all, None).into_iter().map(|change| (change.what, change.migration)).collect();
+        let begun: Vec<_> = changes(&all, None, Moved::default()).into_iter().map(|change| (change.what, change.migration)).collect();
         assert_eq!(
             begun[0].0,
             [
@@ -212,6 +262,6 @@ environments: {dev: {}}
         );
         let without = spec(|text| text.lines().filter(|line| !line.contains("worker")).collect::<Vec<_>>().join("\n"));
         assert_eq!(left(&without, Some(&all)), ["service/worker"]);
-        assert!(changes(&without, Some(&all)).iter().all(|change| change.doing == Doing::Unchanged));
+        assert!(changes(&without, Some(&all), Moved::default()).iter().all(|change| change.doing == Doing::Unchanged));
     }
 }

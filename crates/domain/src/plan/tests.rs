@@ -152,7 +152,7 @@ fn an_environment_that_stands_as_it_is_wanted_has_nothing_to_do() {
     assert!(!environment.plan(MANIFEST).does_something());
     assert_eq!(
         environment.lines(MANIFEST),
-        ["stacks", "    6 unchanged", "services", "    2 unchanged", "nothing to do"]
+        ["stacks", "    6 unchanged", "services", "    2 unchanged", "sites", "    1 unchanged", "nothing to do"]
     );
 }
 
@@ -280,6 +280,53 @@ fn a_small_change_is_told_in_a_few_lines() {
             "1 to make",
         ]
     );
+}
+
+/// What is said of each, and at the end.
+fn told_of(manifest: &str, from: &str, to: &str) -> (Vec<String>, bool) {
+    assert_ne!(manifest.replace(from, to), manifest, "{from} is not there");
+    let (environment, changed) = (Environment::applied(manifest), manifest.replace(from, to));
+    let lines = environment.lines(&changed);
+    let lines = lines.into_iter().filter(|line| !line.ends_with(" unchanged") && line.starts_with(|c| c != '!'));
+    (lines.collect(), environment.plan(&changed).does_something())
+}
+
+#[test]
+fn a_site_whose_files_are_served_in_another_way_is_published_again() {
+    let (lines, does) = told_of(MANIFEST, "web: {}", "web: {routing: spa, keep: 1d}");
+    let web = "  ~ web: what is live is published again";
+    let (keep, routing) = ("        keep: 7d → 1d", "        routing: nothing → spa");
+    assert_eq!(lines, ["stacks", "services", "sites", web, keep, routing, "1 site is published again"]);
+    assert!(does);
+}
+
+#[test]
+fn a_site_that_changes_by_its_stack_alone_says_so_there() {
+    let (lines, _) = told_of(MANIFEST, "web: {}", "web: {headers: {X-Robots-Tag: noindex}}");
+    assert!(lines.contains(&"  ~ shipway-hello-dev-site-web".to_owned()), "{lines:?}");
+    let site = lines.iter().skip_while(|line| *line != "sites");
+    let header = "        headers: nothing → {\"X-Robots-Tag\":\"noindex\"}";
+    assert_eq!(site.collect::<Vec<_>>(), ["sites", "  ~ web", header, "1 to change"]);
+}
+
+#[test]
+fn settings_that_no_stack_has_are_something_to_do() {
+    let manifest = MANIFEST.replace("worker: {", "worker: {scale: {min: 1, max: 2, cpu: 50}, ");
+    let (lines, does) = told_of(&manifest, "max: 2", "max: 4");
+    let worker = ["  ~ worker", "        scale.max: 2 → 4"];
+    assert_eq!(lines, ["stacks", "services", worker[0], worker[1], "sites", "1 setting changes"]);
+    assert!(does);
+    let data = DATA.replace("storage: 100GiB", "names: [shop], storage: 100GiB");
+    let (lines, does) = told_of(&data, "names: [shop]", "names: [shop, reports]");
+    assert!(does, "{lines:?}");
+}
+
+#[test]
+fn tasks_that_move_to_other_subnets_are_rolled_out() {
+    let (lines, _) = told_of(MANIFEST, "services:", "network: {nat: single}\nservices:");
+    assert!(lines.contains(&"  ~ api: new tasks take the place of the old".to_owned()), "{lines:?}");
+    assert!(lines.iter().any(|line| line.starts_with("        network: in ") && line.contains("private-subnet-a")));
+    assert!(lines.last().unwrap().ends_with("; 2 services are rolled out"), "{lines:?}");
 }
 
 #[test]

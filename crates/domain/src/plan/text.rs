@@ -88,6 +88,12 @@ impl Plan {
         self.network_lines(&mut page);
         self.stack_lines(&mut page);
         self.service_lines(&mut page);
+        self.site_lines(&mut page);
+        if !self.settings.is_empty() {
+            page.line(Tone::Heading, "written down; nothing that stands changes by it".to_owned());
+            self.settings.iter().for_each(|setting| page.line(Tone::Changed, format!("  ~ {setting}")));
+            page.gap();
+        }
         if !self.left.is_empty() {
             page.line(Tone::Heading, "stays until a teardown, because the manifest no longer names it".to_owned());
             self.left.iter().for_each(|left| page.line(Tone::Plain, format!("    {left}")));
@@ -152,6 +158,24 @@ impl Plan {
                 page.line(Tone::Plain, format!("        migrates before that: {}", shortened(command)));
             }
         }
+        if rest > 0 {
+            page.line(Tone::Faint, format!("    {rest} unchanged"));
+        }
+        page.gap();
+    }
+
+    fn site_lines(&self, page: &mut Page) {
+        if self.sites.is_empty() {
+            return;
+        }
+        page.line(Tone::Heading, "sites".to_owned());
+        let changed: Vec<_> = self.sites.iter().filter(|site| site.doing != Doing::Unchanged).collect();
+        for site in &changed {
+            let published = if site.publishes { ": what is live is published again" } else { "" };
+            page.line(tone(site.doing), format!("  {} {}{published}", mark(site.doing), site.name));
+            site.what.iter().for_each(|what| page.line(Tone::Plain, format!("        {what}")));
+        }
+        let rest = self.sites.len() - changed.len();
         if rest > 0 {
             page.line(Tone::Faint, format!("    {rest} unchanged"));
         }
