@@ -669,7 +669,17 @@ impl Store {
 
     /// What a function wrote down of this environment under this name, in whichever release.
     pub async fn memory<T: DeserializeOwned>(&self, run: &Run, name: &'static str) -> Result<Option<T>, StoreError> {
-        let key = Key::memory(&run.app, &run.environment, name);
+        self.memory_of(&run.app, &run.environment, name).await
+    }
+
+    /// The same, for whoever only looks.
+    pub async fn memory_of<T: DeserializeOwned>(
+        &self,
+        app: &AppName,
+        environment: &EnvironmentName,
+        name: &'static str,
+    ) -> Result<Option<T>, StoreError> {
+        let key = Key::memory(app, environment, name);
         let Some(mut item) = self.item(&key).await? else { return Ok(None) };
         item.remove("content")
             .map(|value| serde_dynamo::from_attribute_value(value).map_err(|error| unreadable(&key, &error)))

@@ -6,13 +6,19 @@ use std::collections::BTreeMap;
 
 use aws_sdk_cloudformation::types::{self, TemplateStage};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use shipway_aws::{AwsError, PublicError as _};
+use jiff::Timestamp;
+use shipway_aws::{
+    AwsError, PublicError as _,
+    store::{EnvironmentRecord, Teardown},
+};
 use shipway_domain::{
     failure::Failure,
     manifest::Spec,
+    name::Component,
     network::{Desired, Progress, Remembered},
     plan::{self, Looked, Plan, Standing},
     platform::{self, ObservedStack, StackName, StackStatus, Wish},
+    release::ComponentState,
 };
 use shipway_ec2::Ec2Error;
 
@@ -66,18 +72,25 @@ fn offline_region(shared: &Shared) -> String {
 
 async fn looked(installation: &Installation, place: &Place, spec: &Spec) -> Result<Plan, Problem> {
     let Place { app, environment } = place;
-    let record = installation.store().await?.environment(app, environment).await?.unwrap_or_default();
+    let store = installation.store().await?;
+    let record = store.environment(app, environment).await?.unwrap_or_default();
     let applied = record.applied.as_ref().map(|applied| &applied.spec);
+    let planned = record.planned.as_ref().map(|planned| &planned.spec);
+    let platform = store.component(app, environment, &Component::Platform).await?;
+    let notes = notes(&record, &platform, Timestamp::now());
     let stands_in = stands_in(&installation.output(Output::RoleBoundary).await?, installation.region())?;
     let wish = |spec| Wish { spec, environment, place: &stands_in, network: record.network.as_ref() };
     let mut names = BTreeMap::new();
-    for wish in std::iter::once(spec).chain(applied).map(wish) {
+    for wish in std::iter::once(spec).chain(applied).chain(planned).map(wish) {
         // Where the manifest asks for more than a stack can hold, the plan says so.
         let wanted = platform::stacks(&wish, &platform::Observed::new()).unwrap_or_default();
         names.extend(wanted.into_iter().map(|stack| (stack.name, stack.region)));
     }
-    let remembered =
-        Remembered { vpc: record.network.as_ref().map(|network| network.vpc.clone()), progress: Progress::default() };
+    let progress: Option<Progress> = store.memory_of(app, environment, Progress::NAME).await?;
+    let remembered = Remembered {
+        vpc: record.network.as_ref().map(|network| network.vpc.clone()),
+        progress: progress.unwrap_or_default().taken_over(),
+    };
     let desired = Desired::of(app, environment, spec, applied);
     let network = match Box::pin(installation.ec2().look(&desired, remembered)).await {
         Ok(observed) => Some(observed),
@@ -92,11 +105,42 @@ async fn looked(installation: &Installation, place: &Place, spec: &Spec) -> Resu
         environment,
         place: &stands_in,
         applied,
+        planned,
         network: network.as_ref(),
         outputs: record.network.as_ref(),
         stacks: Standing { stacks: &stacks, templates: &templates },
+        notes: &notes,
         offline: false,
     }))
+}
+
+/// What is known of the environment that a comparison does not show.
+fn notes(record: &EnvironmentRecord, platform: &ComponentState, now: Timestamp) -> Vec<String> {
+    let claim = platform.claim.as_ref().filter(|claim| claim.until > now);
+    let mut notes = Vec::new();
+    match (claim, &record.teardown) {
+        (Some(claim), _) => notes.push(format!(
+            "{} is under way; what it still changes is not in this plan: plan again when it ended",
+            claim.release
+        )),
+        (None, Some(Teardown { torn_down_at: None, since, release, .. })) => notes.push(format!(
+            "a teardown began at {since} ({release}) and did not come to its end; applying makes the environment again"
+        )),
+        (None, Some(teardown)) => {
+            let kept = teardown.kept.iter().map(|kept| format!("the teardown kept {kept}"));
+            notes.extend(kept);
+        }
+        (None, None) => {
+            let begun = record.planned.as_ref().filter(|planned| record.applied.as_ref() != Some(*planned));
+            notes.extend(begun.map(|begun| {
+                format!(
+                    "the last provisioning ({}) did not come to its end; what it made is in this plan as it stands",
+                    begun.artifact
+                )
+            }));
+        }
+    }
+    notes
 }
 
 /// Where stacks are made: as the ARN of the policy that bounds their roles says it.
@@ -174,7 +218,12 @@ fn observed(stack: &types::Stack) -> ObservedStack {
 
 #[cfg(test)]
 mod tests {
-    use shipway_domain::manifest;
+    use shipway_aws::store::Manifest;
+    use shipway_domain::{
+        manifest,
+        name::ReleaseId,
+        release::{Artifact, Claim},
+    };
 
     use super::*;
 
@@ -191,6 +240,47 @@ mod tests {
                 "{wrong}"
             );
         }
+    }
+
+    #[test]
+    fn what_a_comparison_does_not_show_is_told() {
+        let text = "version: 1\napp: hello\nsites: {web: {}}\nenvironments: {prod: {}}\n";
+        let (_, spec) = manifest::read_all(text).unwrap().remove(0);
+        let manifest = |version: &str| Manifest {
+            artifact: Artifact::Object { key: "apps/hello/prod/shipway.yaml".to_owned(), version: version.to_owned() },
+            spec: spec.clone(),
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let release: ReleaseId = "20261121T120000000-012345".parse().unwrap();
+        let told = |record: &EnvironmentRecord, until: Option<i64>| {
+            let claim = until.map(|until| Claim {
+                release: release.clone(),
+                fence: 1,
+                until: Timestamp::from_second(until).unwrap(),
+                committed: false,
+            });
+            notes(record, &ComponentState { claim, ..ComponentState::default() }, now).join("; ")
+        };
+        let stands = EnvironmentRecord {
+            planned: Some(manifest("1")),
+            applied: Some(manifest("1")),
+            ..EnvironmentRecord::default()
+        };
+        assert_eq!(told(&stands, None), "");
+        assert_eq!(told(&stands, Some(-1)), "", "a claim that ran out is nobody's");
+        assert!(told(&stands, Some(1)).contains("is under way; what it still changes is not in this plan"));
+        let cut = EnvironmentRecord { planned: Some(manifest("2")), ..stands.clone() };
+        assert!(told(&cut, None).starts_with("the last provisioning ("), "{}", told(&cut, None));
+        let teardown = |torn_down_at| Teardown {
+            release: release.clone(),
+            since: now,
+            torn_down_at,
+            kept: vec!["the bucket files".to_owned()],
+        };
+        let going = EnvironmentRecord { teardown: Some(teardown(None)), ..cut.clone() };
+        assert!(told(&going, None).contains("did not come to its end; applying makes the environment again"));
+        let gone = EnvironmentRecord { teardown: Some(teardown(Some(now))), ..EnvironmentRecord::default() };
+        assert_eq!(told(&gone, None), "the teardown kept the bucket files");
     }
 
     #[test]

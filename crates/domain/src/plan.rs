@@ -52,12 +52,16 @@ pub struct Looked<'a> {
     pub place: &'a Place,
     /// The manifest that applied before.
     pub applied: Option<&'a Spec>,
+    /// The manifest that was worked towards last; where that did not come to its end, another one than what applied.
+    pub planned: Option<&'a Spec>,
     /// The network as it stands, where it could be looked at.
     pub network: Option<&'a Observed>,
     /// What is written down of it.
     pub outputs: Option<&'a NetworkOutputs>,
     /// The stacks as they stand.
     pub stacks: Standing<'a>,
+    /// What else is known of the environment, for a person to know first.
+    pub notes: &'a [String],
     /// Whether nothing was looked at: the plan is then that of an environment that does not exist.
     pub offline: bool,
 }
@@ -189,6 +193,7 @@ pub fn plan(looked: &Looked<'_>) -> Plan {
     if let Some(refused) = &network.refused {
         warn(WarningKind::Refused, refused.clone());
     }
+    looked.notes.iter().for_each(|note| warn(WarningKind::Note, note.clone()));
     if let Some(note) = &network.note {
         warn(WarningKind::Note, format!("the network: {note}"));
     }
@@ -198,7 +203,7 @@ pub fn plan(looked: &Looked<'_>) -> Plan {
     if let Err(error) = &wanted {
         warn(WarningKind::Refused, error.to_string());
     }
-    let left = wanted.as_ref().map_or_else(|_| Vec::new(), |wanted| left(&wish, applied, wanted));
+    let left = wanted.as_ref().map_or_else(|_| Vec::new(), |wanted| left(&wish, looked, wanted));
     let wanted: Vec<WantedStack> = wanted.unwrap_or_default();
     let stacks = stack::foreseen(&wanted, looked.stacks, place);
     for stack in &stacks.changes {
@@ -274,9 +279,11 @@ pub fn offline(spec: &Spec, environment: &EnvironmentName, region: &str) -> Plan
         environment,
         place: &place,
         applied: None,
+        planned: None,
         network: Some(&nothing(spec, region)),
         outputs: None,
         stacks: Standing { stacks: &platform::Observed::new(), templates: &BTreeMap::new() },
+        notes: &[],
         offline: true,
     })
 }
@@ -320,13 +327,18 @@ fn fixed_ports(spec: &Spec) -> impl Iterator<Item = String> {
     })
 }
 
-/// What the manifest before named and this one does not.
-fn left(wish: &Wish<'_>, applied: Option<&Spec>, wanted: &[WantedStack]) -> Vec<String> {
-    let mut left = service::left(wish.spec, applied);
-    let Some(applied) = applied else { return left };
-    let before = platform::stacks(&Wish { spec: applied, ..*wish }, &platform::Observed::new()).unwrap_or_default();
-    let gone = before.into_iter().filter(|stack| wanted.iter().all(|wanted| wanted.name != stack.name));
-    left.extend(gone.map(|stack| format!("the stack {}", stack.name)));
+/// What a manifest before named and this one does not, as far as it is there.
+fn left(wish: &Wish<'_>, looked: &Looked<'_>, wanted: &[WantedStack]) -> Vec<String> {
+    let mut left = service::left(wish.spec, looked.applied);
+    let before = looked.applied.into_iter().chain(looked.planned);
+    let before = before.flat_map(|spec| platform::stacks(&Wish { spec, ..*wish }, &platform::Observed::new()));
+    for stack in before.flatten().map(|stack| stack.name) {
+        let told = format!("the stack {stack}");
+        let is_wanted = wanted.iter().any(|wanted| wanted.name == stack);
+        if !is_wanted && looked.stacks.stacks.contains_key(&stack) && !left.contains(&told) {
+            left.push(told);
+        }
+    }
     left
 }
 

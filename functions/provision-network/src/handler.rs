@@ -37,8 +37,6 @@ const LOOKS_A_SECOND: u32 = 20;
 /// and a task's interfaces go some minutes after they.
 const LOOKS_AT_WHAT_IS_IN_THE_WAY: u32 = 100;
 
-const MEMORY: &str = "network";
-
 /// What the function can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "action")]
@@ -146,7 +144,7 @@ pub(crate) trait Records {
         environment: &EnvironmentName,
     ) -> Result<Option<EnvironmentRecord>, StoreError>;
     async fn planned(&self, run: &Run) -> Result<(EnvironmentRecord, Manifest), StoreError>;
-    async fn progress(&self, run: &Run) -> Result<Option<Progress>, StoreError>;
+    async fn progress(&self, app: &AppName, environment: &EnvironmentName) -> Result<Option<Progress>, StoreError>;
     async fn save_progress(&self, run: &Run, progress: &Progress, now: Timestamp) -> Result<(), StoreError>;
     async fn tell(&self, run: &Run, what: String, now: Timestamp) -> Result<(), StoreError>;
     async fn set_network(&self, run: &Run, network: &NetworkOutputs, now: Timestamp) -> Result<(), StoreError>;
@@ -170,12 +168,12 @@ impl Records for Store {
         Store::planned(self, &run.app, &run.environment).await
     }
 
-    async fn progress(&self, run: &Run) -> Result<Option<Progress>, StoreError> {
-        Store::memory(self, run, MEMORY).await
+    async fn progress(&self, app: &AppName, environment: &EnvironmentName) -> Result<Option<Progress>, StoreError> {
+        Store::memory_of(self, app, environment, Progress::NAME).await
     }
 
     async fn save_progress(&self, run: &Run, progress: &Progress, now: Timestamp) -> Result<(), StoreError> {
-        Store::save_memory(self, run, MEMORY, progress, now).await
+        Store::save_memory(self, run, Progress::NAME, progress, now).await
     }
 
     async fn tell(&self, run: &Run, what: String, now: Timestamp) -> Result<(), StoreError> {
@@ -216,7 +214,8 @@ pub(crate) async fn apply(
     run: &Run,
     now: Timestamp,
 ) -> Result<Pass<Summary>, ProvisionError> {
-    let opened = async { try_join!(records.renew(run, now), records.planned(run), records.progress(run)) };
+    let progress = records.progress(&run.app, &run.environment);
+    let opened = async { try_join!(records.renew(run, now), records.planned(run), progress) };
     let ((), (environment, manifest), progress) = Box::pin(opened).await?;
     let applied = environment.applied.as_ref().map(|manifest| &manifest.spec);
     let desired = Desired::of(&run.app, &run.environment, &manifest.spec, applied);
@@ -245,7 +244,7 @@ pub(crate) async fn remove(
     run: &Run,
     now: Timestamp,
 ) -> Result<Pass<Summary>, ProvisionError> {
-    let ((), progress) = try_join!(records.renew(run, now), records.progress(run))?;
+    let ((), progress) = try_join!(records.renew(run, now), records.progress(&run.app, &run.environment))?;
     let mut work = Work::new(records, ec2, run, now, progress.unwrap_or_default().taken_over_by(&run.release));
     let decide = |observed: &Observed| Ok(next_removals(observed));
     let mut last = false;
@@ -271,8 +270,9 @@ async fn drift(records: &impl Records, ec2: &impl Ec2, input: DriftInput) -> Res
     // What does not stand cannot differ.
     let (Some(applied), Some(network)) = (record.applied, record.network) else { return Ok(DriftFound::default()) };
     let desired = Desired::of(app, environment, &applied.spec, None);
-    let remembered = Remembered { vpc: Some(network.vpc), progress: Progress::default() };
-    let observed = ec2.look(&desired, remembered).await?;
+    // Whoever compares has no next look: what EC2 does not show is not there.
+    let progress = records.progress(app, environment).await?.unwrap_or_default().doubted();
+    let observed = ec2.look(&desired, Remembered { vpc: Some(network.vpc), progress }).await?;
     Ok(DriftFound { differences: differences(&desired, &observed) })
 }
 

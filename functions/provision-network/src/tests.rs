@@ -387,6 +387,10 @@ async fn drift_is_told_without_a_write() {
     let found = ask().await;
     assert_eq!((found.len(), found[0].of.as_str()), (1, "network"));
     assert!(found[0].what.contains("lead id-"), "{found:?}");
+    // A VPC of which only the tags are gone is told by that, and not as one that the environment moved away from.
+    world.truth.borrow_mut().vpcs.iter_mut().find(|known| known.id == vpc).unwrap().ours = false;
+    let found = ask().await;
+    assert!(found[0].what.contains("does not carry its tags any more"), "{found:?}");
 }
 
 #[test]

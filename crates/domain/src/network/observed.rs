@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Direction, Role};
+use super::{Action, Direction, Role, SETTLE_LOOKS};
 use crate::name::ReleaseId;
 
 const ANYWHERE: &str = "0.0.0.0/0";
@@ -311,15 +311,32 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// The name under which an environment keeps it.
+    pub const NAME: &str = "network";
+
     /// The progress as this release goes on with it.
     #[must_use]
     pub fn taken_over_by(mut self, release: &ReleaseId) -> Progress {
         if self.release.as_ref() != Some(release) {
+            self = self.taken_over();
             self.release = Some(release.clone());
-            self.inherited.append(&mut self.made);
-            (self.behind, self.waited) = (0, 0);
         }
         self
+    }
+
+    /// The progress as a release that is still to begin would go on with it.
+    #[must_use]
+    pub fn taken_over(mut self) -> Progress {
+        self.release = None;
+        self.inherited.append(&mut self.made);
+        (self.behind, self.waited) = (0, 0);
+        self
+    }
+
+    /// The progress as a release would go on with it that looked often enough to believe what EC2 shows.
+    #[must_use]
+    pub fn doubted(self) -> Progress {
+        Progress { behind: SETTLE_LOOKS, ..self.taken_over() }
     }
 
     /// Takes in that EC2 did this; `id` is that of what was made.

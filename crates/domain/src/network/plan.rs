@@ -105,7 +105,7 @@ pub fn foreseen(desired: &Desired, observed: &Observed) -> Result<Vec<Vec<Action
             }
             Step::Wait(_) => world = world.settled(),
             // What may be there unseen is not known to be there.
-            Step::LookAgain(_) => world.remembered = Remembered::default(),
+            Step::LookAgain(_) => world.remembered.progress = world.remembered.progress.doubted(),
             Step::Done(_) => break,
         }
     }

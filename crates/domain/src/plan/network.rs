@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::difference::Doing;
 use crate::{
     manifest::{GivenVpc, Spec},
-    network::{self, Desired, NetworkOutputs, Observed, Remembered, Step, Subnet, Vpc, Zone, next_actions},
+    network::{self, Desired, NetworkOutputs, Observed, Step, Subnet, Vpc, Zone, next_actions},
 };
 
 /// What is done about the network. What is done to something that is made is part of making it.
@@ -46,8 +46,12 @@ pub(super) fn foreseen(desired: &Desired, observed: &Observed) -> Foreseen {
         Ok(waves) => waves.into_iter().flatten(),
         Err(refusal) => return Foreseen { refused: Some(refusal.to_string()), ..Foreseen::default() },
     };
-    let mut world = Observed { remembered: Remembered::default(), ..observed.clone() };
     let mut foreseen = Foreseen::default();
+    if let Ok(Step::LookAgain(why)) = next_actions(desired, observed) {
+        foreseen.note = Some(format!("{why}; it is looked for again before anything is made in its place"));
+    }
+    let mut world = observed.clone();
+    world.remembered.progress = world.remembered.progress.doubted();
     let mut made = Vec::new();
     for action in actions {
         let id = action.makes().map(|role| role.to_string()).unwrap_or_default();

@@ -118,12 +118,7 @@ fn migration(service: &Service) -> Option<String> {
 /// What of a service is no part of its task definition.
 const OUTSIDE: [&str; 7] = ["count", "discovery", "http", "image", "migrate", "scale", "uses"];
 
-fn changed(
-    name: &ComponentName,
-    old: &Service,
-    new: &Service,
-    mut found: BTreeMap<String, String>,
-) -> ServiceChange {
+fn changed(name: &ComponentName, old: &Service, new: &Service, mut found: BTreeMap<String, String>) -> ServiceChange {
     compare(
         "",
         &serde_json::to_value(old).unwrap_or_default(),
@@ -195,7 +190,8 @@ environments: {dev: {}}
 
     fn told(change: impl Fn(&str) -> String) -> Vec<String> {
         let (old, new) = (spec(str::to_owned), spec(change));
-        let changes = changes(&new, Some(&old), Moved::default()).into_iter().filter(|change| change.doing != Doing::Unchanged);
+        let changes =
+            changes(&new, Some(&old), Moved::default()).into_iter().filter(|change| change.doing != Doing::Unchanged);
         let told = changes.flat_map(|change| {
             let revision = if change.new_revision { " (new revision)" } else { "" };
             let migration = change.migration.map(|command| format!(" after {command}")).unwrap_or_default();
@@ -230,8 +226,10 @@ environments: {dev: {}}
 
     #[test]
     fn tasks_that_move_to_other_capacity_or_subnets_are_new_ones() {
-        let (old, spot) =
-            (spec(str::to_owned), spec(|text| text.replace("services:", "cluster: {capacity: fargate_spot}\nservices:")));
+        let (old, spot) = (
+            spec(str::to_owned),
+            spec(|text| text.replace("services:", "cluster: {capacity: fargate_spot}\nservices:")),
+        );
         let on_spot = changes(&spot, Some(&old), Moved::default());
         assert!(on_spot.iter().all(|change| change.new_revision), "{on_spot:?}");
         assert_eq!(on_spot[1].what, ["cluster: fargate → fargate with 100 % on spot"]);
@@ -247,7 +245,8 @@ environments: {dev: {}}
     #[test]
     fn a_new_service_begins_with_an_image_and_what_is_gone_is_left() {
         let all = spec(str::to_owned);
-        let begun: Vec<_> = changes(&all, None, Moved::default()).into_iter().map(|change| (change.what, change.migration)).collect();
+        let begun: Vec<_> =
+            changes(&all, None, Moved::default()).into_iter().map(|change| (change.what, change.migration)).collect();
         assert_eq!(
             begun[0].0,
             [

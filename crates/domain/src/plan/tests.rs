@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use super::*;
 use crate::{
     manifest,
-    network::{Step, next_actions},
+    network::{Role, Step, Vpc, next_actions},
     platform::{ObservedStack, StackName, StackStatus},
 };
 
@@ -112,9 +112,11 @@ impl Environment {
             environment: &dev(),
             place: &place(),
             applied: Some(&self.spec),
+            planned: Some(&self.spec),
             network: Some(&self.network),
             outputs: Some(&self.outputs),
             stacks: Standing { stacks: &self.stacks, templates: &self.templates },
+            notes: &[],
             offline: false,
         })
     }
@@ -484,14 +486,84 @@ fn a_network_that_was_not_looked_at_is_told() {
         environment: &dev(),
         place: &place(),
         applied: Some(&environment.spec),
+        planned: Some(&environment.spec),
         network: None,
         outputs: Some(&environment.outputs),
         stacks: Standing { stacks: &environment.stacks, templates: &environment.templates },
+        notes: &[],
         offline: false,
     };
     let plan = plan(&looked);
     assert!(!plan.does_something());
     assert_eq!(plan.warnings[0].what, "the network: it was not looked at; what is done about it is not in this plan");
+}
+
+/// A plan of what nothing has applied to: a provisioning was cut off half way.
+fn half_way(environment: &Environment, planned: &Spec, text: &str) -> Plan {
+    let spec = spec(text);
+    plan(&Looked {
+        spec: &spec,
+        environment: &dev(),
+        place: &place(),
+        applied: None,
+        planned: Some(planned),
+        network: Some(&environment.network),
+        outputs: None,
+        stacks: Standing { stacks: &environment.stacks, templates: &environment.templates },
+        notes: &["the last provisioning was cut off".to_owned()],
+        offline: false,
+    })
+}
+
+#[test]
+fn a_provisioning_that_was_cut_off_is_gone_on_with() {
+    let mut environment = Environment::applied(DATA);
+    environment.stacks.remove(&StackName::of_existing("shipway-shop-dev-service-api"));
+    // A second VPC with the tags, whose making was never heard of. The other is known.
+    let known = environment.network.vpcs[0].id.clone();
+    environment.network.vpcs.insert(0, Vpc { id: "vpc-0".to_owned(), ..environment.network.vpcs[0].clone() });
+    environment.network.remembered.progress.made.insert(Role::Vpc, known.clone());
+    environment.network.remembered.progress = environment.network.remembered.progress.clone().taken_over();
+    let planned = spec(DATA);
+    let plan = half_way(&environment, &planned, &DATA.replace("  worker: {image: {repository: shop-worker}}\n", ""));
+    assert_eq!(plan.network, [], "{:?}", plan.warnings);
+    let made: Vec<_> =
+        plan.stacks.iter().filter(|stack| stack.doing == Doing::Create).map(|stack| &stack.name).collect();
+    assert_eq!(made, ["shipway-shop-dev-service-api"], "what the load balancer was given is of {known}");
+    assert_eq!(plan.warnings[0].what, "the last provisioning was cut off");
+    // What it made and the manifest no longer names is there, although it never applied.
+    let worker = ["the stack shipway-shop-repository-shop-worker", "the stack shipway-shop-dev-service-worker"];
+    assert_eq!(plan.left, worker);
+    assert_eq!(plan.services[0].doing, Doing::Create);
+}
+
+#[test]
+fn what_ec2_may_have_made_without_an_answer_is_told() {
+    let mut environment = Environment::applied(DATA);
+    environment.network.gateways.clear();
+    environment.network.remembered.progress.asked.insert(Role::InternetGateway);
+    let plan = environment.plan(DATA);
+    assert_eq!(
+        plan.warnings[0].what,
+        "the network: EC2 may have made internet-gateway without its answer coming through; it is looked for again before \
+         anything is made in its place"
+    );
+    assert!(
+        plan.network.iter().any(|change| change.makes && change.what.contains("internet-gateway")),
+        "{:?}",
+        plan.network
+    );
+}
+
+#[test]
+fn a_vpc_that_lost_its_tags_is_told_as_that() {
+    let mut environment = Environment::applied(DATA);
+    let vpc = environment.network.vpcs[0].id.clone();
+    environment.network.vpcs[0].ours = false;
+    environment.network.remembered.vpc = Some(vpc.clone());
+    environment.network.remembered.progress.inherited.insert(Role::Vpc, vpc);
+    let warnings = environment.plan(DATA).warnings;
+    assert!(warnings[0].what.contains("does not carry its tags any more"), "{warnings:?}");
 }
 
 /// What a seed says that its environment costs a month, and what is estimated for it: by the words that a line begins with.

@@ -572,7 +572,7 @@ impl Records for World {
         Ok((environment, manifest))
     }
 
-    async fn progress(&self, _: &Run) -> Result<Option<Progress>, StoreError> {
+    async fn progress(&self, _: &AppName, _: &EnvironmentName) -> Result<Option<Progress>, StoreError> {
         Ok(self.progress.borrow().clone())
     }
 
