@@ -33,6 +33,8 @@ pub struct Estimate {
     pub currency: &'static str,
     /// The region whose prices are counted with.
     pub region: String,
+    /// Whether that is the environment's own. Else it is what the same would cost there, and not what it will.
+    pub of_its_region: bool,
     /// The day they were looked up.
     pub prices_of: String,
     /// At least, a month.
@@ -74,12 +76,17 @@ pub(super) fn estimate(spec: &Spec, stacks: &BTreeMap<StackName, Evaluated>, reg
     let mut estimate = sum.estimate;
     estimate.currency = "USD";
     estimate.region.clone_from(&prices.region);
+    estimate.of_its_region = *region == *prices.region;
     estimate.prices_of.clone_from(&prices.read);
     estimate.low = cents(estimate.lines.iter().map(|line| line.low).sum());
     estimate.high = cents(estimate.lines.iter().map(|line| line.high).sum());
     estimate.not_counted = not_counted(spec);
-    if *region != *prices.region {
-        estimate.note = Some(format!("{region} has prices of its own, which are not in the table; most are higher"));
+    if !estimate.of_its_region {
+        estimate.note = Some(format!(
+            "{region} has prices of its own, which the table has not: this is no estimate of it, only of the same in {}; in most regions \
+             it is more, in some by half",
+            prices.region
+        ));
     }
     estimate
 }

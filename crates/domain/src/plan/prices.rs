@@ -1,6 +1,9 @@
 //! The dated table of prices, `prices.json`: on-demand list prices of one region in US dollars, each group with the page it is from.
 //!
-//! A price that is not in it is said to be missing, and never taken for nothing.
+//! AWS's pages show their tables to browsers only. So each price was held against one that others took from AWS's price list, and
+//! `checked` says whose; `unchecked` names the types that they have not, and a unit without `checked` is one, too.
+//!
+//! A price that is not in the table is said to be missing, and never taken for nothing.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -27,6 +30,8 @@ struct Unit {
     usd: f64,
     #[cfg_attr(not(test), expect(dead_code, reason = "for whoever checks the price"))]
     source: String,
+    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever checks the price"))]
+    checked: Option<String>,
 }
 
 /// Prices of an hour, by type or class.
@@ -36,6 +41,10 @@ struct Hours {
     usd: BTreeMap<String, f64>,
     #[cfg_attr(not(test), expect(dead_code, reason = "for whoever checks the price"))]
     source: String,
+    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever checks the price"))]
+    checked: String,
+    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever checks the price"))]
+    unchecked: Vec<String>,
 }
 
 static PRICES: LazyLock<Prices> =
@@ -75,6 +84,20 @@ mod tests {
         for (name, usd, source) in units.chain(hours) {
             assert!(usd > 0.0 && usd < 20.0, "{name}");
             assert!(source.starts_with("https://aws.amazon.com/") && source.contains("/pricing/"), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_price_says_whether_it_was_checked() {
+        let prices = Prices::table();
+        let unchecked = prices.units.iter().filter(|(_, unit)| unit.checked.is_none()).map(|(name, _)| name.as_str());
+        assert_eq!(unchecked.collect::<Vec<_>>(), ["aurora_acu_hour"]);
+        let units = prices.units.values().filter_map(|unit| unit.checked.as_ref());
+        let others = |page: &str| page.starts_with("https://") && !page.contains("aws.amazon.com");
+        assert!(units.chain(prices.hours.values().map(|hours| &hours.checked)).all(|page| others(page)));
+        for (of, hours) in &prices.hours {
+            assert!(hours.unchecked.iter().all(|kind| hours.usd.contains_key(kind)), "{of}");
+            assert!(hours.unchecked.len() < hours.usd.len() / 2, "{of}: most are checked");
         }
     }
 

@@ -617,7 +617,6 @@ fn a_price_that_is_not_in_the_table_is_told_and_not_taken_for_nothing() {
     let estimate = offline(&spec(&DATA.replace("db.t3.medium", "db.x9g.large")), &dev(), "eu-west-1").estimate;
     assert_eq!(estimate.unknown, ["main: db.x9g.large"]);
     assert!(estimate.lines.iter().all(|line| !line.what.contains("db.x9g.large")));
-    assert!(estimate.note.unwrap().starts_with("eu-west-1 has prices of its own"));
     let spot = |manifest: &str| {
         let estimate = offline(&spec(manifest), &dev(), REGION).estimate;
         estimate.lines.into_iter().filter(|line| line.what.contains("Fargate")).map(|line| line.low).sum::<f64>()
@@ -625,6 +624,23 @@ fn a_price_that_is_not_in_the_table_is_told_and_not_taken_for_nothing() {
     let (full, on_spot) =
         (spot(DATA), spot(&DATA.replace("databases:\n", "cluster: {capacity: fargate_spot}\ndatabases:\n")));
     assert!((on_spot / full - 0.3).abs() < 0.01, "{full} {on_spot}");
+}
+
+#[test]
+fn prices_of_another_region_are_not_taken_for_the_environments_own() {
+    let priced = |region: &str| {
+        let plan = offline(&spec(DATA), &dev(), region);
+        let lines: Vec<_> = plan.lines().into_iter().map(|line| line.text).collect();
+        let at = lines.iter().position(|line| line.starts_with("about ")).unwrap();
+        (plan.estimate, lines[at].clone(), lines[at + 1].clone())
+    };
+    let (estimate, heading, below) = priced("eu-west-1");
+    assert!(!estimate.of_its_region && estimate.region == REGION);
+    assert!(heading.contains(" a month if it were in us-east-1, at list prices of us-east-1"), "{heading}");
+    assert!(below.starts_with("  ! eu-west-1 has prices of its own, which the table has not"), "{below}");
+    let (estimate, heading, below) = priced(REGION);
+    assert!(estimate.of_its_region && estimate.note.is_none(), "{:?}", estimate.note);
+    assert!(!heading.contains("if it were") && !below.contains('!'), "{heading} {below}");
 }
 
 #[test]

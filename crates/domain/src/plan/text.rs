@@ -184,16 +184,18 @@ impl Plan {
 
     fn estimate_lines(&self, page: &mut Page) {
         let estimate = &self.estimate;
+        let (sum, region) = (between(estimate.low, estimate.high), &estimate.region);
+        let there = if estimate.of_its_region { String::new() } else { format!(" if it were in {region}") };
         page.line(
             Tone::Heading,
             format!(
-                "about {} {} a month, at list prices of {} as of {}",
-                between(estimate.low, estimate.high),
-                estimate.currency,
-                estimate.region,
-                estimate.prices_of
+                "about {sum} {} a month{there}, at list prices of {region} as of {}",
+                estimate.currency, estimate.prices_of
             ),
         );
+        if let Some(note) = &estimate.note {
+            page.line(Tone::Grave, format!("  ! {note}"));
+        }
         let wide = estimate.lines.iter().map(|line| line.what.chars().count()).max().unwrap_or_default();
         for line in &estimate.lines {
             let padding = wide - line.what.chars().count();
@@ -202,9 +204,6 @@ impl Plan {
         }
         for unknown in &estimate.unknown {
             page.line(Tone::Grave, format!("  ! {unknown}: its price is not in the table, and not in the sum"));
-        }
-        if let Some(note) = &estimate.note {
-            page.line(Tone::Changed, format!("    {note}"));
         }
         page.line(Tone::Faint, format!("    not counted: {}", estimate.not_counted.join("; ")));
     }
