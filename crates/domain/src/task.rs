@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
+use migration::Part;
 pub use overrides::Override;
 pub use placement::{Capacity, Interfaces, Placement};
 
@@ -27,9 +28,6 @@ use crate::{
 
 /// The first part of a service's log streams: `service/<container>/<task id>`.
 pub const SERVICE_STREAM: &str = "service";
-
-/// The first part of a migration's log streams.
-pub const MIGRATION_STREAM: &str = "migrate";
 
 /// What cannot be made into a task definition.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -270,15 +268,20 @@ impl Wanted<'_> {
         self.task("", (self.service.cpu, self.service.memory), containers)
     }
 
-    /// The task definition of a one-off task: the service's own image, roles, variables and secrets, with another command.
+    /// The task definition of a part of a migration: the service's own image, roles, variables and secrets, with another command.
     /// It listens on nothing, and nothing runs beside it.
     ///
     /// # Errors
     /// As [`Self::service_task`].
-    pub fn migration_task(&self, surroundings: &Surroundings, command: &[String]) -> Result<TaskDefinition, TaskError> {
+    pub fn migration_task(
+        &self,
+        surroundings: &Surroundings,
+        part: Part,
+        command: &[String],
+    ) -> Result<TaskDefinition, TaskError> {
         let group = self.outputs.migration_log_group.as_ref().unwrap_or(&self.outputs.log_group);
-        let own = self.own_container(surroundings, command, &Log { group, stream_prefix: MIGRATION_STREAM })?;
-        let mut task = self.task("-migrate", (self.service.cpu, self.service.memory), vec![own])?;
+        let own = self.own_container(surroundings, command, &Log { group, stream_prefix: part.stream() })?;
+        let mut task = self.task(part.suffix(), (self.service.cpu, self.service.memory), vec![own])?;
         if let Some(container) =
             task.fields.get_mut("containerDefinitions").and_then(|all| all.get_mut(0)).and_then(Value::as_object_mut)
         {

@@ -1,6 +1,7 @@
 //! One pass over what comes before a rollout: load what is known of it, look at its task, ask the domain, act, record.
 //!
-//! First the databases that the service uses and that did not come with their server, once for each; then its migration.
+//! First the databases that the service uses and that did not come with their server, once for each; then its migration, and what
+//! the manifest has run after that.
 
 use std::collections::BTreeSet;
 
@@ -14,12 +15,15 @@ use shipway_domain::{
     task::{
         DescribedTaskDefinition, Placement, Surroundings, Task, TaskDefinition, Wanted,
         databases::{self, Made, Making},
-        migration::{Ending, Progress},
+        migration::{Ending, Part, Progress},
     },
 };
 use shipway_ecs::ServiceError;
 
 use crate::job::{Job, Kind};
+
+/// The migration itself, whose progress says what follows it.
+const MIGRATION: Kind = Kind::Migration(Part::Migrate);
 
 /// What is remembered of an environment's databases, in whichever release they were made.
 const MADE: &str = "databases";
@@ -37,11 +41,11 @@ pub(crate) enum Ask {
 /// What can go wrong with a migration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("the migration of `{service}` failed, and the service was not touched: {reason}")]
-    Failed { service: ComponentName, reason: String },
+    #[error("the {} of `{service}` failed, and the service was not touched: {reason}", .part.what())]
+    Failed { service: ComponentName, part: Part, reason: String },
     #[error("making the databases {making} failed, and `{service}` was not touched: {reason}")]
     NotMade { service: ComponentName, making: String, reason: String },
-    #[error("ECS could not place the task for {what} of `{service}`: {reason}")]
+    #[error("ECS could not place the task for the {what} of `{service}`: {reason}")]
     NotPlaced { service: ComponentName, what: &'static str, reason: String },
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -124,23 +128,19 @@ pub(crate) async fn handle<C: Calls>(
         Ask::Migrate => {
             // From here on a newer release queues: nobody stops a migration half way.
             store.commit(run, now).await?;
-            store.progress(run, Kind::Migration.progress()).await?
+            store.progress(run, MIGRATION.progress()).await?
         }
         Ask::Databases => {
             store.renew(run, now).await?;
             None
         }
     };
-    if let Some(ending) = migration.as_ref().and_then(|progress| progress.ending.as_ref()) {
-        return ended(name, ending);
-    }
-
     let (record, manifest) = store.applied(&run.app, &run.environment).await?;
     let missing = |what| ServiceError::NotProvisioned { service: name.clone(), what };
     let cluster = record.platform.cluster.as_deref().ok_or_else(|| missing("the cluster"))?;
     let job = |kind| Job { store, calls, run, name, cluster, now, kind };
-    let (job, progress) = match migration {
-        Some(progress) => (job(Kind::Migration), progress),
+    let migration = match migration {
+        Some(progress) => progress,
         // Only the beginning goes by the manifest: another one that is applied meanwhile changes nothing about this release.
         None => {
             let wanted = shipway_ecs::wanted(run, &manifest.spec, &record.platform)?;
@@ -159,28 +159,60 @@ pub(crate) async fn handle<C: Calls>(
                     return Ok(Pass::Done(Summary { note: format!("the databases that `{name}` uses are there") }));
                 }
             };
-            let task = wanted.migration_task(surroundings, &migrate.command).map_err(ServiceError::from)?;
-            let job = job(Kind::Migration);
+            let job = job(MIGRATION);
+            let task = |part: Part| {
+                wanted.migration_task(surroundings, part, part.command(migrate)).map_err(ServiceError::from)
+            };
+            let own = job.revision(&task(Part::Migrate)?).await?;
+            let mut then = Vec::new();
+            for part in [Part::Seed, Part::Verify] {
+                if !part.command(migrate).is_empty() {
+                    then.push((part, job.revision(&task(part)?).await?));
+                }
+            }
             let log_group = wanted.outputs.migration_log_group.as_ref().unwrap_or(&wanted.outputs.log_group).clone();
-            let new = Progress::new(job.revision(&task).await?, migrate.timeout.seconds(), now);
-            let progress = Progress { placement, log_group, ..new };
+            let new = Progress::new(own, migrate.timeout.seconds(), now);
+            let progress = Progress { placement, log_group, then, ..new };
             job.save(&progress).await?;
-            (job, progress)
+            progress
         }
     };
-    match job.go_on(progress).await? {
-        Ok(ending) => ended(name, &ending),
-        Err(again) => Ok(again),
-    }
+    migrated(&job, name, migration).await
 }
 
-fn ended(service: &ComponentName, ending: &Ending) -> Result<Pass<Summary>, Error> {
-    match ending {
-        Ending::Succeeded => {
-            Ok(Pass::Done(Summary { note: format!("the migration of `{service}` ended with exit code 0") }))
+/// Runs a migration and what follows it, each part once what came before it ended well.
+async fn migrated<'a, C: Calls + 'a>(
+    job: &impl Fn(Kind) -> Job<'a, C>,
+    name: &ComponentName,
+    migration: Progress,
+) -> Result<Pass<Summary>, Error> {
+    let then = migration.then.clone();
+    let parts = then.iter().map(|(part, revision)| (*part, Some(revision)));
+    for (part, revision) in [(Part::Migrate, None)].into_iter().chain(parts) {
+        let job = job(Kind::Migration(part));
+        let progress = match revision {
+            None => migration.clone(),
+            Some(revision) => {
+                let known = job.store.progress(job.run, job.kind.progress()).await?;
+                known.unwrap_or_else(|| migration.following(revision, job.now))
+            }
+        };
+        let ending = match progress.ending.clone() {
+            Some(ending) => ending,
+            None => match job.go_on(progress).await? {
+                Ok(ending) => ending,
+                Err(again) => return Ok(again),
+            },
+        };
+        if let Ending::Failed(reason) = ending {
+            return Err(Error::Failed { service: name.clone(), part, reason });
         }
-        Ending::Failed(reason) => Err(Error::Failed { service: service.clone(), reason: reason.clone() }),
     }
+    let after = match then.iter().map(|(part, _)| part.what()).collect::<Vec<_>>().as_slice() {
+        [] => String::new(),
+        parts => format!(" and its {}", parts.join(" and ")),
+    };
+    Ok(Pass::Done(Summary { note: format!("the migration of `{name}`{after} ended with exit code 0") }))
 }
 
 /// What must be there before a service is touched.

@@ -8,7 +8,7 @@ use shipway_domain::{
     release::Step,
     task::{
         self, TaskDefinition, databases,
-        migration::{self, Action, Ending, Progress},
+        migration::{self, Action, Ending, Part, Progress},
     },
 };
 
@@ -17,8 +17,8 @@ use crate::handler::{Calls, Error, NewTask, Placed};
 /// What a one-off task is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// The service's migration.
-    Migration,
+    /// A part of the service's migration.
+    Migration(Part),
     /// The databases that the service uses.
     Databases,
 }
@@ -27,7 +27,7 @@ impl Kind {
     /// The name of its progress in the release's record.
     pub(crate) const fn progress(self) -> &'static str {
         match self {
-            Kind::Migration => "migrate",
+            Kind::Migration(part) => part.stream(),
             Kind::Databases => "databases",
         }
     }
@@ -35,8 +35,8 @@ impl Kind {
     /// What it is, for a person.
     const fn what(self) -> &'static str {
         match self {
-            Kind::Migration => "the migration",
-            Kind::Databases => "the databases",
+            Kind::Migration(part) => part.what(),
+            Kind::Databases => "databases",
         }
     }
 }
@@ -83,7 +83,7 @@ impl<C: Calls> Job<'_, C> {
     /// The container that is judged.
     fn container(&self) -> &str {
         match self.kind {
-            Kind::Migration => self.name.as_str(),
+            Kind::Migration(_) => self.name.as_str(),
             Kind::Databases => databases::STREAM,
         }
     }
@@ -91,18 +91,21 @@ impl<C: Calls> Job<'_, C> {
     /// What it makes or does, for a person.
     fn what(&self, progress: &Progress) -> String {
         match &progress.making {
-            Some(making) => format!("{} {making}", self.kind.what()),
-            None => self.kind.what().to_owned(),
+            Some(making) => format!("the {} {making}", self.kind.what()),
+            None => format!("the {}", self.kind.what()),
         }
     }
 
     /// Starts the task, unless an earlier pass did whose answer was lost: looked for by its name, and behind that RunTask's
     /// own token, for what was just started may not be listed yet.
     async fn start(&self, mut progress: Progress) -> Result<Pass<Summary>, Error> {
-        // Both are for this release alone; of one release there may be a task for each server.
-        let started_by = match &progress.making {
-            Some(making) => format!("{}-{}", self.run.release, making.server),
-            None => self.run.release.to_string(),
+        // Both are for this release alone, and of one release there may be several tasks: one for each server, one for each part
+        // of the migration. An underscore is in no server's name.
+        let release = &self.run.release;
+        let started_by = match (&progress.making, self.kind) {
+            (Some(making), _) => format!("{release}-{}", making.server),
+            (None, Kind::Migration(part)) if part != Part::Migrate => format!("{release}_{}", part.stream()),
+            (None, _) => release.to_string(),
         };
         let found = self.calls.find(self.cluster, family(&progress.task_definition), &started_by).await?;
         let placed = match found {
@@ -125,7 +128,7 @@ impl<C: Calls> Job<'_, C> {
                 let id = arn.rsplit('/').next().unwrap_or(&arn);
                 let note = match &progress.making {
                     Some(making) => format!("started to make the databases {making}, as task {id}"),
-                    None => format!("started the migration as task {id}"),
+                    None => format!("started the {} as task {id}", self.kind.what()),
                 };
                 progress.task = Some(arn);
                 progress.since = self.now;
@@ -167,7 +170,7 @@ impl<C: Calls> Job<'_, C> {
             }
         };
         let told = match (&ending, self.kind) {
-            (Ending::Succeeded, Kind::Migration) => "the migration ended with exit code 0".to_owned(),
+            (Ending::Succeeded, Kind::Migration(_)) => format!("{what} ended with exit code 0"),
             (Ending::Succeeded, Kind::Databases) => format!("{what} are there"),
             (Ending::Failed(reason), _) => format!("{what}: failed, and `{}` was not touched: {reason}", self.name),
         };
@@ -190,7 +193,7 @@ impl<C: Calls> Job<'_, C> {
     /// The last log lines of the task. Without them the failure stands all the same.
     async fn log_tail(&self, group: &str, arn: &str) -> Vec<String> {
         let prefix = match self.kind {
-            Kind::Migration => task::MIGRATION_STREAM,
+            Kind::Migration(part) => part.stream(),
             Kind::Databases => databases::STREAM,
         };
         let stream = task::log_stream(prefix, self.container(), arn);

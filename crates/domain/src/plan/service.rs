@@ -13,6 +13,7 @@ use crate::{
     manifest::{Networking, Service, Spec},
     name::ComponentName,
     network::NetworkOutputs,
+    task::migration::Part,
 };
 
 /// What is done about a service.
@@ -26,7 +27,7 @@ pub struct ServiceChange {
     pub what: Vec<String>,
     /// Whether its tasks are replaced by new ones.
     pub new_revision: bool,
-    /// The migration that runs before it changes.
+    /// The commands of the migration that runs before it changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub migration: Option<String>,
 }
@@ -112,7 +113,10 @@ fn tasks(service: &Service) -> String {
 }
 
 fn migration(service: &Service) -> Option<String> {
-    service.migrate.as_ref().map(|migrate| migrate.command.join(" "))
+    let migrate = service.migrate.as_ref()?;
+    let commands = Part::ALL.map(|part| part.command(migrate).join(" "));
+    let commands: Vec<String> = commands.into_iter().filter(|command| !command.is_empty()).collect();
+    Some(commands.join(", then "))
 }
 
 /// What of a service is no part of its task definition.
@@ -259,6 +263,9 @@ environments: {dev: {}}
             begun[1].0,
             ["rolled out with docker.io/library/worker:1", "1 to 2 tasks of 256 CPU units and 512 MiB"]
         );
+        let seeded = spec(|text| text.replace("migrate]", "migrate], seed: [rails, seed], verify: [bin/look]"));
+        let migration = migration(&seeded.services[&"api".parse().unwrap()]);
+        assert_eq!(migration.as_deref(), Some("rails migrate, then rails seed, then bin/look"));
         let without = spec(|text| text.lines().filter(|line| !line.contains("worker")).collect::<Vec<_>>().join("\n"));
         assert_eq!(left(&without, Some(&all)), ["service/worker"]);
         assert!(changes(&without, Some(&all), Moved::default()).iter().all(|change| change.doing == Doing::Unchanged));

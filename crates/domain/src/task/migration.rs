@@ -7,9 +7,76 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Placement, Task, databases::Making};
+use crate::manifest::Migrate;
 
 /// How long ECS may not show a task that it has just started.
 pub const SETTLE: SignedDuration = SignedDuration::from_secs(60);
+
+/// What a migration consists of, in this order: one-off tasks of the service's own image, each of which must end well before the
+/// next one starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// The migration itself.
+    Migrate,
+    /// What puts in what must be there.
+    Seed,
+    /// What looks whether all is as it must be.
+    Verify,
+}
+
+impl Part {
+    /// All of them, in their order.
+    pub const ALL: [Part; 3] = [Part::Migrate, Part::Seed, Part::Verify];
+
+    /// Its command; empty where the manifest has none.
+    #[must_use]
+    pub fn command(self, migrate: &Migrate) -> &[String] {
+        match self {
+            Part::Migrate => &migrate.command,
+            Part::Seed => &migrate.seed,
+            Part::Verify => &migrate.verify,
+        }
+    }
+
+    /// The key of its command in the manifest.
+    pub(crate) const fn key(self) -> &'static str {
+        match self {
+            Part::Migrate => "command",
+            Part::Seed => "seed",
+            Part::Verify => "verify",
+        }
+    }
+
+    /// Its own name in its release's record, and the first part of its log streams.
+    #[must_use]
+    pub const fn stream(self) -> &'static str {
+        match self {
+            Part::Migrate => "migrate",
+            Part::Seed => "seed",
+            Part::Verify => "verify",
+        }
+    }
+
+    /// What the family of its task definitions ends with. An underscore is in no component's name, so this is no service's.
+    pub(crate) const fn suffix(self) -> &'static str {
+        match self {
+            Part::Migrate => "-migrate",
+            Part::Seed => "_seed",
+            Part::Verify => "_verify",
+        }
+    }
+
+    /// What it is, for a person.
+    #[must_use]
+    pub const fn what(self) -> &'static str {
+        match self {
+            Part::Migrate => "migration",
+            Part::Seed => "seed",
+            Part::Verify => "verification",
+        }
+    }
+}
 
 /// What a migration writes down between passes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +84,10 @@ pub struct Progress {
     /// The databases it makes, where it is not the migration itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub making: Option<Making>,
+    /// What follows a migration that ends well, in order, each with the revision it runs. Written down with the migration itself,
+    /// so another manifest meanwhile changes nothing about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub then: Vec<(Part, String)>,
     /// The revision it runs. Written before the task is asked for, so that asking again asks for the same.
     pub task_definition: String,
     /// Where it runs.
@@ -51,6 +122,7 @@ impl Progress {
     pub fn new(task_definition: String, timeout_seconds: u32, now: Timestamp) -> Progress {
         Progress {
             making: None,
+            then: Vec::new(),
             task_definition,
             placement: Placement::default(),
             log_group: String::new(),
@@ -61,6 +133,16 @@ impl Progress {
             timed_out: false,
             log_awaited: false,
             ending: None,
+        }
+    }
+
+    /// What follows this migration: another task in the same place, that has not started yet.
+    #[must_use]
+    pub fn following(&self, task_definition: &str, now: Timestamp) -> Progress {
+        Progress {
+            placement: self.placement.clone(),
+            log_group: self.log_group.clone(),
+            ..Progress::new(task_definition.to_owned(), self.timeout_seconds, now)
         }
     }
 }

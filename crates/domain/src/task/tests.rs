@@ -218,10 +218,11 @@ fn a_migration_is_the_service_with_another_command_no_port_and_nothing_beside_it
         "",
     );
     let command = ["npm", "run", "migrate"].map(str::to_owned);
-    let of = |outputs: &ServiceOutputs| {
-        let make = |wanted: Wanted<'_>| wanted.migration_task(&surroundings(None), &command);
+    let of_part = |part: Part, outputs: &ServiceOutputs| {
+        let make = |wanted: Wanted<'_>| wanted.migration_task(&surroundings(None), part, &command);
         with(&spec, outputs, &image("hello-api"), make).unwrap().request()
     };
+    let of = |outputs: &ServiceOutputs| of_part(Part::Migrate, outputs);
     let (task, service) = (of(&outputs()), tried(&spec).unwrap());
     assert_eq!(task["family"], "hello-prod-api-migrate");
     assert_eq!(task["containerDefinitions"].as_array().unwrap().len(), 1);
@@ -237,7 +238,12 @@ fn a_migration_is_the_service_with_another_command_no_port_and_nothing_beside_it
         (log(&task, "awslogs-stream-prefix"), log(&task, "awslogs-group")),
         (json!("migrate"), json!("/shipway/hello-prod/api"))
     );
-    assert_eq!(log_stream(MIGRATION_STREAM, "api", "arn:aws:ecs:r:a:task/c/77"), "migrate/api/77");
+    assert_eq!(log_stream(Part::Migrate.stream(), "api", "arn:aws:ecs:r:a:task/c/77"), "migrate/api/77");
+    let verify = of_part(Part::Verify, &outputs());
+    assert_eq!(
+        (&verify["family"], log(&verify, "awslogs-stream-prefix")),
+        (&json!("hello-prod-api_verify"), json!("verify"))
+    );
     let elsewhere = of(&ServiceOutputs { migration_log_group: Some("/ecs/migration".to_owned()), ..outputs() });
     assert_eq!(log(&elsewhere, "awslogs-group"), "/ecs/migration");
 }
@@ -446,7 +452,7 @@ fn system_of(environment: &str, text: &str) -> Value {
         let surroundings = Surroundings { region: region.to_owned(), registry_mirror: None };
         let mut all = vec![wanted.service_task(&surroundings).unwrap()];
         if let Some(migrate) = &service.migrate {
-            all.push(wanted.migration_task(&surroundings, &migrate.command).unwrap());
+            all.push(wanted.migration_task(&surroundings, Part::Migrate, &migrate.command).unwrap());
         }
         for (server, names) in databases::further(&spec, service) {
             all.push(wanted.databases_task(&surroundings, &server, &self::server(), &names).unwrap());

@@ -17,6 +17,8 @@ struct World {
     /// How long the migration takes, and how it ends; without an exit code its container never ran.
     seconds: i64,
     exit_code: Option<i32>,
+    /// How its verification ends, where that differs.
+    of_verify: Option<i32>,
     /// Its log comes so many looks late.
     log_lag: u32,
     /// ListTasks and DescribeTasks do not show what is younger than this.
@@ -65,7 +67,10 @@ impl World {
                 task.stopping = true;
                 let code = if self.exit_code.is_some() { "EssentialContainerExited" } else { "TaskFailedToStart" };
                 task.stop_code = Some(code.to_owned());
-                task.containers[0].exit_code = self.exit_code;
+                task.containers[0].exit_code = match self.of_verify {
+                    Some(of_verify) if kind_of(&task.task_definition) == " verify" => Some(of_verify),
+                    _ => self.exit_code,
+                };
             }
         }
     }
@@ -91,15 +96,14 @@ impl Calls for Fake {
                 wanted.family,
                 world.definitions.len() + 1
             );
-            let of_databases = wanted.family.ends_with("_databases");
-            world.writes.push(if of_databases { "register databases" } else { "register" }.to_owned());
+            world.writes.push(format!("register{}", kind_of(&wanted.family)));
             world.definitions.push((described(wanted, &arn), wanted.family.clone()));
             arn
         })
     }
 
     async fn find(&self, _: &str, family: &str, started_by: &str) -> Result<Option<String>, AwsError> {
-        assert!(["hello-prod-api-migrate", "hello-prod-api_databases"].contains(&family));
+        assert!(family == "hello-prod-api-migrate" || !kind_of(family).is_empty());
         self.call(|world| {
             let is_it = |task: &&Task| {
                 task.started_by.as_deref() == Some(started_by) && task.task_definition.contains(&format!("/{family}:"))
@@ -121,7 +125,7 @@ impl Calls for Fake {
             if let Some(reason) = world.refusals.pop() {
                 return Placed::Refused(reason.to_owned());
             }
-            world.writes.push(if of_databases { "run databases" } else { "run" }.to_owned());
+            world.writes.push(format!("run{}", kind_of(new.task_definition)));
             world.placements.push(new.placement.clone());
             let container = if of_databases { "databases" } else { "api" };
             let arn = format!("arn:aws:ecs:eu-west-1:123456789012:task/hello-prod/{}", world.tasks.len());
@@ -155,7 +159,8 @@ impl Calls for Fake {
     }
 
     async fn log_tail(&self, group: &str, stream: &str) -> Result<Vec<String>, AwsError> {
-        let known = stream.starts_with("migrate/api/") || stream.starts_with("databases/databases/");
+        let known = ["migrate/api/", "seed/api/", "verify/api/", "databases/databases/"];
+        let known = known.iter().any(|known| stream.starts_with(known));
         assert_eq!((group, known), ("/shipway/hello-prod/api", true));
         self.call(|world| {
             if world.log_lag > 0 {
@@ -165,6 +170,12 @@ impl Calls for Fake {
             vec!["relation users exists".to_owned()]
         })
     }
+}
+
+/// What a family's, or a revision's, tasks are for.
+fn kind_of(family: &str) -> String {
+    let of = |kind: &&str| family.contains(&format!("api_{kind}"));
+    ["databases", "seed", "verify"].iter().find(|kind| of(kind)).map(|kind| format!(" {kind}")).unwrap_or_default()
 }
 
 fn at(seconds: i64) -> Timestamp {
@@ -458,4 +469,91 @@ async fn a_migration_runs_where_the_service_does_but_not_on_spot_capacity() {
     let spot = run_on("{capacity: fargate_spot}").await;
     assert!(spot.interfaces.unwrap().public_address);
     assert_eq!(spot.capacity, Capacity::Fargate);
+}
+
+async fn with_all_parts(seconds: i64) -> Fake {
+    let fake = cloud(seconds, Some(0)).await;
+    let all = "{command: [migrate], seed: [put], verify: [look], timeout: 1m}";
+    platform(&fake.aside, &MANIFEST.replace("{command: [migrate], timeout: 1m}", all)).await;
+    fake
+}
+
+const ALL_PARTS: [&str; 6] = ["register", "register seed", "register verify", "run", "run seed", "run verify"];
+
+#[tokio::test]
+async fn seed_and_verification_follow_the_migration_each_in_a_task_of_its_own_and_never_again() {
+    let fake = with_all_parts(7).await;
+    let summary = finish(&fake).await.unwrap();
+    assert_eq!(summary.note, "the migration of `api` and its seed and verification ended with exit code 0");
+    assert_eq!(finish(&fake).await.unwrap(), summary);
+    assert_eq!(writes(&fake), ALL_PARTS);
+    let expected = [
+        "started the migration as task 0",
+        "the migration ended with exit code 0",
+        "started the seed as task 1",
+        "the seed ended with exit code 0",
+        "started the verification as task 2",
+        "the verification ended with exit code 0",
+    ];
+    assert_eq!(fake.steps().await, expected);
+    let names: Vec<_> = fake.world.borrow().tasks.iter().map(|(task, _)| task.started_by.clone().unwrap()).collect();
+    let release = the_run().release;
+    assert_eq!(names, [release.to_string(), format!("{release}_seed"), format!("{release}_verify")]);
+}
+
+#[tokio::test]
+async fn a_part_that_fails_ends_the_migration_and_what_comes_after_it_does_not_run() {
+    let fake = with_all_parts(7).await;
+    fake.world.borrow_mut().exit_code = Some(1);
+    let failed = finish(&fake).await.unwrap_err();
+    assert!(failed.to_string().starts_with("the migration of `api` failed"), "{failed}");
+    assert_eq!(writes(&fake), ALL_PARTS[..4]);
+    let fake = with_all_parts(7).await;
+    fake.world.borrow_mut().of_verify = Some(4);
+    let failed = finish(&fake).await.unwrap_err();
+    let expected = "the verification of `api` failed, and the service was not touched: the reason (exit code 4); last log lines: relation users exists";
+    assert_eq!((failed.failure(), failed.to_string().as_str()), (Failure::Migration, expected));
+    assert_eq!(finish(&fake).await.unwrap_err().to_string(), expected);
+    assert_eq!(writes(&fake), ALL_PARTS);
+}
+
+#[tokio::test]
+async fn a_seed_that_hangs_is_stopped_in_its_own_time() {
+    let fake = with_all_parts(50).await;
+    assert!(finish(&fake).await.is_ok(), "150 seconds together, and each has 60");
+    let fake = with_all_parts(7).await;
+    while fake.world.borrow().tasks.len() < 2 {
+        pass(&fake).await.unwrap();
+        fake.world.borrow_mut().tick();
+    }
+    fake.world.borrow_mut().seconds = 10_000;
+    let failed = finish(&fake).await.unwrap_err().to_string();
+    assert!(failed.starts_with("the seed of `api` failed") && failed.contains("within 60 seconds"), "{failed}");
+    assert!(fake.world.borrow().tasks[1].0.stopped());
+}
+
+#[tokio::test]
+async fn another_manifest_after_the_migration_began_changes_nothing_about_what_follows() {
+    let fake = with_all_parts(7).await;
+    pass(&fake).await.unwrap();
+    platform(&fake.aside, MANIFEST).await;
+    assert!(finish(&fake).await.is_ok());
+    assert_eq!(writes(&fake), ALL_PARTS);
+}
+
+#[tokio::test]
+async fn cut_off_before_or_after_any_call_each_part_runs_once_in_its_order() {
+    for lag in [0, 8] {
+        cut_everywhere(async |cut| {
+            let fake = with_all_parts(7).await;
+            fake.world.borrow_mut().lag = lag;
+            fake.line.cut(cut);
+            let summary = finish(&fake).await;
+            assert!(summary.is_ok(), "{cut:?}, lag {lag}");
+            assert_eq!(writes(&fake), ALL_PARTS, "{cut:?}, lag {lag}");
+            assert_eq!(fake.steps().await.len(), 6, "{cut:?}, lag {lag}");
+            fake.line.calls()
+        })
+        .await;
+    }
 }

@@ -317,9 +317,15 @@ checked_text!(
 pub struct Migrate {
     /// The command, in place of the image's.
     pub command: Vec<String>,
-    /// How long it may take; 10 minutes unless given.
+    /// How long each of the commands may take; 10 minutes unless given.
     #[serde(default)]
     pub timeout: Timeout,
+    /// A command that runs after it, in a task of its own, to put in what must be there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seed: Vec<String>,
+    /// A command that runs last, in a task of its own. Where it fails, the service is not touched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verify: Vec<String>,
     /// The log group's name; the service's own unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_group: Option<LogGroupName>,

@@ -4,8 +4,11 @@ use std::{collections::BTreeMap, fmt::Display};
 
 use super::{Checked, Manifest, no_doubles, refuse, under, whole_days};
 use crate::{
-    manifest::spec::{EnvValue, Http, Image, Networking, Scale, SecretRef, Service, Sidecar, Spec, is_secret_name},
+    manifest::spec::{
+        EnvValue, Http, Image, Migrate, Networking, Scale, SecretRef, Service, Sidecar, Spec, Timeout, is_secret_name,
+    },
     name::{ComponentName, RepositoryName},
+    task::migration::Part,
 };
 
 /// What Fargate offers: CPU units, and for each the memory in MiB as (least, most, step).
@@ -44,6 +47,9 @@ const FREE_PORTS: u16 = 32_768;
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html>
 const LONGEST_DRAIN: u32 = 3600;
 
+/// The machine waits a little more than a day for what comes before a rollout, and whoever queues behind it as long.
+const MOST_BEFORE_A_ROLLOUT: u32 = 86_400;
+
 pub(super) fn check(manifest: &Manifest<'_>) -> Checked {
     for (name, service) in &manifest.spec.services {
         one(manifest, name, service).map_err(under(format_args!("services.{name}")))?;
@@ -64,9 +70,27 @@ fn one(manifest: &Manifest<'_>, name: &ComponentName, service: &Service) -> Chec
     uses(manifest.spec, service)?;
     sidecars(manifest, name, service)?;
     match &service.migrate {
-        Some(migrate) if migrate.command.is_empty() => refuse("migrate.command", "a command is expected here"),
-        _ => Ok(()),
+        Some(migrate) => check_migrate(manifest, name, migrate).map_err(under("migrate")),
+        None => Ok(()),
     }
+}
+
+fn check_migrate(manifest: &Manifest<'_>, name: &ComponentName, migrate: &Migrate) -> Checked {
+    let mut tasks = 0;
+    for part in Part::ALL {
+        let key = part.key();
+        if !part.command(migrate).is_empty() {
+            tasks += 1;
+        } else if manifest.gives(&format!("services.{name}.migrate.{key}")) {
+            return refuse(key, "a command is expected here");
+        }
+    }
+    let together = migrate.timeout.seconds().saturating_mul(tasks);
+    if together > MOST_BEFORE_A_ROLLOUT {
+        let each = String::from(Timeout::of(MOST_BEFORE_A_ROLLOUT / tasks));
+        return refuse("timeout", format!("its {tasks} tasks have a day together, so each {each} at most"));
+    }
+    Ok(())
 }
 
 fn size(spec: &Spec, service: &Service) -> Checked {
