@@ -32,7 +32,7 @@ const COMMAND: (&str, &[&str]) = ("shipway", &["shipway-archive", "shipway-aws",
 const TOOLS: [&str; 6] = ["hello-function", "local-cloud", "publish-bench", "put-function", "shipway-tests", "xtask"];
 
 /// Which of what is shipped may use an SDK. One that is new here has to be thought about: each takes minutes to build.
-const SDKS: [(&str, &[&str]); 12] = [
+const SDKS: [(&str, &[&str]); 13] = [
     ("aws-sdk-applicationautoscaling", &["deploy-service"]),
     ("aws-sdk-cloudformation", &["provision-platform", "shipway"]),
     ("aws-sdk-cloudfront", &["invalidate-cache"]),
@@ -43,6 +43,7 @@ const SDKS: [(&str, &[&str]); 12] = [
     ("aws-sdk-ecr", &["start-release"]),
     ("aws-sdk-ecs", &["shipway-ecs", "deploy-service", "provision-platform", "run-migrations"]),
     ("aws-sdk-elasticloadbalancingv2", &["deploy-service"]),
+    ("aws-sdk-rds", &["run-migrations"]),
     ("aws-sdk-s3", &["shipway-aws", "start-release", "record-release", "sync-frontend", "invalidate-cache", "shipway"]),
     ("aws-sdk-sfn", &["start-release", "shipway"]),
 ];
@@ -459,7 +460,7 @@ fn variables(state: &Value) -> BTreeSet<String> {
 // ---- The template ----
 
 /// Rights that no call of the SDK is named after.
-const RIGHTS_BESIDE_CALLS: [(&str, &str); 21] = [
+const RIGHTS_BESIDE_CALLS: [(&str, &str); 22] = [
     ("start-release", "sqs:SendMessage"),     // Lambda hands over what failed for good
     ("record-release", "s3:ListBucket"),      // 404 instead of 403 for what is not there
     ("sync-frontend", "s3:ListBucket"),       // the same
@@ -474,6 +475,7 @@ const RIGHTS_BESIDE_CALLS: [(&str, &str); 21] = [
     ("provision-platform", "autoscaling:CreateOrUpdateTags"), // ECS does it for CreateCapacityProvider
     ("provision-platform", "iam:PassRole"),   // the stacks' roles
     ("run-migrations", "ecs:TagResource"),    // tags at creation
+    ("run-migrations", "rds:AddTagsToResource"), // tags at creation
     ("run-migrations", "iam:PassRole"),       // the tasks' roles
     ("deploy-service", "ecs:TagResource"),    // tags at creation
     ("deploy-service", "iam:PassRole"),       // the tasks' roles

@@ -7,6 +7,7 @@ pub mod databases;
 pub mod migration;
 mod overrides;
 mod placement;
+pub mod snapshots;
 
 use std::collections::BTreeMap;
 

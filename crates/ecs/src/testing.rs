@@ -33,7 +33,7 @@ pub async fn platform(store: &Store, manifest: &str) {
         ..Default::default()
     };
     let server = |name: &str| DatabaseOutputs {
-        engine: DatabaseEngine::Postgres,
+        engine: if name == "other" { DatabaseEngine::AuroraPostgres } else { DatabaseEngine::Postgres },
         identifier: format!("hello-prod-{name}"),
         host: format!("{name}.db.internal"),
         port: 5432,

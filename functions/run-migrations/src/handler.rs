@@ -1,6 +1,6 @@
 //! One pass over what comes before a rollout: load what is known of it, look at its task, ask the domain, act, record.
 //!
-//! First the databases that the service uses and that did not come with their server, once for each; then its migration, and what
+//! First, before a migration and where the manifest asks for them, snapshots of the service's databases. Then the databases that the service uses and that did not come with their server, once for each; then its migration, and what
 //! the manifest has run after that.
 
 use std::collections::BTreeSet;
@@ -10,17 +10,22 @@ use serde::Deserialize;
 use shipway_aws::{AwsError, PublicError, Store, store::StoreError};
 use shipway_domain::{
     failure::Failure,
+    manifest::DatabaseEngine,
     message::{Pass, PassInput, Run, Summary},
     name::ComponentName,
     task::{
         DescribedTaskDefinition, Placement, Surroundings, Task, TaskDefinition, Wanted,
         databases::{self, Made, Making},
         migration::{Ending, Part, Progress},
+        snapshots::Snapshot,
     },
 };
 use shipway_ecs::ServiceError;
 
-use crate::job::{Job, Kind};
+use crate::{
+    job::{Job, Kind},
+    snapshots::{self, NewSnapshot},
+};
 
 /// The migration itself, whose progress says what follows it.
 const MIGRATION: Kind = Kind::Migration(Part::Migrate);
@@ -45,6 +50,14 @@ pub(crate) enum Error {
     Failed { service: ComponentName, part: Part, reason: String },
     #[error("making the databases {making} failed, and `{service}` was not touched: {reason}")]
     NotMade { service: ComponentName, making: String, reason: String },
+    #[error(
+        "the snapshot {name} of the database {server} failed, so nothing was migrated and `{service}` was not touched: {reason}"
+    )]
+    NotSaved { service: ComponentName, server: ComponentName, name: String, reason: String },
+    #[error(
+        "a snapshot {name} is there that this release did not take of the database {server}, by its tags or what it is of;          look whose it is, delete it, and start the execution again"
+    )]
+    OthersSnapshot { server: ComponentName, name: String },
     #[error("ECS could not place the task for the {what} of `{service}`: {reason}")]
     NotPlaced { service: ComponentName, what: &'static str, reason: String },
     #[error(transparent)]
@@ -59,10 +72,14 @@ impl PublicError for Error {
     fn failure(&self) -> Failure {
         match self {
             Error::Service(error) => error.failure(),
-            Error::Failed { .. } | Error::NotMade { .. } => Failure::Migration,
+            Error::Failed { .. } | Error::NotMade { .. } | Error::NotSaved { .. } => Failure::Migration,
+            Error::OthersSnapshot { .. } => Failure::Conflict,
             Error::NotPlaced { reason, .. } => failure_to_place(reason),
             Error::Store(error) => error.failure(),
-            Error::Aws(error) => shipway_ecs::failure(error),
+            Error::Aws(error) => match error.code() {
+                Some("DBInstanceNotFound" | "DBClusterNotFoundFault" | "KMSKeyNotAccessibleFault") => Failure::Conflict,
+                _ => shipway_ecs::failure(error),
+            },
         }
     }
 }
@@ -102,7 +119,7 @@ pub(crate) enum Placed {
     Refused(String),
 }
 
-/// The calls beside the table's: ECS's and the log's.
+/// The calls beside the table's: ECS's, the log's and RDS's.
 pub(crate) trait Calls {
     async fn task_definition(&self, name: &str) -> Result<Option<DescribedTaskDefinition>, AwsError>;
     async fn register(&self, wanted: &TaskDefinition) -> Result<String, AwsError>;
@@ -112,6 +129,10 @@ pub(crate) trait Calls {
     async fn task(&self, cluster: &str, arn: &str) -> Result<Option<Task>, AwsError>;
     async fn stop(&self, cluster: &str, arn: &str) -> Result<(), AwsError>;
     async fn log_tail(&self, group: &str, stream: &str) -> Result<Vec<String>, AwsError>;
+    /// The snapshot of this name, of an instance or of a cluster.
+    async fn snapshot(&self, engine: DatabaseEngine, name: &str) -> Result<Option<Snapshot>, AwsError>;
+    /// Takes a snapshot, or says why RDS does not just now.
+    async fn take_snapshot(&self, new: NewSnapshot<'_>) -> Result<Option<String>, AwsError>;
 }
 
 /// Makes one pass.
@@ -146,6 +167,13 @@ pub(crate) async fn handle<C: Calls>(
             let wanted = shipway_ecs::wanted(run, &manifest.spec, &record.platform)?;
             let network = record.network.as_ref().ok_or_else(|| missing("the network"))?;
             let placement = wanted.placement(network).map_err(ServiceError::from)?.of_one_off();
+            let save = wanted.service.migrate.as_ref().is_some_and(|migrate| migrate.snapshot);
+            if save
+                && *action == Ask::Migrate
+                && let Some(again) = snapshots::take(&job(MIGRATION), &wanted).await?
+            {
+                return Ok(again);
+            }
             let before = Before { job: job(Kind::Databases), surroundings, wanted: &wanted, placement: &placement };
             if let Some(again) = before.databases().await? {
                 return Ok(again);

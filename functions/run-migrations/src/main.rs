@@ -3,6 +3,7 @@
 mod aws;
 mod handler;
 mod job;
+mod snapshots;
 
 use shipway_aws::{
     Store,

@@ -13,7 +13,7 @@ use crate::{
     manifest::{Networking, Service, Spec},
     name::ComponentName,
     network::NetworkOutputs,
-    task::migration::Part,
+    task::{migration::Part, snapshots},
 };
 
 /// What is done about a service.
@@ -27,7 +27,7 @@ pub struct ServiceChange {
     pub what: Vec<String>,
     /// Whether its tasks are replaced by new ones.
     pub new_revision: bool,
-    /// The commands of the migration that runs before it changes.
+    /// The migration that runs before it changes: its snapshots and its commands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub migration: Option<String>,
 }
@@ -114,9 +114,11 @@ fn tasks(service: &Service) -> String {
 
 fn migration(service: &Service) -> Option<String> {
     let migrate = service.migrate.as_ref()?;
+    let servers: Vec<String> = snapshots::servers(service).iter().map(ToString::to_string).collect();
+    let snapshot = migrate.snapshot.then(|| format!("a snapshot of {}", servers.join(" and of ")));
     let commands = Part::ALL.map(|part| part.command(migrate).join(" "));
-    let commands: Vec<String> = commands.into_iter().filter(|command| !command.is_empty()).collect();
-    Some(commands.join(", then "))
+    let commands = commands.into_iter().filter(|command| !command.is_empty());
+    Some(snapshot.into_iter().chain(commands).collect::<Vec<_>>().join(", then "))
 }
 
 /// What of a service is no part of its task definition.
@@ -263,9 +265,16 @@ environments: {dev: {}}
             begun[1].0,
             ["rolled out with docker.io/library/worker:1", "1 to 2 tasks of 256 CPU units and 512 MiB"]
         );
-        let seeded = spec(|text| text.replace("migrate]", "migrate], seed: [rails, seed], verify: [bin/look]"));
+        let seeded = spec(|text| {
+            let whole = "migrate], snapshot: true, seed: [rails, seed], verify: [bin/look]}, secrets: {U: {ref: databases.main.url}";
+            text.replace("migrate]", whole)
+                + "databases: {main: {engine: postgres, version: '15', class: db.t3.micro}}\n"
+        });
         let migration = migration(&seeded.services[&"api".parse().unwrap()]);
-        assert_eq!(migration.as_deref(), Some("rails migrate, then rails seed, then bin/look"));
+        assert_eq!(
+            migration.as_deref(),
+            Some("a snapshot of main, then rails migrate, then rails seed, then bin/look")
+        );
         let without = spec(|text| text.lines().filter(|line| !line.contains("worker")).collect::<Vec<_>>().join("\n"));
         assert_eq!(left(&without, Some(&all)), ["service/worker"]);
         assert!(changes(&without, Some(&all), Moved::default()).iter().all(|change| change.doing == Doing::Unchanged));

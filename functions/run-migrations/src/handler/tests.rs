@@ -1,6 +1,6 @@
 //! Passes over an ECS in memory that runs tasks, refuses them, shows them late, and loses its answers.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::BTreeMap};
 
 use shipway_aws::testing::{Line, Table, begin, cut_everywhere, end};
 use shipway_domain::{
@@ -30,6 +30,12 @@ struct World {
     placements: Vec<Placement>,
     /// Each with the token it was asked for under.
     tasks: Vec<(Task, String)>,
+    /// By name, each with what it is a snapshot of, and when it was asked for.
+    snapshots: BTreeMap<String, (Snapshot, DatabaseEngine, i64)>,
+    /// How long a snapshot takes.
+    saving: i64,
+    /// RDS refuses to take one so often, as the server is being changed.
+    busy: u32,
     writes: Vec<String>,
 }
 
@@ -168,6 +174,29 @@ impl Calls for Fake {
                 return Vec::new();
             }
             vec!["relation users exists".to_owned()]
+        })
+    }
+
+    async fn snapshot(&self, engine: DatabaseEngine, name: &str) -> Result<Option<Snapshot>, AwsError> {
+        self.call(|world| {
+            let (found, _, asked) = world.snapshots.get(name).filter(|(_, of, _)| *of == engine)?;
+            let is_there = world.now - asked >= world.saving && found.status == "creating";
+            Some(Snapshot { status: if is_there { "available" } else { &found.status }.to_owned(), ..found.clone() })
+        })
+    }
+
+    async fn take_snapshot(&self, new: NewSnapshot<'_>) -> Result<Option<String>, AwsError> {
+        self.call(|world| {
+            if world.busy > 0 {
+                world.busy -= 1;
+                return Some("it is being changed".to_owned());
+            }
+            assert!(!world.snapshots.contains_key(new.name), "{} is there", new.name);
+            world.writes.push(format!("snapshot {} {:?}", new.of, new.engine));
+            let made =
+                Snapshot { of: new.of.to_owned(), status: "creating".to_owned(), percent: 10, tags: new.tags.clone() };
+            world.snapshots.insert(new.name.to_owned(), (made, new.engine, world.now));
+            None
         })
     }
 }
@@ -365,7 +394,7 @@ app: hello
 environments: {prod: {}}
 databases:
   main: {engine: postgres, version: \"15\", class: db.t4g.micro, names: [first, second]}
-  other: {engine: postgres, version: \"16\", class: db.t4g.micro, names: [third, fourth]}
+  other: {engine: aurora_postgres, version: \"16\", capacity: {min: 0.5, max: 1}, names: [third, fourth]}
 services:
   api:
     image: {repository: hello-api}
@@ -556,4 +585,99 @@ async fn cut_off_before_or_after_any_call_each_part_runs_once_in_its_order() {
         })
         .await;
     }
+}
+
+const OF_MAIN: &str = "shipway-20261121t031542123-3f9c2a-main";
+
+/// The same with snapshots before.
+async fn with_snapshots() -> Fake {
+    let fake = cloud(3, Some(0)).await;
+    platform(&fake.aside, &WITH_DATABASES.replace("timeout: 1m", "timeout: 1m, snapshot: true")).await;
+    fake.world.borrow_mut().saving = 100;
+    fake
+}
+
+const SNAPSHOTS: [&str; 2] = ["snapshot hello-prod-main Postgres", "snapshot hello-prod-other AuroraPostgres"];
+
+#[tokio::test]
+async fn a_snapshot_of_each_database_is_there_before_anything_runs() {
+    let fake = with_snapshots().await;
+    assert!(finish(&fake).await.is_ok());
+    assert!(finish(&fake).await.is_ok());
+    assert_eq!(writes(&fake), [&SNAPSHOTS[..], &DATABASES, &["register", "run"]].concat());
+    let steps = fake.steps().await;
+    assert_eq!(steps[0], format!("the snapshot {OF_MAIN} of the database main is there"));
+    assert_eq!(steps.len(), 8);
+    let world = fake.world.borrow();
+    let (snapshot, ..) = &world.snapshots[OF_MAIN];
+    let tags: Vec<_> = snapshot.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let expected = [
+        "shipway:app=hello",
+        "shipway:component=service/api",
+        "shipway:environment=prod",
+        "shipway:release=20261121T031542123-3f9c2a",
+    ];
+    assert_eq!(tags, expected);
+    assert!(world.tasks.iter().all(|(task, _)| task.created_at.unwrap() >= at(100)));
+}
+
+#[tokio::test]
+async fn a_database_that_is_being_changed_is_waited_for() {
+    let fake = with_snapshots().await;
+    fake.world.borrow_mut().busy = 3;
+    assert!(finish(&fake).await.is_ok());
+    assert_eq!(writes(&fake).len(), 8);
+}
+
+#[tokio::test]
+async fn without_its_snapshot_nothing_is_migrated() {
+    let fake = with_snapshots().await;
+    pass(&fake).await.unwrap();
+    fake.world.borrow_mut().snapshots.get_mut(OF_MAIN).unwrap().0.status = "failed".to_owned();
+    let failed = finish(&fake).await.unwrap_err();
+    let expected = format!(
+        "the snapshot {OF_MAIN} of the database main failed, so nothing was migrated and `api` was not touched: RDS says it is `failed`"
+    );
+    assert_eq!((failed.failure(), failed.to_string()), (Failure::Migration, expected));
+    assert_eq!(writes(&fake), SNAPSHOTS);
+
+    let fake = with_snapshots().await;
+    fake.world.borrow_mut().saving = i64::MAX;
+    pass(&fake).await.unwrap();
+    fake.world.borrow_mut().now = 6 * 3600;
+    let failed = pass(&fake).await.unwrap_err();
+    assert!(failed.to_string().contains("it was not there within 6 hours: it is `creating`"), "{failed}");
+    assert_eq!((failed.failure(), writes(&fake).len()), (Failure::Migration, 2));
+}
+
+#[tokio::test]
+async fn a_snapshot_of_the_same_name_that_another_took_is_refused() {
+    let fake = with_snapshots().await;
+    let others = Snapshot { of: "hello-prod-main".to_owned(), status: "available".to_owned(), ..Snapshot::default() };
+    fake.world.borrow_mut().snapshots.insert(OF_MAIN.to_owned(), (others, DatabaseEngine::Postgres, 0));
+    let refused = finish(&fake).await.unwrap_err();
+    assert_eq!(refused.failure(), Failure::Conflict);
+    assert!(refused.to_string().contains("that this release did not take"), "{refused}");
+    assert_eq!(writes(&fake), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_was_live_before_is_not_migrated_and_not_saved() {
+    let fake = with_snapshots().await;
+    assert!(finish_of(&fake, the_run(), Ask::Databases).await.is_ok());
+    assert_eq!(writes(&fake), DATABASES);
+}
+
+#[tokio::test]
+async fn cut_off_before_or_after_any_call_each_snapshot_is_taken_once() {
+    cut_everywhere(async |cut| {
+        let fake = with_snapshots().await;
+        fake.world.borrow_mut().saving = 12;
+        fake.line.cut(cut);
+        assert!(finish(&fake).await.is_ok(), "{cut:?}");
+        assert_eq!(writes(&fake), [&SNAPSHOTS[..], &DATABASES, &["register", "run"]].concat(), "{cut:?}");
+        assert_eq!(fake.steps().await.len(), 8, "{cut:?}");
+        fake.line.calls()
+    })
+    .await;
 }

@@ -320,6 +320,9 @@ pub struct Migrate {
     /// How long each of the commands may take; 10 minutes unless given.
     #[serde(default)]
     pub timeout: Timeout,
+    /// Whether a snapshot of each database that the service uses is taken before. They stay until somebody deletes them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub snapshot: bool,
     /// A command that runs after it, in a task of its own, to put in what must be there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seed: Vec<String>,

@@ -8,7 +8,7 @@ use crate::{
         EnvValue, Http, Image, Migrate, Networking, Scale, SecretRef, Service, Sidecar, Spec, Timeout, is_secret_name,
     },
     name::{ComponentName, RepositoryName},
-    task::migration::Part,
+    task::{migration::Part, snapshots},
 };
 
 /// What Fargate offers: CPU units, and for each the memory in MiB as (least, most, step).
@@ -70,12 +70,12 @@ fn one(manifest: &Manifest<'_>, name: &ComponentName, service: &Service) -> Chec
     uses(manifest.spec, service)?;
     sidecars(manifest, name, service)?;
     match &service.migrate {
-        Some(migrate) => check_migrate(manifest, name, migrate).map_err(under("migrate")),
+        Some(migrate) => check_migrate(manifest, name, service, migrate).map_err(under("migrate")),
         None => Ok(()),
     }
 }
 
-fn check_migrate(manifest: &Manifest<'_>, name: &ComponentName, migrate: &Migrate) -> Checked {
+fn check_migrate(manifest: &Manifest<'_>, name: &ComponentName, service: &Service, migrate: &Migrate) -> Checked {
     let mut tasks = 0;
     for part in Part::ALL {
         let key = part.key();
@@ -85,10 +85,20 @@ fn check_migrate(manifest: &Manifest<'_>, name: &ComponentName, migrate: &Migrat
             return refuse(key, "a command is expected here");
         }
     }
-    let together = migrate.timeout.seconds().saturating_mul(tasks);
-    if together > MOST_BEFORE_A_ROLLOUT {
-        let each = String::from(Timeout::of(MOST_BEFORE_A_ROLLOUT / tasks));
-        return refuse("timeout", format!("its {tasks} tasks have a day together, so each {each} at most"));
+    if migrate.snapshot && snapshots::servers(service).is_empty() {
+        return refuse(
+            "snapshot",
+            "the service uses no database of this manifest; refer to one under `secrets` or `env`, or leave this out",
+        );
+    }
+    let (most, beside) = if migrate.snapshot {
+        (MOST_BEFORE_A_ROLLOUT - snapshots::TIMEOUT_SECONDS, " beside the snapshot")
+    } else {
+        (MOST_BEFORE_A_ROLLOUT, "")
+    };
+    if migrate.timeout.seconds().saturating_mul(tasks) > most {
+        let (most, each) = (String::from(Timeout::of(most)), String::from(Timeout::of(most / tasks)));
+        return refuse("timeout", format!("its tasks have {most} together{beside}, so each has {each} at most"));
     }
     Ok(())
 }
