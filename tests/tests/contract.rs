@@ -17,16 +17,18 @@ use shipway_domain::{failure::Failure, release::LEASE};
 // ---- Who may depend on whom ----
 
 /// The crates that functions share, and what each may use of this workspace. Functions may use all of them.
-const SHARED: [(&str, &[&str]); 5] = [
+const SHARED: [(&str, &[&str]); 6] = [
     ("shipway-domain", &[]),
     ("shipway-archive", &["shipway-domain"]),
     ("shipway-aws", &["shipway-domain"]),
     ("shipway-ec2", &["shipway-aws", "shipway-domain"]),
     ("shipway-ecs", &["shipway-aws", "shipway-domain"]),
+    ("shipway-stacks", &["shipway-aws", "shipway-domain"]),
 ];
 
 /// The command that people and CI run, and what it may use of this workspace.
-const COMMAND: (&str, &[&str]) = ("shipway", &["shipway-archive", "shipway-aws", "shipway-domain", "shipway-ec2"]);
+const COMMAND: (&str, &[&str]) =
+    ("shipway", &["shipway-archive", "shipway-aws", "shipway-domain", "shipway-ec2", "shipway-stacks"]);
 
 /// What is never shipped, and may use anything.
 const TOOLS: [&str; 6] = ["hello-function", "local-cloud", "publish-bench", "put-function", "shipway-tests", "xtask"];
@@ -34,7 +36,7 @@ const TOOLS: [&str; 6] = ["hello-function", "local-cloud", "publish-bench", "put
 /// Which of what is shipped may use an SDK. One that is new here has to be thought about: each takes minutes to build.
 const SDKS: [(&str, &[&str]); 13] = [
     ("aws-sdk-applicationautoscaling", &["deploy-service"]),
-    ("aws-sdk-cloudformation", &["provision-platform", "shipway"]),
+    ("aws-sdk-cloudformation", &["shipway-stacks", "provision-platform", "shipway"]),
     ("aws-sdk-cloudfront", &["invalidate-cache"]),
     ("aws-sdk-cloudfrontkeyvaluestore", &["invalidate-cache"]),
     ("aws-sdk-cloudwatchlogs", &["shipway-ecs", "deploy-service", "run-migrations"]),
@@ -98,8 +100,9 @@ fn the_command_calls_what_its_page_says_and_nothing_else() -> Result<()> {
     let table = ["dynamodb:GetItem", "dynamodb:Query"].map(str::to_owned);
     // Of what shipway-ec2 can do, the command only looks.
     let looks = calls(&fs::read_to_string(root().join("crates/ec2/src/look.rs"))?);
+    let stacks = calls(&sources(&root().join("crates/stacks"))?);
     let own = calls(&sources(&root().join("crates/cli"))?);
-    let called: BTreeSet<String> = own.into_iter().chain(table).chain(looks).collect();
+    let called: BTreeSet<String> = own.into_iter().chain(table).chain(looks).chain(stacks).collect();
     let column: String = rights.lines().filter_map(|line| line.split('|').nth(2)).collect();
     let told = calls(&column.replace('`', "\""));
     ensure!(called == told, "called and told differ: {:?}", &called ^ &told);
@@ -646,9 +649,14 @@ fn every_function_may_do_what_it_calls_and_nothing_else() -> Result<()> {
     let shared = calls(&sources(&root().join("crates/ecs"))?);
     for folder in functions()? {
         let mut called = calls(&sources(&root().join("functions").join(&folder))?);
-        if folder == "provision-network" {
-            // The crate is its own but for looking, which the command does too.
-            called.extend(calls(&sources(&root().join("crates/ec2"))?));
+        // These crates are their own but for looking, which the command does too.
+        let own = match folder.as_str() {
+            "provision-network" => Some("crates/ec2"),
+            "provision-platform" => Some("crates/stacks"),
+            _ => None,
+        };
+        if let Some(own) = own {
+            called.extend(calls(&sources(&root().join(own))?));
         }
         let role = function_id(&folder).replace("Function", "Role");
         let mut may = BTreeSet::new();

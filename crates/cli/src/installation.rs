@@ -9,7 +9,7 @@ use aws_config::{
     BehaviorVersion, Region, SdkConfig, profile::ProfileFileCredentialsProvider, provider_config::ProviderConfig,
 };
 use aws_smithy_http_client::{Builder, tls};
-use shipway_aws::{AwsError, Store};
+use shipway_aws::Store;
 use shipway_domain::name::Component;
 use tokio::sync::OnceCell;
 
@@ -125,22 +125,13 @@ impl Installation {
     }
 
     async fn outputs(&self) -> Result<BTreeMap<String, String>, Problem> {
-        let asked = aws_sdk_cloudformation::Client::new(&self.config).describe_stacks().stack_name(&self.stack);
-        let described = asked.send().await.map_err(|error| {
-            let error = AwsError::of("cloudformation:DescribeStacks")(error);
-            if error.is("ValidationError") && error.message().contains("does not exist") {
-                return Problem::new(format!("Shipway is not installed here: there is no stack `{}`", self.stack))
-                    .at(self.place())
-                    .remedy(
-                        "name the stack, region or profile with --stack, --region, --profile; or install Shipway there",
-                    );
-            }
-            Problem::from(error).at(self.place())
-        })?;
-        let outputs = described.stacks().iter().flat_map(|stack| stack.outputs());
-        Ok(outputs
-            .filter_map(|output| Some((output.output_key()?.to_owned(), output.output_value()?.to_owned())))
-            .collect())
+        let described = shipway_stacks::describe(&self.stacks(None), &self.stack).await;
+        let described = described.map_err(|error| Problem::from(error).at(self.place()))?;
+        described.map(|stack| stack.outputs).ok_or_else(|| {
+            Problem::new(format!("Shipway is not installed here: there is no stack `{}`", self.stack))
+                .at(self.place())
+                .remedy("name the stack, region or profile with --stack, --region, --profile; or install Shipway there")
+        })
     }
 
     fn place(&self) -> String {

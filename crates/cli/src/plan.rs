@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_cloudformation::types::{self, TemplateStage};
+use aws_sdk_cloudformation::types::TemplateStage;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use shipway_aws::{
@@ -17,7 +17,7 @@ use shipway_domain::{
     name::Component,
     network::{Desired, Progress, Remembered},
     plan::{self, Looked, Plan, Standing},
-    platform::{self, ObservedStack, StackName, StackStatus, Wish},
+    platform::{self, ObservedStack, StackName, Wish},
     release::ComponentState,
 };
 use shipway_ec2::Ec2Error;
@@ -188,31 +188,12 @@ impl Stacks<'_> {
     ) -> Result<Option<(ObservedStack, Option<String>)>, Problem> {
         let client = self.installation.stacks(region);
         let told = |error: AwsError| Problem::from(error).at(format!("the stack {name} of {}", self.place));
-        let described = client.describe_stacks().stack_name(name.as_str()).send().await;
-        let described = match described.map_err(AwsError::of("cloudformation:DescribeStacks")) {
-            Ok(described) => described,
-            Err(error) if error.is("ValidationError") && error.message().contains("does not exist") => return Ok(None),
-            Err(error) => return Err(told(error)),
-        };
-        let Some(stack) = described.stacks().first().map(observed) else { return Ok(None) };
+        let described = shipway_stacks::describe(&client, name.as_str()).await.map_err(told)?;
+        let Some(stack) = described else { return Ok(None) };
         // As it was handed over, not as macros have made it.
         let template = client.get_template().stack_name(&stack.id).template_stage(TemplateStage::Original).send().await;
         let template = template.map_err(AwsError::of("cloudformation:GetTemplate")).map_err(told)?;
         Ok(Some((stack, template.template_body)))
-    }
-}
-
-fn observed(stack: &types::Stack) -> ObservedStack {
-    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
-    ObservedStack {
-        id: text(stack.stack_id()),
-        status: stack.stack_status().map_or_else(|| StackStatus::Other(String::new()), |status| status.as_str().into()),
-        parameters: stack.parameters().iter().map(|p| (text(p.parameter_key()), text(p.parameter_value()))).collect(),
-        tags: stack.tags().iter().map(|tag| (text(tag.key()), text(tag.value()))).collect(),
-        outputs: stack.outputs().iter().map(|o| (text(o.output_key()), text(o.output_value()))).collect(),
-        operation: None,
-        role: stack.role_arn().map(str::to_owned),
-        protected: stack.enable_termination_protection().unwrap_or_default(),
     }
 }
 

@@ -3,8 +3,6 @@
 mod capacity;
 mod repair;
 
-use std::collections::BTreeMap;
-
 use aws_sdk_cloudformation::{
     Client,
     config::Region,
@@ -14,10 +12,10 @@ use shipway_aws::{AwsError, runtime::Later};
 use shipway_domain::{
     name::AppName,
     platform::{
-        Apply, Deletion, Observed, ObservedStack, Operation, ResourceDrift, StackEvent, StackName, StackStatus,
-        last_operation,
+        Apply, Deletion, Observed, ObservedStack, Operation, ResourceDrift, StackEvent, StackName, last_operation,
     },
 };
+use shipway_stacks::{observed, says};
 
 pub(crate) use capacity::Capacity;
 pub(crate) use repair::{Proposal, Repairs};
@@ -124,12 +122,7 @@ impl Stacks for Account {
         name: &StackName,
         region: Option<&'static str>,
     ) -> Result<Option<ObservedStack>, AwsError> {
-        let asked = self.client(region).describe_stacks().stack_name(name.as_str()).send().await;
-        match asked.map_err(AwsError::of("cloudformation:DescribeStacks")) {
-            Ok(output) => Ok(output.stacks().first().map(observed)),
-            Err(error) if says(&error, "does not exist") => Ok(None),
-            Err(error) => Err(error),
-        }
+        shipway_stacks::describe(self.client(region), name.as_str()).await
     }
 
     async fn list(&self, app: &AppName) -> Result<Observed, AwsError> {
@@ -291,11 +284,6 @@ impl Stacks for Account {
     }
 }
 
-/// CloudFormation has one code, `ValidationError`, for most of what it refuses: the message tells them apart.
-fn says(error: &AwsError, words: &str) -> bool {
-    error.is("ValidationError") && error.message().contains(words)
-}
-
 fn is_repeated(error: &AwsError) -> bool {
     error.is("TokenAlreadyExistsException")
 }
@@ -310,24 +298,6 @@ fn parameters(apply: &Apply) -> Vec<types::Parameter> {
 
 fn tags(apply: &Apply) -> Vec<types::Tag> {
     apply.tags.iter().map(|(key, value)| types::Tag::builder().key(*key).value(value).build()).collect()
-}
-
-fn observed(stack: &types::Stack) -> ObservedStack {
-    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
-    ObservedStack {
-        id: text(stack.stack_id()),
-        status: stack.stack_status().map_or_else(|| StackStatus::Other(String::new()), |status| status.as_str().into()),
-        parameters: stack.parameters().iter().map(|p| (text(p.parameter_key()), text(p.parameter_value()))).collect(),
-        tags: stack.tags().iter().map(|tag| (text(tag.key()), text(tag.value()))).collect(),
-        outputs: stack
-            .outputs()
-            .iter()
-            .map(|o| (text(o.output_key()), text(o.output_value())))
-            .collect::<BTreeMap<_, _>>(),
-        role: stack.role_arn().map(str::to_owned),
-        protected: stack.enable_termination_protection().unwrap_or_default(),
-        operation: None,
-    }
 }
 
 fn observed_drift(drift: &types::StackResourceDrift) -> ResourceDrift {

@@ -5,8 +5,9 @@ use aws_sdk_cloudformation::types::{
 };
 use shipway_aws::AwsError;
 use shipway_domain::platform::{ChangeSet, ObservedStack, ResourceChange, ResourceState};
+use shipway_stacks::says;
 
-use super::{Account, Answer, CAPABILITIES, is_repeated, says};
+use super::{Account, Answer, CAPABILITIES, is_repeated};
 
 /// What CloudFormation answered to the wish for a proposal.
 #[derive(Clone, Debug, PartialEq, Eq)]
