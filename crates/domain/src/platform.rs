@@ -24,7 +24,10 @@ mod repository;
 mod wanted;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 pub use capacity_provider::{CapacityStep, ObservedCapacity, ObservedProvider, Share, WantedCapacity};
 pub use drift::{ResourceDrift, of_resource as resource_difference, of_stacks as stack_differences};
@@ -166,6 +169,27 @@ impl Wish<'_> {
             ("shipway:environment", self.environment.to_string()),
             ("shipway:component", component.to_string()),
         ])
+    }
+
+    /// A stack of one of Shipway's blueprints: of the platform, in the environment's own region.
+    fn blueprint(
+        &self,
+        name: StackName,
+        concern: Concern,
+        template: &'static str,
+        parameters: Parameters,
+        needs_network: bool,
+    ) -> WantedStack {
+        WantedStack {
+            name,
+            concern,
+            template: Cow::Borrowed(template),
+            region: None,
+            role: None,
+            parameters,
+            tags: self.tags(Component::Platform),
+            needs_network,
+        }
     }
 
     fn of_network(&self, value: impl FnOnce(&NetworkOutputs) -> String) -> Value {

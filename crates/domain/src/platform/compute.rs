@@ -39,20 +39,17 @@ impl Wish<'_> {
     }
 
     fn cluster(&self) -> WantedStack {
-        WantedStack {
-            name: self.names().cluster(),
-            concern: Concern::Cluster,
-            template: Cow::Borrowed(CLUSTER),
-            region: None,
-            role: None,
-            parameters: parameters([
+        self.blueprint(
+            self.names().cluster(),
+            Concern::Cluster,
+            CLUSTER,
+            parameters([
                 ("App", text(&self.spec.app)),
                 ("Environment", text(self.environment)),
                 ("Insights", text(if self.spec.cluster.insights { "enabled" } else { "disabled" })),
             ]),
-            tags: self.tags(Component::Platform),
-            needs_network: false,
-        }
+            false,
+        )
     }
 
     fn instances(&self, ec2: &Ec2) -> WantedStack {
@@ -61,13 +58,11 @@ impl Wish<'_> {
             true => "/aws/service/ecs/optimized-ami/amazon-linux-2023/arm64/recommended/image_id",
             false => "/aws/service/ecs/optimized-ami/amazon-linux-2023/recommended/image_id",
         };
-        WantedStack {
-            name: self.names().instances(),
-            concern: Concern::Instances,
-            template: Cow::Borrowed(INSTANCES),
-            region: None,
-            role: None,
-            parameters: parameters([
+        self.blueprint(
+            self.names().instances(),
+            Concern::Instances,
+            INSTANCES,
+            parameters([
                 ("App", text(&self.spec.app)),
                 ("Environment", text(self.environment)),
                 ("Cluster", self.cluster_name()),
@@ -84,26 +79,22 @@ impl Wish<'_> {
                 ("Disk", text(ec2.disk.gib())),
                 ("PermissionsBoundary", text(&self.place.permissions_boundary)),
             ]),
-            tags: self.tags(Component::Platform),
-            needs_network: true,
-        }
+            true,
+        )
     }
 
     fn discovery(&self) -> WantedStack {
-        WantedStack {
-            name: self.names().discovery(),
-            concern: Concern::Discovery,
-            template: Cow::Borrowed(DISCOVERY),
-            region: None,
-            role: None,
-            parameters: parameters([
+        self.blueprint(
+            self.names().discovery(),
+            Concern::Discovery,
+            DISCOVERY,
+            parameters([
                 ("App", text(&self.spec.app)),
                 ("Environment", text(self.environment)),
                 ("Vpc", self.of_network(|network| network.vpc.clone())),
             ]),
-            tags: self.tags(Component::Platform),
-            needs_network: true,
-        }
+            true,
+        )
     }
 
     /// The cluster's name, once it stands.
@@ -167,16 +158,9 @@ impl Wish<'_> {
                 ("Priority", text(1)),
             ],
         }));
-        Ok(WantedStack {
-            name: self.names().service(name),
-            concern: Concern::Service,
-            template: Cow::Borrowed(SERVICE),
-            region: None,
-            role: None,
-            parameters: wanted,
-            tags: self.tags(Component::Service(name.clone())),
-            needs_network: service.http.is_some(),
-        })
+        let stack =
+            self.blueprint(self.names().service(name), Concern::Service, SERVICE, wanted, service.http.is_some());
+        Ok(WantedStack { tags: self.tags(Component::Service(name.clone())), ..stack })
     }
 
     /// The ARNs of the account's own repositories that a task's images are in: the service's, and those of its sidecars.

@@ -5,8 +5,8 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
-    Concern, DatabaseOutputs, MissingOutput, Names, Observed, Output, Parameters, PlanError, PlatformOutputs,
-    StackName, StackStatus, Value, WantedStack, Wish, parameters, text,
+    Concern, DatabaseOutputs, MissingOutput, Names, Observed, Output, PlanError, PlatformOutputs, StackStatus, Value,
+    WantedStack, Wish, parameters, text,
 };
 use crate::{
     manifest::{
@@ -16,7 +16,7 @@ use crate::{
             Domain, Email, OnDelete, Period, Reference, Secret,
         },
     },
-    name::{Component, ComponentName},
+    name::ComponentName,
 };
 
 #[cfg(test)]
@@ -104,26 +104,6 @@ impl Wish<'_> {
         }
     }
 
-    fn data(
-        &self,
-        name: StackName,
-        concern: Concern,
-        template: &'static str,
-        parameters: Parameters,
-        needs_network: bool,
-    ) -> WantedStack {
-        WantedStack {
-            name,
-            concern,
-            template: Cow::Borrowed(template),
-            region: None,
-            role: None,
-            parameters,
-            tags: self.tags(Component::Platform),
-            needs_network,
-        }
-    }
-
     fn database(&self, key: &ComponentName, database: &Database) -> WantedStack {
         let major = major(database.version.as_str());
         let (engine, family) = match database.engine {
@@ -169,7 +149,7 @@ impl Wish<'_> {
                 AURORA
             }
         };
-        self.data(self.names().database(key), Concern::Database, template, wanted, true)
+        self.blueprint(self.names().database(key), Concern::Database, template, wanted, true)
     }
 
     fn database_url(&self, key: &ComponentName, database: &Database, name: &DatabaseName) -> WantedStack {
@@ -187,7 +167,7 @@ impl Wish<'_> {
             ("Port", of_server("Port")),
             ("Name", text(name.as_str())),
         ]);
-        self.data(self.names().database_url(key, name), Concern::Secret, DATABASE_URL, wanted, true)
+        self.blueprint(self.names().database_url(key, name), Concern::Secret, DATABASE_URL, wanted, true)
     }
 
     fn export(&self, key: &ComponentName, database: &Database, period: Period) -> WantedStack {
@@ -207,7 +187,7 @@ impl Wish<'_> {
             ("PermissionsBoundary", text(&self.place.permissions_boundary)),
             ("OnDelete", text(stays_or_goes(database.on_delete))),
         ]);
-        self.data(self.names().export(key), Concern::Export, EXPORT, wanted, true)
+        self.blueprint(self.names().export(key), Concern::Export, EXPORT, wanted, true)
     }
 
     fn cache(&self, key: &ComponentName, cache: &Cache) -> WantedStack {
@@ -231,7 +211,7 @@ impl Wish<'_> {
             ("MaintenanceWindow", text(cache.maintenance_window.as_ref().map_or("", |window| window.as_str()))),
             ("OnDelete", text(policy(cache.on_delete))),
         ]);
-        self.data(self.names().cache(key), Concern::Cache, CACHE, wanted, true)
+        self.blueprint(self.names().cache(key), Concern::Cache, CACHE, wanted, true)
     }
 
     fn bucket(&self, key: &ComponentName, bucket: &Bucket) -> WantedStack {
@@ -242,7 +222,7 @@ impl Wish<'_> {
             ("Origins", text(bucket.cors.join(","))),
             ("OnDelete", text(stays_or_goes(bucket.on_delete))),
         ]);
-        self.data(self.names().bucket(key), Concern::Bucket, BUCKET, wanted, false)
+        self.blueprint(self.names().bucket(key), Concern::Bucket, BUCKET, wanted, false)
     }
 
     fn secret(&self, key: &ComponentName, secret: &Secret) -> WantedStack {
@@ -251,7 +231,7 @@ impl Wish<'_> {
             |name| name.as_str().to_owned(),
         );
         let wanted = parameters([("Name", text(name)), ("Length", text(secret.length))]);
-        self.data(self.names().secret(key), Concern::Secret, SECRET, wanted, false)
+        self.blueprint(self.names().secret(key), Concern::Secret, SECRET, wanted, false)
     }
 
     fn email(&self, key: &ComponentName, email: &Email) -> WantedStack {
@@ -262,7 +242,7 @@ impl Wish<'_> {
             }
         };
         let wanted = parameters([("Sender", text(sender)), ("Zone", text(zone))]);
-        self.data(self.names().email(key), Concern::Email, EMAIL, wanted, false)
+        self.blueprint(self.names().email(key), Concern::Email, EMAIL, wanted, false)
     }
 }
 

@@ -58,13 +58,11 @@ impl Wish<'_> {
             (Some(_), Admitted::Internet) => "IP",
             (Some(_), Admitted::Cloudfront) => "FORWARDED_IP",
         };
-        WantedStack {
-            name: self.names().load_balancer(),
-            concern: Concern::LoadBalancer,
-            template: Cow::Borrowed(LOAD_BALANCER),
-            region: None,
-            role: None,
-            parameters: parameters([
+        self.blueprint(
+            self.names().load_balancer(),
+            Concern::LoadBalancer,
+            LOAD_BALANCER,
+            parameters([
                 ("Name", text(self.names().of_load_balancer())),
                 ("Subnets", self.of_network(|network| network.public_subnets.join(","))),
                 ("SecurityGroup", self.of_network(|network| network.load_balancer_group.clone())),
@@ -74,26 +72,22 @@ impl Wish<'_> {
                 ("Firewall", text(firewall)),
                 ("Rate", text(wanted.waf.map_or(NO_RATE, |waf| waf.rate))),
             ]),
-            tags: self.tags(Component::Platform),
-            needs_network: true,
-        }
+            true,
+        )
     }
 
     fn access_logs(&self, period: Period) -> WantedStack {
-        WantedStack {
-            name: self.names().access_logs(),
-            concern: Concern::AccessLogs,
-            template: Cow::Borrowed(ACCESS_LOGS),
-            region: None,
-            role: None,
-            parameters: parameters([
+        self.blueprint(
+            self.names().access_logs(),
+            Concern::AccessLogs,
+            ACCESS_LOGS,
+            parameters([
                 ("App", text(&self.spec.app)),
                 ("Environment", text(self.environment)),
                 ("Days", text(period.days())),
             ]),
-            tags: self.tags(Component::Platform),
-            needs_network: false,
-        }
+            false,
+        )
     }
 
     /// The load balancer's own host, where there is a domain: what its certificate is for. The first host of a service; where none
@@ -118,22 +112,22 @@ impl Wish<'_> {
         let of_sites =
             domain.site_certificate == Certificate::Auto && self.spec.sites.values().any(|site| !site.hosts.is_empty());
         let at_home = self.place.region == CERTIFICATES_OF_SITES;
-        let certificate = |name, region| WantedStack {
-            name,
-            concern: Concern::Certificate,
-            template: Cow::Borrowed(CERTIFICATE),
-            region,
-            role: None,
-            parameters: parameters([("Domain", text(domain.name.as_str())), ("Zone", text(zone(domain)))]),
-            tags: self.tags(Component::Platform),
-            needs_network: false,
+        let certificate = |name| {
+            self.blueprint(
+                name,
+                Concern::Certificate,
+                CERTIFICATE,
+                parameters([("Domain", text(domain.name.as_str())), ("Zone", text(zone(domain)))]),
+                false,
+            )
         };
         let mut certificates = Vec::new();
         if of_services || (of_sites && at_home) {
-            certificates.push(certificate(self.names().certificate(), None));
+            certificates.push(certificate(self.names().certificate()));
         }
         if of_sites && !at_home {
-            certificates.push(certificate(self.names().site_certificate(), Some(CERTIFICATES_OF_SITES)));
+            let certificate = certificate(self.names().site_certificate());
+            certificates.push(WantedStack { region: Some(CERTIFICATES_OF_SITES), ..certificate });
         }
         certificates
     }
@@ -163,20 +157,19 @@ impl Wish<'_> {
                 hosts.insert(host.as_str().to_owned(), (target, text(of_cloudfront)));
             }
         }
-        let records = hosts.into_iter().map(|(host, (target, target_zone))| WantedStack {
-            name: self.names().records(&host, domain.name.as_str()),
-            concern: Concern::Records,
-            template: Cow::Borrowed(RECORDS),
-            region: None,
-            role: None,
-            parameters: parameters([
-                ("Host", text(host)),
-                ("Zone", text(zone(domain))),
-                ("Target", target),
-                ("TargetZone", target_zone),
-            ]),
-            tags: self.tags(Component::Platform),
-            needs_network: false,
+        let records = hosts.into_iter().map(|(host, (target, target_zone))| {
+            self.blueprint(
+                self.names().records(&host, domain.name.as_str()),
+                Concern::Records,
+                RECORDS,
+                parameters([
+                    ("Host", text(host)),
+                    ("Zone", text(zone(domain))),
+                    ("Target", target),
+                    ("TargetZone", target_zone),
+                ]),
+                false,
+            )
         });
         records.collect()
     }
@@ -207,13 +200,11 @@ impl Wish<'_> {
             _ => text(""),
         };
         let hosts: Vec<_> = site.hosts.iter().map(|host| host.as_str()).collect();
-        Ok(WantedStack {
-            name: self.names().site(name),
-            concern: Concern::Site,
-            template: Cow::Borrowed(SITE),
-            region: None,
-            role: None,
-            parameters: parameters([
+        let stack = self.blueprint(
+            self.names().site(name),
+            Concern::Site,
+            SITE,
+            parameters([
                 ("App", text(&self.spec.app)),
                 ("Environment", text(self.environment)),
                 ("Site", text(name)),
@@ -229,10 +220,10 @@ impl Wish<'_> {
                 ("Backend3", backend(2)),
                 ("Backend4", backend(3)),
             ]),
-            tags: self.tags(Component::Site(name.clone())),
             // Where there is a load balancer, it stands in the network.
-            needs_network: !site.backend.is_empty(),
-        })
+            !site.backend.is_empty(),
+        );
+        Ok(WantedStack { tags: self.tags(Component::Site(name.clone())), ..stack })
     }
 }
 

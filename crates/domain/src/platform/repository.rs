@@ -1,9 +1,6 @@
 //! The stacks of repositories for images. They are the app's and not an environment's: environments may share one.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Concern, WantedStack, Wish, parameters, text};
 use crate::{
@@ -39,19 +36,17 @@ impl Wish<'_> {
         // Of services that share it, the one that keeps most decides.
         let keep = images.iter().filter_map(|image| image.keep).max().unwrap_or(TAGGED_KEPT);
         let untagged = images.iter().filter_map(|image| image.keep_untagged).max();
-        WantedStack {
-            name: self.names().repository(repository),
-            concern: Concern::Repository,
-            template: Cow::Borrowed(REPOSITORY),
-            region: None,
-            role: None,
-            parameters: parameters([
+        let stack = self.blueprint(
+            self.names().repository(repository),
+            Concern::Repository,
+            REPOSITORY,
+            parameters([
                 ("Repository", text(repository)),
                 ("Keep", text(keep)),
                 ("UntaggedDays", text(untagged.map_or(0, |period| period.days()))),
             ]),
-            tags,
-            needs_network: false,
-        }
+            false,
+        );
+        WantedStack { tags, ..stack }
     }
 }

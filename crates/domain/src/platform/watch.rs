@@ -42,13 +42,11 @@ impl Wish<'_> {
             Traffic::Accept => "ACCEPT",
             Traffic::Reject => "REJECT",
         };
-        WantedStack {
-            name: self.names().flow_logs(),
-            concern: Concern::FlowLogs,
-            template: Cow::Borrowed(FLOW_LOGS),
-            region: None,
-            role: None,
-            parameters: parameters([
+        self.blueprint(
+            self.names().flow_logs(),
+            Concern::FlowLogs,
+            FLOW_LOGS,
+            parameters([
                 ("App", text(&self.spec.app)),
                 ("Environment", text(self.environment)),
                 ("Vpc", self.of_network(|network| network.vpc.clone())),
@@ -56,20 +54,17 @@ impl Wish<'_> {
                 ("Retention", text(logs.retention.days())),
                 ("PermissionsBoundary", text(&self.place.permissions_boundary)),
             ]),
-            tags: self.tags(Component::Platform),
-            needs_network: true,
-        }
+            true,
+        )
     }
 
     fn notifications(&self) -> WantedStack {
         let address = |number: usize| text(self.spec.monitoring.notify.get(number).map_or("", EmailAddress::as_str));
-        WantedStack {
-            name: self.names().notifications(),
-            concern: Concern::Notifications,
-            template: Cow::Borrowed(NOTIFICATIONS),
-            region: None,
-            role: None,
-            parameters: parameters([
+        self.blueprint(
+            self.names().notifications(),
+            Concern::Notifications,
+            NOTIFICATIONS,
+            parameters([
                 ("App", text(&self.spec.app)),
                 ("Environment", text(self.environment)),
                 ("Address1", address(0)),
@@ -78,9 +73,8 @@ impl Wish<'_> {
                 ("Address4", address(3)),
                 ("Address5", address(4)),
             ]),
-            tags: self.tags(Component::Platform),
-            needs_network: false,
-        }
+            false,
+        )
     }
 
     /// The topic that alarms tell, where anybody is told.
@@ -104,13 +98,11 @@ impl Wish<'_> {
             false => text(""),
         };
         let errors_minutes = alarms.http_5xx.map_or(1, |alarm| minutes(alarm.r#for));
-        Some(WantedStack {
-            name: self.names().alarms_of_service(name),
-            concern: Concern::Alarms,
-            template: Cow::Borrowed(ALARMS_OF_SERVICE),
-            region: None,
-            role: None,
-            parameters: parameters([
+        let stack = self.blueprint(
+            self.names().alarms_of_service(name),
+            Concern::Alarms,
+            ALARMS_OF_SERVICE,
+            parameters([
                 ("App", text(&self.spec.app)),
                 ("Environment", text(self.environment)),
                 ("Service", text(name)),
@@ -129,9 +121,9 @@ impl Wish<'_> {
                 ("ErrorsAbove", above(alarms.http_5xx)),
                 ("ErrorsSeconds", text(errors_minutes * 60)),
             ]),
-            tags: self.tags(Component::Service(name.clone())),
-            needs_network: false,
-        })
+            false,
+        );
+        Some(WantedStack { tags: self.tags(Component::Service(name.clone())), ..stack })
     }
 
     fn alarms_of_database(&self, name: &ComponentName, database: &Database) -> Option<WantedStack> {
@@ -144,13 +136,11 @@ impl Wish<'_> {
         }
         let storage = database.storage.map_or(LEAST_STORAGE, Storage::gib);
         let bytes = |percent: u32| u64::from(storage) * BYTES_PER_GIB * u64::from(percent) / 100;
-        Some(WantedStack {
-            name: self.names().alarms_of_database(name),
-            concern: Concern::Alarms,
-            template: Cow::Borrowed(ALARMS_OF_DATABASE),
-            region: None,
-            role: None,
-            parameters: parameters([
+        Some(self.blueprint(
+            self.names().alarms_of_database(name),
+            Concern::Alarms,
+            ALARMS_OF_DATABASE,
+            parameters([
                 ("App", text(&self.spec.app)),
                 ("Environment", text(self.environment)),
                 ("Database", text(name)),
@@ -164,9 +154,8 @@ impl Wish<'_> {
                 ("FreeStorageBelow", free_storage.map_or_else(|| text(""), |alarm| text(bytes(alarm.below)))),
                 ("FreeStorageMinutes", minutes_of(free_storage.map(|alarm| alarm.r#for))),
             ]),
-            tags: self.tags(Component::Platform),
-            needs_network: false,
-        })
+            false,
+        ))
     }
 
     fn identifier(&self, database: &ComponentName) -> Value {
@@ -191,13 +180,11 @@ impl Wish<'_> {
             true => Value::Output { stack: self.names().load_balancer(), key: Cow::Borrowed("FullName") },
             false => text(""),
         };
-        WantedStack {
-            name: self.names().dashboard(),
-            concern: Concern::Dashboard,
-            template: Cow::Borrowed(DASHBOARD),
-            region: None,
-            role: None,
-            parameters: parameters([
+        self.blueprint(
+            self.names().dashboard(),
+            Concern::Dashboard,
+            DASHBOARD,
+            parameters([
                 ("App", text(&spec.app)),
                 ("Environment", text(self.environment)),
                 ("Cluster", if spec.services.is_empty() { text("") } else { self.cluster_name() }),
@@ -206,9 +193,8 @@ impl Wish<'_> {
                 ("Clusters", identifiers(DatabaseEngine::AuroraPostgres)),
                 ("Caches", Value::List(nodes.collect())),
             ]),
-            tags: self.tags(Component::Platform),
-            needs_network: false,
-        }
+            false,
+        )
     }
 }
 
