@@ -386,10 +386,17 @@ impl Cloud {
 
     /// Passes until the plan says that another changes nothing.
     fn run(&mut self, spec: &Spec, release: &ReleaseId, pace: u8) -> Plan {
-        for _ in 0..200 {
-            let mut wanted = wanted_of(spec, Some(&network()), &self.stacks);
+        self.follow(pace, |stacks| {
+            let mut wanted = wanted_of(spec, Some(&network()), stacks);
             wanted.push(elsewhere());
-            let plan = next_actions(&wanted, &self.stacks, release);
+            next_actions(&wanted, stacks, release)
+        })
+    }
+
+    /// Does what is planned, and asks again, until the plan says that another pass changes nothing.
+    fn follow(&mut self, pace: u8, plan: impl Fn(&Observed) -> Plan) -> Plan {
+        for _ in 0..200 {
+            let plan = plan(&self.stacks);
             if !plan.goes_on() {
                 return plan;
             }
@@ -575,17 +582,7 @@ environments: {prod: {}, dev: {}}
 fn remove(cloud: &mut Cloud, elsewhere: &BTreeSet<RepositoryName>, release: &ReleaseId, pace: u8) -> Plan {
     let (app, environment) = ("hello".parse().unwrap(), environment());
     let names = Names { app: &app, environment: &environment };
-    for _ in 0..200 {
-        let plan = Belongings::of(names, &cloud.stacks, elsewhere).removal(release);
-        if !plan.goes_on() {
-            return plan;
-        }
-        for planned in &plan.0 {
-            cloud.act(planned, pace);
-        }
-        cloud.tick();
-    }
-    panic!("it never ends");
+    cloud.follow(pace, |stacks| Belongings::of(names, stacks, elsewhere).removal(release))
 }
 
 proptest! {
