@@ -1,10 +1,16 @@
-//! What the tests of both functions need: a platform to run on, and what ECS shows of what was registered.
+//! What the tests of both functions need: an ECS in memory and a platform to run on, and what ECS shows of what was registered.
 
 #![allow(clippy::unwrap_used, reason = "only tests use it, and a test ends by a panic")]
 
-use shipway_aws::{Store, testing::provision};
+use std::cell::RefCell;
+
+use shipway_aws::{
+    AwsError, Store,
+    testing::{Line, Table, provision},
+};
 use shipway_domain::{
     manifest::DatabaseEngine,
+    message::Run,
     network::NetworkOutputs,
     platform::{DatabaseOutputs, PlatformOutputs, ServiceOutputs},
     task::{DescribedTaskDefinition, TaskDefinition},
@@ -52,6 +58,40 @@ pub async fn platform(store: &Store, manifest: &str) {
         ..PlatformOutputs::default()
     };
     provision(store, &"prod".parse().unwrap(), manifest, Some((&network, &platform))).await;
+}
+
+/// An ECS in memory, of which each test file says what it holds, and the table.
+pub struct Fake<W> {
+    /// What ECS holds.
+    pub world: RefCell<W>,
+    /// Where calls can be cut off.
+    pub line: Line,
+    /// The table.
+    pub store: Store,
+    /// The table as others see it.
+    pub aside: Store,
+}
+
+impl<W> Fake<W> {
+    /// One whose platform stands by this manifest.
+    pub async fn with_platform(world: W, manifest: &str) -> Fake<W> {
+        let (table, line) = (Table::default(), Line::default());
+        let world = RefCell::new(world);
+        let fake = Fake { world, store: table.store(&line), aside: table.store(&Line::default()), line };
+        platform(&fake.aside, manifest).await;
+        fake
+    }
+
+    /// One call of ECS.
+    pub fn call<T>(&self, act: impl FnOnce(&mut W) -> T) -> Result<T, AwsError> {
+        self.line.call(|| act(&mut self.world.borrow_mut()))
+    }
+
+    /// The story of a release.
+    pub async fn steps(&self, run: &Run) -> Vec<String> {
+        let record = self.aside.release(&run.app, &run.environment, &run.release).await.unwrap().unwrap();
+        record.steps.into_iter().map(|step| step.what).collect()
+    }
 }
 
 /// What ECS describes of a task definition that was registered as this revision.

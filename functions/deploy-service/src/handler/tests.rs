@@ -1,8 +1,6 @@
 //! Passes over an ECS in memory that starts tasks, lets them fail, shows its changes late, and loses its answers.
 
-use std::cell::RefCell;
-
-use shipway_aws::testing::{Line, Table, begin, cut_everywhere, end};
+use shipway_aws::testing::{begin, cut_everywhere, end};
 use shipway_domain::{release::Artifact, rollout::Deployment, task::TaskContainer};
 use shipway_ecs::testing::{described, image, platform};
 
@@ -40,25 +38,7 @@ struct Definition {
     image: String,
 }
 
-struct Fake {
-    world: RefCell<World>,
-    line: Line,
-    store: Store,
-    /// The table as others see it.
-    aside: Store,
-}
-
-impl Fake {
-    fn call<T>(&self, act: impl FnOnce(&mut World) -> T) -> Result<T, AwsError> {
-        self.line.call(|| act(&mut self.world.borrow_mut()))
-    }
-
-    /// The story of a release.
-    async fn steps(&self, run: &Run) -> Vec<String> {
-        let record = self.aside.release(&run.app, &run.environment, &run.release).await.unwrap().unwrap();
-        record.steps.into_iter().map(|step| step.what).collect()
-    }
-}
+type Fake = shipway_ecs::testing::Fake<World>;
 
 impl World {
     fn digest_of(&self, arn: &str) -> String {
@@ -311,11 +291,7 @@ fn run(number: u32, digest: &str) -> Run {
 
 /// One whose platform stands.
 async fn empty() -> Fake {
-    let (table, line) = (Table::default(), Line::default());
-    let world = RefCell::new(World { next: 1, ..World::default() });
-    let fake = Fake { world, store: table.store(&line), aside: table.store(&Line::default()), line };
-    platform(&fake.aside, &manifest(8080, "")).await;
-    fake
+    Fake::with_platform(World { next: 1, ..World::default() }, &manifest(8080, "")).await
 }
 
 /// One with a release that is live.

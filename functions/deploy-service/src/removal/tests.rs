@@ -1,13 +1,10 @@
 //! Removals of an environment beside others, with an ECS in memory that lets services drain.
 
-use std::cell::RefCell;
-
 use shipway_aws::{
     PublicError,
-    testing::{Line, Table, begin, cut_everywhere},
+    testing::{begin, cut_everywhere},
 };
 use shipway_domain::release::Artifact;
-use shipway_ecs::testing::platform;
 
 use super::*;
 
@@ -31,18 +28,7 @@ impl World {
     }
 }
 
-struct Fake {
-    world: RefCell<World>,
-    line: Line,
-    store: Store,
-    aside: Store,
-}
-
-impl Fake {
-    fn call<T>(&self, act: impl FnOnce(&mut World) -> T) -> Result<T, AwsError> {
-        self.line.call(|| act(&mut self.world.borrow_mut()))
-    }
-}
+type Fake = shipway_ecs::testing::Fake<World>;
 
 impl Leftovers for Fake {
     async fn services(&self, _: &str) -> Result<Vec<FoundService>, AwsError> {
@@ -141,7 +127,6 @@ services:
 
 /// Two services of ours and a stranger's, a migration, 25 revisions of ours and one of an environment whose name begins alike.
 async fn cloud() -> Fake {
-    let (table, line) = (Table::default(), Line::default());
     let service = |name: &str, tags| FoundService { name: name.to_owned(), draining: false, tags };
     let mut world = World {
         services: vec![
@@ -165,9 +150,7 @@ async fn cloud() -> Fake {
     (23..=24).for_each(|number| revision("hello-prod-api", number, false, "prod"));
     revision("hello-prod-api-migrate", 1, true, "prod");
     revision("hello-prod-eu-api", 1, true, "prod-eu");
-    let fake =
-        Fake { world: RefCell::new(world), store: table.store(&line), aside: table.store(&Line::default()), line };
-    platform(&fake.aside, MANIFEST).await;
+    let fake = Fake::with_platform(world, MANIFEST).await;
     begin(&fake.aside, &run()).await;
     fake
 }
@@ -182,12 +165,6 @@ async fn finish(fake: &Fake) -> Result<Summary, Error> {
         }
     }
     panic!("no end");
-}
-
-async fn steps(fake: &Fake) -> Vec<String> {
-    let Run { app, environment, release, .. } = run();
-    let record = fake.aside.release(&app, &environment, &release).await.unwrap().unwrap();
-    record.steps.into_iter().map(|step| step.what).collect()
 }
 
 const NOTE: &str = "removed 2 services (hello-prod-api, hello-prod-worker) and the task definitions of 2 families";
@@ -208,7 +185,7 @@ async fn everything_of_the_environment_goes_and_nothing_else() {
     let calls = fake.world.borrow().writes.len();
     assert_eq!(finish(&fake).await.unwrap().note, NOTE);
     assert_eq!(fake.world.borrow().writes.len(), calls);
-    assert_eq!(steps(&fake).await, [NOTE]);
+    assert_eq!(fake.steps(&run()).await, [NOTE]);
 }
 
 #[tokio::test]
@@ -217,7 +194,7 @@ async fn where_nothing_is_nothing_is_done_and_told() {
     *fake.world.borrow_mut() = World::default();
     assert_eq!(finish(&fake).await.unwrap().note, "there were no services and no task definitions");
     assert_eq!(fake.world.borrow().writes, [""; 0]);
-    assert_eq!(steps(&fake).await, [""; 0]);
+    assert_eq!(fake.steps(&run()).await, [""; 0]);
 }
 
 #[tokio::test]
@@ -231,7 +208,7 @@ async fn cut_off_before_or_after_any_call_it_all_goes() {
             (world.services.len(), world.tasks.len(), world.revisions.len())
         };
         assert_eq!(left, (1, 0, 1), "{cut:?}");
-        assert_eq!(steps(&fake).await, [NOTE], "{cut:?}");
+        assert_eq!(fake.steps(&run()).await, [NOTE], "{cut:?}");
         fake.line.calls()
     })
     .await;

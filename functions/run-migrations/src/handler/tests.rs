@@ -1,8 +1,8 @@
 //! Passes over an ECS in memory that runs tasks, refuses them, shows them late, and loses its answers.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::collections::BTreeMap;
 
-use shipway_aws::testing::{Line, Table, begin, cut_everywhere, end};
+use shipway_aws::testing::{begin, cut_everywhere, end};
 use shipway_domain::{
     release::{Artifact, Outcome},
     task::{Capacity, TaskContainer},
@@ -39,25 +39,7 @@ struct World {
     writes: Vec<String>,
 }
 
-struct Fake {
-    world: RefCell<World>,
-    line: Line,
-    store: Store,
-    /// The table as others see it.
-    aside: Store,
-}
-
-impl Fake {
-    fn call<T>(&self, act: impl FnOnce(&mut World) -> T) -> Result<T, AwsError> {
-        self.line.call(|| act(&mut self.world.borrow_mut()))
-    }
-
-    async fn steps(&self) -> Vec<String> {
-        let Run { app, environment, release, .. } = the_run();
-        let record = self.aside.release(&app, &environment, &release).await.unwrap().unwrap();
-        record.steps.into_iter().map(|step| step.what).collect()
-    }
-}
+type Fake = shipway_ecs::testing::Fake<World>;
 
 impl World {
     fn tick(&mut self) {
@@ -231,10 +213,7 @@ fn the_run() -> Run {
 }
 
 async fn cloud(seconds: i64, exit_code: Option<i32>) -> Fake {
-    let (table, line) = (Table::default(), Line::default());
-    let world = RefCell::new(World { seconds, exit_code, ..World::default() });
-    let fake = Fake { world, store: table.store(&line), aside: table.store(&Line::default()), line };
-    platform(&fake.aside, MANIFEST).await;
+    let fake = Fake::with_platform(World { seconds, exit_code, ..World::default() }, MANIFEST).await;
     begin(&fake.aside, &the_run()).await;
     fake
 }
@@ -263,7 +242,7 @@ async fn finish_of(fake: &Fake, run: Run, action: Ask) -> Result<Summary, Error>
             Err(error) => return Err(error),
         }
     }
-    panic!("no end: {:?}", fake.steps().await);
+    panic!("no end: {:?}", fake.steps(&the_run()).await);
 }
 
 fn writes(fake: &Fake) -> Vec<String> {
@@ -277,7 +256,10 @@ async fn a_migration_that_ends_with_0_is_done_and_never_runs_again() {
     assert_eq!(summary.note, "the migration of `api` ended with exit code 0");
     assert_eq!(finish(&fake).await.unwrap(), summary);
     assert_eq!(writes(&fake), ["register", "run"]);
-    assert_eq!(fake.steps().await, ["started the migration as task 0", "the migration ended with exit code 0"]);
+    assert_eq!(
+        fake.steps(&the_run()).await,
+        ["started the migration as task 0", "the migration ended with exit code 0"]
+    );
 }
 
 #[tokio::test]
@@ -367,7 +349,7 @@ async fn cut_off_before_or_after_any_call_it_runs_once_and_ends_the_same() {
                     (other, _) => panic!("{story}: {other:?}"),
                 }
                 let hangs = seconds > 60;
-                let (runs, steps) = (writes(&fake), fake.steps().await);
+                let (runs, steps) = (writes(&fake), fake.steps(&the_run()).await);
                 assert_eq!(runs[..2], ["register", "run"], "{story}");
                 assert_eq!(runs.len(), if hangs { 3 } else { 2 }, "{story}");
                 assert_eq!(steps.len(), if hangs { 3 } else { 2 }, "{story}: {steps:?}");
@@ -424,7 +406,7 @@ async fn databases_are_made_before_the_migration_and_never_again() {
         "started the migration as task 2",
         "the migration ended with exit code 0",
     ];
-    assert_eq!(fake.steps().await, expected);
+    assert_eq!(fake.steps(&the_run()).await, expected);
     end(&fake.aside, &the_run(), Outcome::Succeeded).await;
     fake.world.borrow_mut().writes.clear();
     let next = Run { release: "20261121T041542123-3f9c2a".parse().unwrap(), fence: 2, ..the_run() };
@@ -477,7 +459,7 @@ async fn cut_off_before_or_after_any_call_each_database_is_made_once() {
             let summary = finish_of(&fake, the_run(), Ask::Databases).await;
             assert!(summary.is_ok(), "{cut:?}, lag {lag}");
             assert_eq!(writes(&fake), DATABASES, "{cut:?}, lag {lag}");
-            assert_eq!(fake.steps().await.len(), 4, "{cut:?}, lag {lag}");
+            assert_eq!(fake.steps(&the_run()).await.len(), 4, "{cut:?}, lag {lag}");
             fake.line.calls()
         })
         .await;
@@ -524,7 +506,7 @@ async fn seed_and_verification_follow_the_migration_each_in_a_task_of_its_own_an
         "started the verification as task 2",
         "the verification ended with exit code 0",
     ];
-    assert_eq!(fake.steps().await, expected);
+    assert_eq!(fake.steps(&the_run()).await, expected);
     let names: Vec<_> = fake.world.borrow().tasks.iter().map(|(task, _)| task.started_by.clone().unwrap()).collect();
     let release = the_run().release;
     assert_eq!(names, [release.to_string(), format!("{release}_seed"), format!("{release}_verify")]);
@@ -580,7 +562,7 @@ async fn cut_off_before_or_after_any_call_each_part_runs_once_in_its_order() {
             let summary = finish(&fake).await;
             assert!(summary.is_ok(), "{cut:?}, lag {lag}");
             assert_eq!(writes(&fake), ALL_PARTS, "{cut:?}, lag {lag}");
-            assert_eq!(fake.steps().await.len(), 6, "{cut:?}, lag {lag}");
+            assert_eq!(fake.steps(&the_run()).await.len(), 6, "{cut:?}, lag {lag}");
             fake.line.calls()
         })
         .await;
@@ -605,7 +587,7 @@ async fn a_snapshot_of_each_database_is_there_before_anything_runs() {
     assert!(finish(&fake).await.is_ok());
     assert!(finish(&fake).await.is_ok());
     assert_eq!(writes(&fake), [&SNAPSHOTS[..], &DATABASES, &["register", "run"]].concat());
-    let steps = fake.steps().await;
+    let steps = fake.steps(&the_run()).await;
     assert_eq!(steps[0], format!("the snapshot {OF_MAIN} of the database main is there"));
     assert_eq!(steps.len(), 8);
     let world = fake.world.borrow();
@@ -676,7 +658,7 @@ async fn cut_off_before_or_after_any_call_each_snapshot_is_taken_once() {
         fake.line.cut(cut);
         assert!(finish(&fake).await.is_ok(), "{cut:?}");
         assert_eq!(writes(&fake), [&SNAPSHOTS[..], &DATABASES, &["register", "run"]].concat(), "{cut:?}");
-        assert_eq!(fake.steps().await.len(), 8, "{cut:?}");
+        assert_eq!(fake.steps(&the_run()).await.len(), 8, "{cut:?}");
         fake.line.calls()
     })
     .await;
