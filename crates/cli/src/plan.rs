@@ -78,7 +78,7 @@ async fn looked(installation: &Installation, place: &Place, spec: &Spec) -> Resu
     let planned = record.planned.as_ref().map(|planned| &planned.spec);
     let platform = store.component(app, environment, &Component::Platform).await?;
     let notes = notes(&record, &platform, Timestamp::now());
-    let stands_in = stands_in(&installation.output(Output::RoleBoundary).await?, installation.region())?;
+    let stands_in = stands_in(installation.output(Output::RoleBoundary).await?, installation.region())?;
     let wish = |spec| Wish { spec, environment, place: &stands_in, network: record.network.as_ref() };
     let mut names = BTreeMap::new();
     for wish in std::iter::once(spec).chain(applied).chain(planned).map(wish) {
@@ -144,17 +144,11 @@ fn notes(record: &EnvironmentRecord, platform: &ComponentState, now: Timestamp) 
 }
 
 /// Where stacks are made: as the ARN of the policy that bounds their roles says it.
-fn stands_in(boundary: &str, region: &str) -> Result<platform::Place, Problem> {
-    match boundary.split(':').collect::<Vec<_>>().as_slice() {
-        ["arn", partition, "iam", "", account, policy] if policy.starts_with("policy/") => Ok(platform::Place {
-            partition: (*partition).to_owned(),
-            region: region.to_owned(),
-            account: (*account).to_owned(),
-            permissions_boundary: boundary.to_owned(),
-        }),
-        _ => Err(Problem::new(format!("`{boundary}` is not the ARN of a policy"))
-            .remedy("put the output RoleBoundary of Shipway's stack into SHIPWAY_ROLE_BOUNDARY")),
-    }
+fn stands_in(boundary: String, region: &str) -> Result<platform::Place, Problem> {
+    platform::Place::bounded_by(boundary, region.to_owned()).map_err(|error| {
+        Problem::new(error.to_string())
+            .remedy("put the output RoleBoundary of Shipway's stack into SHIPWAY_ROLE_BOUNDARY")
+    })
 }
 
 /// The stacks of an environment, as CloudFormation shows them.
@@ -209,18 +203,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_place_is_what_the_boundarys_arn_says() {
-        let place = stands_in("arn:aws-cn:iam::111122223333:policy/shipway-RoleBoundary-1", "cn-north-1").unwrap();
-        assert_eq!(
-            (place.partition.as_str(), place.account.as_str(), place.region.as_str()),
-            ("aws-cn", "111122223333", "cn-north-1")
-        );
-        for wrong in ["", "shipway-RoleBoundary", "arn:aws:iam::111122223333:role/x"] {
-            assert!(
-                stands_in(wrong, "eu-west-1").unwrap_err().to_string().contains("SHIPWAY_ROLE_BOUNDARY"),
-                "{wrong}"
-            );
-        }
+    fn a_boundary_that_is_no_policy_is_told_with_the_setting() {
+        let problem = stands_in("shipway-RoleBoundary".to_owned(), "eu-west-1").unwrap_err().to_string();
+        assert!(problem.contains("`shipway-RoleBoundary` is not the ARN of a policy"), "{problem}");
+        assert!(problem.contains("SHIPWAY_ROLE_BOUNDARY"), "{problem}");
     }
 
     #[test]

@@ -141,6 +141,29 @@ pub struct Place {
     pub permissions_boundary: String,
 }
 
+/// What should bound the roles of blueprints does not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the ARN of a policy")]
+pub struct NotAPolicy(String);
+
+impl Place {
+    /// In this region, in the partition and the account of the policy with this ARN, which bounds the roles.
+    ///
+    /// # Errors
+    /// It is not the ARN of a policy.
+    pub fn bounded_by(permissions_boundary: String, region: String) -> Result<Place, NotAPolicy> {
+        match permissions_boundary.split(':').collect::<Vec<_>>().as_slice() {
+            ["arn", partition, "iam", "", account, policy] if policy.starts_with("policy/") => Ok(Place {
+                partition: (*partition).to_owned(),
+                region,
+                account: (*account).to_owned(),
+                permissions_boundary: permissions_boundary.clone(),
+            }),
+            _ => Err(NotAPolicy(permissions_boundary)),
+        }
+    }
+}
+
 fn has_http(spec: &Spec) -> bool {
     spec.services.values().any(|service| service.http.is_some())
 }

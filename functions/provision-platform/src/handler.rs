@@ -16,7 +16,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_aws::{
     AwsError, PublicError, Store,
-    runtime::{MissingSetting, setting},
     store::{EnvironmentRecord, Manifest, StoreError},
 };
 use shipway_domain::{
@@ -203,14 +202,6 @@ impl Records for Store {
     async fn set_platform(&self, run: &Run, platform: &PlatformOutputs, now: Timestamp) -> Result<(), StoreError> {
         Store::set_platform(self, run, platform, now).await
     }
-}
-
-/// Where stacks are made, from the function's settings.
-pub(crate) fn place_from_environment() -> Result<Place, MissingSetting> {
-    let permissions_boundary = setting("PERMISSIONS_BOUNDARY")?;
-    // An ARN's second part is its partition.
-    let partition = permissions_boundary.split(':').nth(1).unwrap_or("aws").to_owned();
-    Ok(Place { partition, region: setting("AWS_REGION")?, account: setting("ACCOUNT")?, permissions_boundary })
 }
 
 /// Answers one request.

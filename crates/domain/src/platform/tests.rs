@@ -541,6 +541,21 @@ proptest! {
     }
 }
 
+#[test]
+fn the_place_is_what_the_boundarys_arn_says() {
+    let boundary = "arn:aws-cn:iam::111122223333:policy/shipway-RoleBoundary-1";
+    let expected = Place {
+        partition: "aws-cn".to_owned(),
+        region: "cn-north-1".to_owned(),
+        account: "111122223333".to_owned(),
+        permissions_boundary: boundary.to_owned(),
+    };
+    assert_eq!(Place::bounded_by(boundary.to_owned(), "cn-north-1".to_owned()), Ok(expected));
+    for wrong in ["", "shipway-RoleBoundary", "arn:aws:iam::111122223333:role/x"] {
+        assert!(Place::bounded_by(wrong.to_owned(), "eu-west-1".to_owned()).is_err(), "{wrong}");
+    }
+}
+
 const ALL: &str = r"
 version: 1
 app: hello
