@@ -326,12 +326,17 @@ async fn an_environment_is_begun_planned_applied_compared_mended_and_torn_down()
     aws.ask("logs", "put_retention_policy", json!({"logGroupName": log, "retentionInDays": 1}))?;
     let drifted = terminal.expect(&["drift", "--now"], 1).await?;
     ensure!(drifted.text.contains("shipway-begun-dev-service-api"), "{}", drifted.text);
+    terminal.expect(&["apply", "--repair"], 0).await?;
+    let mended = terminal.expect(&["drift", "--now"], 0).await?;
+    ensure!(mended.document["report"]["status"] == "in_sync" && mended.text.contains("in sync"), "{}", mended.text);
 
     // It goes only when its name is said.
     for confirm in [&["teardown"][..], &["teardown", "--confirm", "begun/prod"]] {
         terminal.expect(confirm, 2).await?;
     }
-    terminal.expect(&["teardown", "--confirm", "begun/dev"], 0).await?;
+    let torn_down = terminal.expect(&["teardown", "--confirm", "begun/dev"], 0).await?;
+    let images = "the repository begun-api goes with every image in it, for good";
+    ensure!(torn_down.text.contains(images), "{}", torn_down.text);
     let status = terminal.expect(&["status"], 0).await?;
     ensure!(status.text.contains("begun/dev was torn down"), "{}", status.text);
     ensure!(status.document["teardown"]["torn_down_at"].is_string(), "{}", status.document);

@@ -43,13 +43,14 @@ impl Where {
         Ok((place, site))
     }
 
-    /// The environment that is meant, and what the manifest says for it.
-    pub(crate) fn spec(&self) -> Result<(Place, Spec), Problem> {
+    /// The environment that is meant, and what the manifest says for it and for the others.
+    pub(crate) fn specs(&self) -> Result<(Place, Spec, Vec<(EnvironmentName, Spec)>), Problem> {
         let manifest = self.read()?;
         let place = self.place_in(manifest.as_deref())?;
-        let spec = manifest.into_iter().flatten().find(|(name, _)| *name == place.environment);
-        match spec {
-            Some((_, spec)) => Ok((place, spec)),
+        let (mut own, others): (Vec<_>, Vec<_>) =
+            manifest.into_iter().flatten().partition(|(name, _)| *name == place.environment);
+        match own.pop() {
+            Some((_, spec)) => Ok((place, spec, others)),
             None => Err(Problem::new("there is no manifest here")
                 .at(self.manifest.display())
                 .remedy("go to the folder of shipway.yaml, or name it with --manifest")),
@@ -203,11 +204,12 @@ mod tests {
         let path = folder.path().join("shipway.yaml");
         fs::write(&path, TWO).unwrap();
         let asked = Where { environment: "prod".parse().ok(), manifest: path, ..Where::default() };
-        let (place, spec) = asked.spec().unwrap();
+        let (place, spec, others) = asked.specs().unwrap();
         assert_eq!((place.to_string(), spec.sites.len()), ("hello/prod".to_owned(), 2));
+        assert_eq!(others.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["dev"]);
         let nowhere =
             Where { app: "hello".parse().ok(), environment: "prod".parse().ok(), manifest: "shipway.yaml".into() };
-        assert!(nowhere.spec().unwrap_err().to_string().contains("there is no manifest here"));
+        assert!(nowhere.specs().unwrap_err().to_string().contains("there is no manifest here"));
     }
 
     #[test]

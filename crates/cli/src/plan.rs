@@ -14,10 +14,10 @@ use shipway_aws::{
 use shipway_domain::{
     failure::Failure,
     manifest::Spec,
-    name::Component,
+    name::{Component, EnvironmentName},
     network::{Desired, Progress, Remembered},
     plan::{self, Looked, Plan, Standing},
-    platform::{self, ObservedStack, StackName, Wish},
+    platform::{self, Names, ObservedStack, StackName, Wish},
     release::ComponentState,
 };
 use shipway_ec2::Ec2Error;
@@ -39,13 +39,13 @@ const AT_A_TIME: usize = 4;
 
 /// Plans.
 pub(crate) async fn run(asked: &cli::Plan, shared: &Shared, screen: &Screen) -> Result<Exit, Problem> {
-    let (place, spec) = asked.place.spec()?;
+    let (place, spec, others) = asked.place.specs()?;
     let plan = if asked.offline {
         plan::offline(&spec, &place.environment, &offline_region(shared))
     } else {
         let installation = Installation::find(shared).await?;
         screen.draw_waiting("looking at what stands");
-        let plan = looked(&installation, &place, &spec).await;
+        let plan = looked(&installation, &place, &spec, &others).await;
         screen.cleared();
         plan?
     };
@@ -70,7 +70,12 @@ fn offline_region(shared: &Shared) -> String {
     said.unwrap_or_else(|| OFFLINE_REGION.to_owned())
 }
 
-async fn looked(installation: &Installation, place: &Place, spec: &Spec) -> Result<Plan, Problem> {
+async fn looked(
+    installation: &Installation,
+    place: &Place,
+    spec: &Spec,
+    others: &[(EnvironmentName, Spec)],
+) -> Result<Plan, Problem> {
     let Place { app, environment } = place;
     let store = installation.store().await?;
     let record = store.environment(app, environment).await?.unwrap_or_default();
@@ -85,6 +90,11 @@ async fn looked(installation: &Installation, place: &Place, spec: &Spec) -> Resu
         // Where the manifest asks for more than a stack can hold, the plan says so.
         let wanted = platform::stacks(&wish, &platform::Observed::new()).unwrap_or_default();
         names.extend(wanted.into_iter().map(|stack| (stack.name, stack.region)));
+    }
+    // What SES has once, another environment may have.
+    for (environment, spec) in others {
+        let names_there = Names { app, environment };
+        names.extend(spec.email.keys().map(|email| (names_there.email(email), None)));
     }
     let progress: Option<Progress> = store.memory_of(app, environment, Progress::NAME).await?;
     let remembered = Remembered {
@@ -110,6 +120,7 @@ async fn looked(installation: &Installation, place: &Place, spec: &Spec) -> Resu
         outputs: record.network.as_ref(),
         stacks: Standing { stacks: &stacks, templates: &templates },
         notes: &notes,
+        kept: record.teardown.as_ref().map_or(&[], |teardown| &teardown.kept),
         offline: false,
     }))
 }
@@ -126,10 +137,8 @@ fn notes(record: &EnvironmentRecord, platform: &ComponentState, now: Timestamp) 
         (None, Some(Teardown { torn_down_at: None, since, release, .. })) => notes.push(format!(
             "a teardown began at {since} ({release}) and did not come to its end; applying makes the environment again"
         )),
-        (None, Some(teardown)) => {
-            let kept = teardown.kept.iter().map(|kept| format!("the teardown kept {kept}"));
-            notes.extend(kept);
-        }
+        // What it kept is told where it would be made again.
+        (None, Some(_)) => {}
         (None, None) => {
             let begun = record.planned.as_ref().filter(|planned| record.applied.as_ref() != Some(*planned));
             notes.extend(begun.map(|begun| {
@@ -247,7 +256,7 @@ mod tests {
         let going = EnvironmentRecord { teardown: Some(teardown(None)), ..cut.clone() };
         assert!(told(&going, None).contains("did not come to its end; applying makes the environment again"));
         let gone = EnvironmentRecord { teardown: Some(teardown(Some(now))), ..EnvironmentRecord::default() };
-        assert_eq!(told(&gone, None), "the teardown kept the bucket files");
+        assert_eq!(told(&gone, None), "");
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! `shipway teardown`: an environment goes, and what its manifest says is kept stays.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::json;
+use shipway_aws::store::Route;
 use shipway_domain::{
     manifest::{OnDelete, Spec},
     message::TeardownInput,
-    name::Component,
+    name::{Component, RepositoryName},
+    platform::repositories,
 };
 
 use crate::{
@@ -31,6 +35,11 @@ pub(crate) async fn run(asked: &Teardown, installation: &Installation, screen: &
     screen.line(format!("{place} goes: its services, its sites with their files, its network, and every stack of it."));
     for line in spec.map(data).unwrap_or_default() {
         screen.line(format!("  {line}"));
+    }
+    for repository in spec.map(repositories).unwrap_or_default() {
+        // Whoever may not read what others have is told the rule.
+        let routes = store.routes(repository).await.ok();
+        screen.line(format!("  {}", images(repository, routes.as_deref(), &place)));
     }
     let meant = place.to_string();
     let confirm = match &asked.confirm {
@@ -58,6 +67,24 @@ pub(crate) async fn run(asked: &Teardown, installation: &Installation, screen: &
     Ok(exit)
 }
 
+/// What becomes of the images in a repository, by the services that pushes to it are for.
+fn images(repository: &RepositoryName, routes: Option<&[Route]>, place: &Place) -> String {
+    let Some(routes) = routes else {
+        return format!(
+            "the repository {repository} goes with every image in it, unless another environment of {} uses it",
+            place.app
+        );
+    };
+    let others = routes.iter().filter(|route| (&route.app, &route.environment) != (&place.app, &place.environment));
+    let others: BTreeSet<_> = others.map(|route| format!("{}/{}", route.app, route.environment)).collect();
+    if others.is_empty() {
+        format!("the repository {repository} goes with every image in it, for good")
+    } else {
+        let others: Vec<_> = others.into_iter().collect();
+        format!("the repository {repository} stays with its images: {} uses it", others.join(" and "))
+    }
+}
+
 /// What becomes of each thing that holds data.
 fn data(spec: &Spec) -> Vec<String> {
     let fate = |on_delete: OnDelete| match on_delete {
@@ -68,7 +95,10 @@ fn data(spec: &Spec) -> Vec<String> {
     let databases = spec.databases.iter().map(|(name, one)| format!("the database {name} {}", fate(one.on_delete)));
     let caches = spec.caches.iter().map(|(name, one)| format!("the cache {name} {}", fate(one.on_delete)));
     let buckets = spec.buckets.iter().map(|(name, one)| format!("the bucket {name} {}", fate(one.on_delete)));
-    databases.chain(caches).chain(buckets).collect()
+    let secrets = spec.secrets.keys().map(|name| format!("the secret {name} goes for good"));
+    let stacks = spec.stacks.iter().filter(|(_, stack)| stack.retain);
+    let stacks = stacks.map(|(name, _)| format!("the stack {name} of your own stays, and what it stands in"));
+    databases.chain(caches).chain(buckets).chain(secrets).chain(stacks).collect()
 }
 
 #[cfg(test)]
@@ -84,5 +114,24 @@ mod tests {
                     buckets: {items: {on_delete: delete}}\nenvironments: {prod: {}}\n";
         let (_, spec) = manifest::read_all(text).unwrap().remove(0);
         assert_eq!(data(&spec), ["the database main stays, and what it stands in", "the bucket items goes for good"]);
+    }
+
+    #[test]
+    fn what_becomes_of_images_is_said_before_it_is_asked() {
+        let (repository, place) = ("shop-api".parse().unwrap(), |environment: &str| Place {
+            app: "shop".parse().unwrap(),
+            environment: environment.parse().unwrap(),
+        });
+        let route = |environment: &str| Route {
+            app: "shop".parse().unwrap(),
+            environment: environment.parse().unwrap(),
+            service: "api".parse().unwrap(),
+            tags: Vec::new(),
+        };
+        let told = |routes: Option<&[Route]>| images(&repository, routes, &place("dev"));
+        assert_eq!(told(Some(&[route("dev")])), "the repository shop-api goes with every image in it, for good");
+        let both = [route("dev"), route("prod"), route("prod")];
+        assert_eq!(told(Some(&both)), "the repository shop-api stays with its images: shop/prod uses it");
+        assert!(told(None).ends_with("goes with every image in it, unless another environment of shop uses it"));
     }
 }

@@ -38,7 +38,7 @@ use crate::{
     manifest::Spec,
     name::EnvironmentName,
     network::{Desired, NetworkOutputs, Observed},
-    platform::{self, Place, WantedStack, Wish},
+    platform::{self, Place, StackName, WantedStack, Wish, taken},
 };
 
 /// What a plan is made from.
@@ -62,6 +62,8 @@ pub struct Looked<'a> {
     pub stacks: Standing<'a>,
     /// What else is known of the environment, for a person to know first.
     pub notes: &'a [String],
+    /// What its last teardown kept, in its own words.
+    pub kept: &'a [String],
     /// Whether nothing was looked at: the plan is then that of an environment that does not exist.
     pub offline: bool,
 }
@@ -215,6 +217,13 @@ pub fn plan(looked: &Looked<'_>) -> Plan {
             resource_warnings(name, resource).into_iter().for_each(|(kind, what)| warn(kind, what));
         }
     }
+    let stands = |name: &StackName| looked.stacks.stacks.contains_key(name);
+    for stack in wanted.iter().filter(|stack| !stands(&stack.name)) {
+        let taken = taken::of_another(stack, looked.stacks.stacks);
+        taken.into_iter().for_each(|taken| warn(WarningKind::Refused, format!("{}: {taken}", stack.name)));
+    }
+    let kept = taken::of_before(spec, environment, &place.account, looked.kept, |name| !stands(name));
+    kept.into_iter().for_each(|kept| warn(WarningKind::Note, kept));
     fixed_ports(spec).for_each(|what| warn(WarningKind::Downtime, what));
     if let Ok(Room::Unknown(kind)) = capacity::check(spec) {
         let what = format!(
@@ -284,6 +293,7 @@ pub fn offline(spec: &Spec, environment: &EnvironmentName, region: &str) -> Plan
         outputs: None,
         stacks: Standing { stacks: &platform::Observed::new(), templates: &BTreeMap::new() },
         notes: &[],
+        kept: &[],
         offline: true,
     })
 }

@@ -21,6 +21,7 @@ mod reference;
 mod removal;
 mod repair;
 mod repository;
+pub(crate) mod taken;
 mod wanted;
 mod watch;
 

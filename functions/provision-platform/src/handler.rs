@@ -305,8 +305,8 @@ impl<C: Stacks + Capacity + Repairs, R: Records> Work<'_, C, R> {
                             }
                         }
                     }
-                    Tended::Settled => self.halt(&plan, extent, None),
-                    Tended::Halted(what, trouble) => self.halt(&plan, extent, Some((what, trouble))),
+                    Tended::Settled => self.halt(&plan, extent, None).await,
+                    Tended::Halted(what, trouble) => self.halt(&plan, extent, Some((what, trouble))).await,
                 };
             }
             let unchanged = self.act(&plan, &mut observed).await?;
@@ -427,13 +427,13 @@ impl<C: Stacks + Capacity + Repairs, R: Records> Work<'_, C, R> {
     }
 
     /// Nothing moves any more, and not all stands.
-    fn halt(
+    async fn halt(
         &self,
         plan: &Plan,
         extent: Extent,
         of_capacity: Option<(String, Trouble)>,
     ) -> Result<Pass<Summary>, ProvisionError> {
-        let mut troubles = troubles(plan);
+        let mut troubles = self.named(plan, extent).await?;
         troubles.extend(of_capacity);
         match extent {
             // The network and what stands in it do not suffer from this; the pass over all stacks names it.
@@ -443,6 +443,22 @@ impl<C: Stacks + Capacity + Repairs, R: Records> Work<'_, C, R> {
             }
             Extent::All => Err(ProvisionError::Halted(troubles)),
         }
+    }
+
+    /// What of a plan needs a person; with the stack of another environment that has what one of these wants.
+    async fn named(&self, plan: &Plan, extent: Extent) -> Result<Vec<(String, Trouble)>, AwsError> {
+        let may = |planned: &Planned| match &planned.next {
+            Next::Halted(trouble) => trouble.may_be_anothers(planned.concern),
+            _ => false,
+        };
+        if extent == Extent::Independent || !plan.0.iter().any(may) {
+            return Ok(troubles(plan));
+        }
+        let there = self.cloud.list(&self.run.app).await?;
+        let named = |(stack, trouble): (&StackName, &Trouble)| {
+            (format!("the stack {stack}"), trouble.clone().among(stack, &there))
+        };
+        Ok(plan.troubles().map(named).collect())
     }
 
     /// All stands: writes down what it made, if that is not written down yet, and names what is no longer wanted.

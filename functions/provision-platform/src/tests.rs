@@ -1051,12 +1051,39 @@ fn a_repository_stays_while_another_environments_manifest_names_it() {
     let planned = world.environment.borrow().planned.clone();
     let dev = EnvironmentRecord { planned, ..EnvironmentRecord::default() };
     world.others.borrow_mut().insert("dev".parse().unwrap(), dev);
-    world.remove(2).unwrap();
+    world.others.borrow_mut().insert("prod".parse().unwrap(), world.environment.borrow().clone());
+    let removed = world.remove(2).unwrap();
+    let what = "the repository hello-api with its images, as dev uses it";
+    assert_eq!(removed.kept, [Kept { what: what.to_owned(), in_network: false }]);
     assert_eq!(world.names(), ["shipway-hello-dev-cluster", "shipway-hello-repository-hello-api"]);
 
     world.others.borrow_mut().clear();
-    world.remove(3).unwrap();
+    world.kept.borrow_mut().clear();
+    assert_eq!(world.remove(3).unwrap().kept, []);
     assert_eq!(world.names(), ["shipway-hello-dev-cluster"]);
+}
+
+#[test]
+fn a_sender_that_another_environment_has_is_told_with_its_stack() {
+    let world = World::new(&MANIFEST.replace("services:", "email: {post: {address: post@hello.example}}\nservices:"));
+    let own = "shipway-hello-prod-email-post";
+    let reason = "Resource of type 'AWS::SES::EmailIdentity' with identifier 'post@hello.example' already exists.";
+    world.converge(Action::All, 1).unwrap();
+    let mut theirs = world.stacks.borrow()[own].clone();
+    theirs.shown.id = "arn:aws:cloudformation:eu-west-1:1:stack/shipway-hello-dev-email-post/1".to_owned();
+    theirs.shown.tags.insert("shipway:environment".to_owned(), "dev".to_owned());
+    world.stacks.borrow_mut().remove(own);
+    world.failing.borrow_mut().insert(own.to_owned(), reason.to_owned());
+    let alone = world.converge(Action::All, 2).unwrap_err();
+    assert!(alone.to_string().contains("give this environment a sender of its own under `email`"), "{alone}");
+
+    world.stacks.borrow_mut().insert("shipway-hello-dev-email-post".to_owned(), theirs);
+    world.stacks.borrow_mut().remove(own);
+    world.failing.borrow_mut().insert(own.to_owned(), reason.to_owned());
+    let error = world.converge(Action::All, 3).unwrap_err();
+    assert_eq!(error.failure(), Failure::Conflict);
+    let told = "post@hello.example is the sender of the environment dev (the stack shipway-hello-dev-email-post)";
+    assert!(error.to_string().contains(told), "{error}");
 }
 
 #[test]

@@ -117,6 +117,7 @@ impl Environment {
             outputs: Some(&self.outputs),
             stacks: Standing { stacks: &self.stacks, templates: &self.templates },
             notes: &[],
+            kept: &[],
             offline: false,
         })
     }
@@ -491,6 +492,7 @@ fn a_network_that_was_not_looked_at_is_told() {
         outputs: Some(&environment.outputs),
         stacks: Standing { stacks: &environment.stacks, templates: &environment.templates },
         notes: &[],
+        kept: &[],
         offline: false,
     };
     let plan = plan(&looked);
@@ -511,6 +513,7 @@ fn half_way(environment: &Environment, planned: &Spec, text: &str) -> Plan {
         outputs: None,
         stacks: Standing { stacks: &environment.stacks, templates: &environment.templates },
         notes: &["the last provisioning was cut off".to_owned()],
+        kept: &[],
         offline: false,
     })
 }
@@ -535,6 +538,35 @@ fn a_provisioning_that_was_cut_off_is_gone_on_with() {
     let worker = ["the stack shipway-shop-repository-shop-worker", "the stack shipway-shop-dev-service-worker"];
     assert_eq!(plan.left, worker);
     assert_eq!(plan.services[0].doing, Doing::Create);
+}
+
+#[test]
+fn what_is_taken_is_told_before_it_is_wanted() {
+    let manifest =
+        MANIFEST.replace("services:", "email: {post: {address: post@hello.example}}\nbuckets: {files: {}}\nservices:");
+    let mut environment = Environment::applied(&manifest);
+    let mut theirs = environment.stacks.remove(&StackName::of_existing("shipway-hello-dev-email-post")).unwrap();
+    theirs.tags.insert("shipway:environment".to_owned(), "prod".to_owned());
+    environment.stacks.insert(StackName::of_existing("shipway-hello-prod-email-post"), theirs);
+    environment.stacks.remove(&StackName::of_existing("shipway-hello-dev-bucket-files"));
+    let kept = ["the bucket files (shipway-bucket-hello-dev-files-111122223333), as `on_delete: retain`".to_owned()];
+    let plan = plan(&Looked {
+        spec: &environment.spec,
+        environment: &dev(),
+        place: &place(),
+        applied: None,
+        planned: None,
+        network: Some(&environment.network),
+        outputs: Some(&environment.outputs),
+        stacks: Standing { stacks: &environment.stacks, templates: &environment.templates },
+        notes: &[],
+        kept: &kept,
+        offline: false,
+    });
+    let [refused, note] = plan.warnings.as_slice() else { panic!("{:?}", plan.warnings) };
+    assert_eq!((refused.kind, note.kind), (WarningKind::Refused, WarningKind::Note));
+    assert!(refused.what.contains("is the sender of the environment prod (the stack shipway-hello-prod-email-post)"));
+    assert!(note.what.starts_with("buckets.files: the teardown kept shipway-bucket-hello-dev-files-111122223333"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-use super::{Concern, INPUTS_TAG, Operation, StackName, Value, WantedStack};
+use super::{Concern, INPUTS_TAG, Operation, StackName, Value, WantedStack, taken};
 use crate::{failure::Failure, name::ReleaseId};
 
 /// The stacks that are there, by name.
@@ -232,6 +232,8 @@ pub enum Trouble {
         status: StackStatus,
         /// Why.
         why: String,
+        /// The way out, where it is known.
+        way_out: Option<String>,
     },
     /// This release tried to put right what somebody changed, and it did not hold.
     Unrepaired {
@@ -289,20 +291,13 @@ impl Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::Failed { status, why } => {
+            Trouble::Failed { status, why, way_out } => {
                 let what = match status.phase() {
                     Phase::RolledBack => "could not be changed and is what it was before",
                     _ => "could not be made",
                 };
                 write!(f, "{what}: {why}")?;
-                if why.contains("already exists") {
-                    f.write_str("; Shipway changes nothing that it did not make: remove or rename that, or give ours another name")?;
-                } else if why.contains("Priority") && why.contains("in use") {
-                    f.write_str(
-                        "; the stack of a service that the manifest no longer names may hold it: delete that stack",
-                    )?;
-                }
-                Ok(())
+                way_out.as_ref().map_or(Ok(()), |way_out| write!(f, "; {way_out}"))
             }
             Trouble::Unrepaired { why } => {
                 write!(f, "could not be put right and is what it was before: {why}")
@@ -565,10 +560,11 @@ fn next_action(
         Phase::Moving => Next::Wait(observed.status.clone()),
         Phase::Settled if observed.is(&apply) => Next::InSync,
         Phase::Settled => Next::Update(apply),
-        Phase::RolledBack | Phase::NeverFinished if ours => Next::Halted(Trouble::Failed {
-            status: observed.status.clone(),
-            why: why().unwrap_or_else(|| "its events do not say why".to_owned()),
-        }),
+        Phase::RolledBack | Phase::NeverFinished if ours => {
+            let why = why().unwrap_or_else(|| "its events do not say why".to_owned());
+            let way_out = taken::way_out(wanted, &why);
+            Next::Halted(Trouble::Failed { status: observed.status.clone(), why, way_out })
+        }
         // Whether a rollback takes the tags back is not documented, so the tag is not believed here: an update that finds nothing
         // to change is answered so.
         Phase::RolledBack => Next::Update(apply),

@@ -1,10 +1,11 @@
 //! The pass of an environment's end: whatever stacks it has by our names and tags go, each as soon as nothing stands on it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::try_join_all;
+use shipway_aws::store::EnvironmentRecord;
 use shipway_domain::{
-    message::{Pass, Removed},
+    message::{Kept, Pass, Removed},
     name::{EnvironmentName, RepositoryName},
     platform::{Belongings, Concern, Observed, StackStatus, WantedCapacity, environments_of, repositories},
 };
@@ -17,11 +18,12 @@ impl<C: Stacks + Capacity + Repairs, R: Records> Work<'_, C, R> {
         self.records.renew(self.run, self.now).await?;
         let mut there = self.look_at_all().await?;
         let elsewhere = self.repositories_elsewhere(&there).await?;
-        let belongings = Belongings::of(self.names(), &there, &elsewhere);
+        let belongings = Belongings::of(self.names(), &there, &elsewhere.keys().cloned().collect());
 
         // What stays is known only while its stack is there, so it is written down before that goes.
         let mut kept = self.records.kept(self.run).await?;
-        let new: Vec<_> = belongings.kept().into_iter().filter(|each| !kept.contains(each)).collect();
+        let shared = self.shared_repositories(&there, &elsewhere).await?;
+        let new: Vec<_> = belongings.kept().into_iter().chain(shared).filter(|each| !kept.contains(each)).collect();
         if !new.is_empty() {
             self.tell(new.iter().map(|each| format!("keeps {}", each.what))).await?;
             kept.extend(new);
@@ -72,16 +74,46 @@ impl<C: Stacks + Capacity + Repairs, R: Records> Work<'_, C, R> {
         Ok(there)
     }
 
-    /// The repositories that the app's other environments want, by their manifests.
-    async fn repositories_elsewhere(&self, there: &Observed) -> Result<BTreeSet<RepositoryName>, ProvisionError> {
+    /// The repositories of this environment's images that stay, because others want them too.
+    async fn shared_repositories(&self, there: &Observed, elsewhere: &Wanting) -> Result<Vec<Kept>, ProvisionError> {
+        let record = self.records.environment(&self.run.app, &self.run.environment).await?;
+        let own: BTreeSet<_> = record.iter().flat_map(named_by).collect();
+        let stays = elsewhere.iter().filter(|(repository, _)| {
+            own.contains(repository) && there.contains_key(&self.names().repository(repository))
+        });
+        let kept = stays.map(|(repository, environments)| {
+            let environments: Vec<_> = environments.iter().map(EnvironmentName::as_str).collect();
+            let what =
+                format!("the repository {repository} with its images, as {} uses it", environments.join(" and "));
+            Kept { what, in_network: false }
+        });
+        Ok(kept.collect())
+    }
+
+    /// The repositories that the app's other environments want, by their manifests, and which do.
+    async fn repositories_elsewhere(&self, there: &Observed) -> Result<Wanting, ProvisionError> {
         let names = self.names();
         let others = environments_of(names, there).into_iter().filter_map(|name| name.parse::<EnvironmentName>().ok());
         let others = others.filter(|environment| environment != names.environment);
-        let records = try_join_all(
-            others.map(|environment| async move { self.records.environment(names.app, &environment).await }),
-        )
+        let records = try_join_all(others.map(|environment| async move {
+            let record = self.records.environment(names.app, &environment).await?;
+            Ok::<_, ProvisionError>((environment, record))
+        }))
         .await?;
-        let manifests = records.iter().flatten().flat_map(|record| record.planned.iter().chain(&record.applied));
-        Ok(manifests.flat_map(|manifest| repositories(&manifest.spec)).cloned().collect())
+        let mut elsewhere = Wanting::new();
+        for (environment, record) in &records {
+            for repository in record.iter().flat_map(named_by) {
+                elsewhere.entry(repository.clone()).or_default().insert(environment.clone());
+            }
+        }
+        Ok(elsewhere)
     }
+}
+
+/// Repositories, and the environments that want them.
+type Wanting = BTreeMap<RepositoryName, BTreeSet<EnvironmentName>>;
+
+/// The repositories that an environment's manifests name.
+fn named_by(record: &EnvironmentRecord) -> impl Iterator<Item = &RepositoryName> {
+    record.planned.iter().chain(&record.applied).flat_map(|manifest| repositories(&manifest.spec))
 }
