@@ -9,6 +9,9 @@ use shipway_domain::{
 
 use crate::{cli::Where, problem::Problem};
 
+/// Environments, each with what the manifest says for it.
+pub(crate) type Specs = Vec<(EnvironmentName, Spec)>;
+
 /// An environment of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -44,10 +47,10 @@ impl Where {
     }
 
     /// The environment that is meant, and what the manifest says for it and for the others.
-    pub(crate) fn specs(&self) -> Result<(Place, Spec, Vec<(EnvironmentName, Spec)>), Problem> {
+    pub(crate) fn specs(&self) -> Result<(Place, Spec, Specs), Problem> {
         let manifest = self.read()?;
         let place = self.place_in(manifest.as_deref())?;
-        let (mut own, others): (Vec<_>, Vec<_>) =
+        let (mut own, others): (Specs, Specs) =
             manifest.into_iter().flatten().partition(|(name, _)| *name == place.environment);
         match own.pop() {
             Some((_, spec)) => Ok((place, spec, others)),
@@ -58,7 +61,7 @@ impl Where {
     }
 
     /// The manifest as it is for each environment, if there is one.
-    fn read(&self) -> Result<Option<Vec<(EnvironmentName, Spec)>>, Problem> {
+    fn read(&self) -> Result<Option<Specs>, Problem> {
         let here = self.manifest.display();
         match fs::read_to_string(&self.manifest) {
             Ok(text) => manifest::read_all(&text)
