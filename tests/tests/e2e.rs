@@ -322,6 +322,59 @@ fn a_failing_migration_leaves_the_service_untouched() {
     });
 }
 
+/// The digest of an image of the account.
+fn digest(artifact: &Artifact) -> &str {
+    let Artifact::Image { digest, .. } = artifact else { unreachable!() };
+    digest.as_str()
+}
+
+#[test]
+fn an_image_whose_scan_found_something_critical_is_rejected_and_the_old_version_serves_on() {
+    with_shipway(async |shipway| {
+        let text = without_migration(&manifest("scanned"));
+        let gated = text.replace("    memory: 512\n", "    memory: 512\n    scan: {block: critical, wait: 2m}\n");
+        ensure!(gated != text, "the example has no place for the gate");
+        let place = provisioned_with(shipway, "scanned", &gated).await?;
+        let (_, first) = roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
+        ensure!(first.steps.iter().any(|step| step.what == "ECR's scan found nothing critical"), "{:?}", first.steps);
+
+        // What a scan says is known by the digest, so it is said before the push that counts.
+        let image = good("2").await?;
+        let pushed = shipway.cloud.push_untagged("scanned-api", &image).await?;
+        let found = [("CRITICAL", "CVE-2021-44228"), ("LOW", "CVE-2000-0001")];
+        shipway.cloud.scan_says(&pushed, Some("COMPLETE"), &found).await?;
+        let (artifact, rejected) = roll_out(shipway, &place, "v2", &image, Outcome::Rejected).await?;
+        ensure!(digest(&artifact) == pushed, "another image was scanned");
+        let reason = rejected.reason.unwrap_or_default();
+        let expected = "Rejected.Scan: `api` was not touched: ECR's scan found 1 critical (CVE-2021-44228)";
+        assert!(reason.starts_with(expected), "{reason}");
+        shipway.version_served(&place, "1", RELEASED).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn an_image_that_is_gone_before_its_rollout_begins_is_rejected_and_the_old_version_serves_on() {
+    with_shipway(async |shipway| {
+        let place = provisioned_with(shipway, "gone", &without_migration(&manifest("gone"))).await?;
+        roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
+        let absent = "sha256:7f5b2640fe6fb4f46592dfd3410c4a7953b3d9f0a2f3f8a6f0c2a1f1d1c7a1b2";
+        let artifact = Artifact::Image { repository: "gone-api".parse()?, digest: absent.parse()? };
+        let arn = shipway.start(&place, &service(), &artifact).await?;
+        let rejected = shipway.ended_execution(&place, &arn, RELEASED).await?;
+        expect(&rejected, Outcome::Rejected, shipway, &place).await?;
+        let reason = rejected.reason.unwrap_or_default();
+        assert!(
+            reason.starts_with("Rejected.Image: `api` was not touched: the image gone-api@sha256:7f5b"),
+            "{reason}"
+        );
+        let states = shipway.execution_story(&arn).await?;
+        assert!(!states.contains("DeployService"), "{states}");
+        shipway.version_served(&place, "1", RELEASED).await?;
+        Ok(())
+    });
+}
+
 #[test]
 fn a_manifest_with_a_mistake_is_rejected_with_its_place_and_nothing_is_made() {
     with_shipway(async |shipway| {

@@ -12,6 +12,8 @@ pub enum Failure {
     RejectedManifest,
     /// The image cannot be rolled out: not there, or not for this service.
     RejectedImage,
+    /// The image's scan found what must not go live, or could not be trusted.
+    RejectedScan,
     /// The zip cannot be published.
     RejectedArchive(Archive),
     /// IAM, or a resource's policy, refused the call.
@@ -28,15 +30,18 @@ pub enum Failure {
     Superseded,
     /// A migration ended in anything but success.
     Migration,
+    /// Something that a rollout needs is not there; nothing was changed.
+    Preflight,
     /// Shipway itself is at fault.
     Bug,
 }
 
 impl Failure {
-    const OTHERS: [Failure; 11] = [
+    const OTHERS: [Failure; 13] = [
         Failure::RejectedInput,
         Failure::RejectedManifest,
         Failure::RejectedImage,
+        Failure::RejectedScan,
         Failure::Denied,
         Failure::Quota,
         Failure::Conflict,
@@ -44,6 +49,7 @@ impl Failure {
         Failure::Transient,
         Failure::Superseded,
         Failure::Migration,
+        Failure::Preflight,
         Failure::Bug,
     ];
 
@@ -58,6 +64,7 @@ impl Failure {
             Failure::RejectedInput => "Rejected.Input",
             Failure::RejectedManifest => "Rejected.Manifest",
             Failure::RejectedImage => "Rejected.Image",
+            Failure::RejectedScan => "Rejected.Scan",
             Failure::RejectedArchive(why) => why.name(),
             Failure::Denied => "Denied",
             Failure::Quota => "Quota",
@@ -66,6 +73,7 @@ impl Failure {
             Failure::Transient => "Transient",
             Failure::Superseded => "Superseded",
             Failure::Migration => "Migration",
+            Failure::Preflight => "Preflight",
             Failure::Bug => "Bug",
         }
     }
@@ -84,7 +92,11 @@ impl Failure {
     pub const fn is_rejection(self) -> bool {
         matches!(
             self,
-            Failure::RejectedInput | Failure::RejectedManifest | Failure::RejectedImage | Failure::RejectedArchive(_)
+            Failure::RejectedInput
+                | Failure::RejectedManifest
+                | Failure::RejectedImage
+                | Failure::RejectedScan
+                | Failure::RejectedArchive(_)
         )
     }
 }

@@ -149,6 +149,7 @@ impl Outcome {
             Failure::RejectedInput
             | Failure::RejectedManifest
             | Failure::RejectedImage
+            | Failure::RejectedScan
             | Failure::RejectedArchive(_) => Outcome::Rejected,
             Failure::Superseded => Outcome::Superseded,
             Failure::Denied
@@ -157,6 +158,7 @@ impl Outcome {
             | Failure::Timeout
             | Failure::Transient
             | Failure::Migration
+            | Failure::Preflight
             | Failure::Bug => Outcome::Failed,
         }
     }

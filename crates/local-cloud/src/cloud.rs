@@ -238,6 +238,18 @@ impl LocalCloud {
         self.control.post("push-events", &json!({ "deliver": announce })).await.map(drop)
     }
 
+    /// Lets the scan of an image say this from now on: a status, none where there is no scan, and what it found, each with its
+    /// severity and name. Where nothing is said, a scan is complete and found nothing.
+    ///
+    /// # Errors
+    /// When MiniStack does not answer.
+    pub async fn scan_says(&self, digest: &str, status: Option<&str>, findings: &[(&str, &str)]) -> Result<(), Error> {
+        let finding = |(severity, name): &(&str, &str)| json!({ "severity": severity, "name": name });
+        let findings: Vec<Value> = findings.iter().map(finding).collect();
+        let body = json!({ "digest": digest, "status": status, "findings": findings });
+        self.control.post("image-scan", &body).await.map(drop)
+    }
+
     /// Rules for calls that are to fail, and the calls that were made.
     #[must_use]
     pub fn faults(&self) -> &Faults {

@@ -23,7 +23,7 @@ pub use reference::{
     CacheAttribute, DatabaseAttribute, EnvValue, NetworkAttribute, Reference, SecretRef, ServiceAttribute,
 };
 pub use service::{
-    HostName, Http, Image, LogGroupName, Migrate, PublicImage, Scale, Service, Sidecar, TagPattern, Use,
+    HostName, Http, Image, LogGroupName, Migrate, PublicImage, Scale, Scan, Service, Severity, Sidecar, TagPattern, Use,
 };
 pub use site::{CacheRule, Glob, Redirect, Routing, Site, TrailingSlash, Verify};
 pub use stack::Stack;
@@ -49,6 +49,9 @@ pub struct Spec {
     pub version: Version,
     /// The app's name.
     pub app: AppName,
+    /// Whether people depend on it: what a gate like `scan` cannot judge then counts as bad.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub production: bool,
     /// Where it runs.
     #[serde(default)]
     pub network: Network,

@@ -122,7 +122,7 @@ fn migration(service: &Service) -> Option<String> {
 }
 
 /// What of a service is no part of its task definition.
-const OUTSIDE: [&str; 7] = ["count", "discovery", "http", "image", "migrate", "scale", "uses"];
+const OUTSIDE: [&str; 8] = ["count", "discovery", "http", "image", "migrate", "scale", "scan", "uses"];
 
 fn changed(name: &ComponentName, old: &Service, new: &Service, mut found: BTreeMap<String, String>) -> ServiceChange {
     compare(

@@ -2,6 +2,7 @@
 
 `POST /_local-cloud/events`         an event as AWS would deliver it → {"rules": [names that matched]}
 `POST /_local-cloud/push-events`    {"deliver": bool}: ECR events are best effort, so tests lose some
+`POST /_local-cloud/image-scan`     {"digest", "status", "findings": [{"severity", "name"}]}: what the scan of an image says
 `POST /_local-cloud/kill-function`  {"function": name} → {"killed": n}: its running environments die, as on a crash
 `GET  /_local-cloud/containers`     the containers that run as processes
 """
@@ -16,6 +17,7 @@ PREFIX = "/_local-cloud/"
 HANDLERS = {
     ("POST", "events"): eventbridge.deliver,
     ("POST", "push-events"): ecr.set_delivery,
+    ("POST", "image-scan"): ecr.set_scan,
     ("POST", "kill-function"): functions.kill,
     ("GET", "containers"): ecs.containers,
 }

@@ -1,12 +1,13 @@
-"""ECR: a pushed image is announced to EventBridge, and its size is that of its layers."""
+"""ECR: a pushed image is announced to EventBridge, its size is that of its layers, and its scan says what a test lets it say."""
 
 import json
 import logging
 import threading
 import uuid
+from collections import Counter
 from datetime import datetime, timezone
 
-from ministack.core.responses import get_account_id, get_region
+from ministack.core.responses import error_response_json, get_account_id, get_region, json_response
 from ministack.services import ecr
 
 from local_cloud import eventbridge
@@ -16,10 +17,14 @@ logger = logging.getLogger("local-cloud")
 
 _deliver = True
 
+# What DescribeImageScanFindings answers, by digest. Nothing is scanned here: where a test said nothing, nothing was found.
+_scans = {}
+
 
 def install():
     replace(ecr, "_v2_put_manifest", _after_push)
     replace(ecr, "_put_image", _after_put_image)
+    replace(ecr, "handle_request", _with_scans)
 
 
 def set_delivery(body):
@@ -90,3 +95,41 @@ def _pushed(name, digest, tag):
         logger.info("push event of %s@%s dropped, as asked", name, digest)
         return
     threading.Thread(target=eventbridge.deliver, args=(event,), daemon=True, name="local-cloud-push").start()
+
+
+def set_scan(body):
+    """What the scan of an image says from now on: its status, none for an image without a scan, and its findings, each with
+    a severity and a name."""
+    _scans[body["digest"]] = body
+    return {}
+
+
+def _with_scans(handle):
+    async def handle_request(method, path, headers, body, query_params):
+        if headers.get("x-amz-target", "").endswith(".DescribeImageScanFindings"):
+            return _describe_image_scan_findings(json.loads(body or b"{}"))
+        return await handle(method, path, headers, body, query_params)
+
+    return handle_request
+
+
+def _describe_image_scan_findings(data):
+    name, image_id = data["repositoryName"], data["imageId"]
+    image = ecr._find_image(name, image_id)
+    if image is None:
+        return error_response_json("ImageNotFoundException", f"The image with imageId {image_id} does not exist", 400)
+    digest = image["imageDigest"]
+    scan = _scans.get(digest, {"status": "COMPLETE", "findings": []})
+    if scan["status"] is None:
+        return error_response_json("ScanNotFoundException", f"Image scan does not exist for the image with {image_id}", 400)
+    answer = {
+        "registryId": get_account_id(), "repositoryName": name, "imageId": {"imageDigest": digest},
+        "imageScanStatus": {"status": scan["status"]},
+    }
+    if scan["status"] in ("COMPLETE", "ACTIVE"):
+        found = scan["findings"]
+        answer["imageScanFindings"] = {
+            "findings": found,
+            "findingSeverityCounts": dict(Counter(finding["severity"] for finding in found)),
+        }
+    return json_response(answer)

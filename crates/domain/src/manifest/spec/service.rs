@@ -64,6 +64,9 @@ pub struct Service {
     /// A one-off task that must succeed before the service changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrate: Option<Migrate>,
+    /// What a scan of the image must not find before it goes live. Needs `image.repository`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan: Option<Scan>,
     /// The log group's name; `/ecs/<app>-<environment>-<service>` unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_group: Option<LogGroupName>,
@@ -332,4 +335,35 @@ pub struct Migrate {
     /// The log group's name; the service's own unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_group: Option<LogGroupName>,
+}
+
+/// A gate that an image passes only when ECR's scan found nothing of this severity or above. An image that was live before
+/// has passed it. What cannot be judged keeps an image from going live where `production` is true; elsewhere it goes on, and
+/// the release says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scan {
+    /// The least severity that keeps an image from going live.
+    pub block: Severity,
+    /// How long the scan's end is waited for; 5 minutes unless given.
+    #[serde(default = "default_scan_wait")]
+    pub wait: Timeout,
+}
+
+fn default_scan_wait() -> Timeout {
+    Timeout::of(300)
+}
+
+/// How bad a finding of a scan is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Low.
+    Low,
+    /// Medium.
+    Medium,
+    /// High.
+    High,
+    /// Critical.
+    Critical,
 }

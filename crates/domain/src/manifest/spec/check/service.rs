@@ -69,6 +69,9 @@ fn one(manifest: &Manifest<'_>, name: &ComponentName, service: &Service) -> Chec
     variables(&service.env, &service.secrets)?;
     uses(manifest.spec, service)?;
     sidecars(manifest, name, service)?;
+    if service.scan.is_some() && service.image.repository.is_none() {
+        return refuse("scan", "ECR scans the images of a `repository`, and this one is `public`; leave it out");
+    }
     match &service.migrate {
         Some(migrate) => check_migrate(manifest, name, service, migrate).map_err(under("migrate")),
         None => Ok(()),

@@ -1,0 +1,282 @@
+//! What keeps a rollout from beginning: what its tasks need and what of it is there, compared before anything changes, so that
+//! everything that is missing is told at once.
+//!
+//! Only what would surely fail is a finding. What cannot be known from outside is left to ECS's own verdict.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::{
+    capacity,
+    manifest::{Ec2, Networking},
+    name::{ComponentName, Digest},
+    task::{Placement, Source, TaskDefinition, Wanted},
+};
+
+/// The media types under which an image is asked for: what ECS can run.
+/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-manifest-formats.html>
+pub const MEDIA_TYPES: [&str; 4] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
+
+/// What a rollout needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needs<'a> {
+    /// The service.
+    pub service: &'a ComponentName,
+    /// The image.
+    pub source: Source<'a>,
+    /// The architecture of its tasks, as images name it: `amd64` or `arm64`.
+    pub architecture: &'static str,
+    /// The log groups its containers write to.
+    pub log_groups: BTreeSet<String>,
+    /// The subnets in which each of its tasks takes an address of its own.
+    pub subnets: BTreeSet<String>,
+    /// How many tasks it has by the manifest.
+    pub tasks: u32,
+    /// The room that one more task takes on an instance, where tasks run on instances and a new one starts beside an old one.
+    pub room: Option<Room<'a>>,
+}
+
+/// The room that one more task takes on an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room<'a> {
+    /// The instances.
+    pub ec2: &'a Ec2,
+    /// CPU units.
+    pub cpu: u32,
+    /// Memory in MiB.
+    pub memory: u32,
+}
+
+impl<'a> Needs<'a> {
+    /// What a release needs, by its task definitions: the service's own, and its migration's where it has one.
+    #[must_use]
+    pub fn of(wanted: &Wanted<'a>, tasks: &[TaskDefinition], placement: &Placement) -> Needs<'a> {
+        let requests: Vec<Value> = tasks.iter().map(TaskDefinition::request).collect();
+        let is_arm = requests.first().is_some_and(|task| task["runtimePlatform"]["cpuArchitecture"] == "ARM64");
+        let containers = requests.iter().filter_map(|task| task["containerDefinitions"].as_array()).flatten();
+        // A fixed port of the instance: the old task goes first.
+        let beside = wanted.service.host_port.is_none();
+        Needs {
+            service: wanted.name,
+            source: wanted.source,
+            architecture: if is_arm { "arm64" } else { "amd64" },
+            log_groups: containers.filter_map(|container| log_group(&container["logConfiguration"])).collect(),
+            subnets: placement.interfaces.as_ref().map(|own| own.subnets.clone()).unwrap_or_default(),
+            tasks: wanted.service.tasks(),
+            room: wanted.spec.cluster.ec2.as_ref().filter(|_| beside).map(|ec2| Room {
+                ec2,
+                cpu: wanted.service.cpu,
+                memory: wanted.service.memory,
+            }),
+        }
+    }
+}
+
+/// The log group that must be there: one that the container does not make itself.
+fn log_group(configuration: &Value) -> Option<String> {
+    let options = &configuration["options"];
+    let own = configuration["logDriver"] == "awslogs" && options["awslogs-create-group"] != "true";
+    own.then(|| options["awslogs-group"].as_str().map(str::to_owned)).flatten()
+}
+
+/// What is there of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The image.
+    pub image: Image,
+    /// The log groups that are not there.
+    pub missing_log_groups: BTreeSet<String>,
+    /// The service as it runs now; none where it was never made.
+    pub standing: Option<Standing>,
+    /// The subnets that are there.
+    pub subnets: Vec<Subnet>,
+    /// The instances that take tasks.
+    pub instances: Vec<Instance>,
+}
+
+/// What a registry says of an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Image {
+    /// It is another registry's, and nobody asked.
+    #[default]
+    Elsewhere,
+    /// It is not there, in the registry's words.
+    Missing(String),
+    /// Its manifest.
+    There(String),
+}
+
+/// A service that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// How many tasks it should have now.
+    pub desired: u32,
+    /// Whether a deployment is under way; then what is free now is not what will be.
+    pub deploying: bool,
+}
+
+/// A subnet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    /// Its id.
+    pub id: String,
+    /// How many addresses of it are free.
+    pub free: u32,
+}
+
+/// An instance that takes tasks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Instance {
+    /// CPU units that are free, where ECS says.
+    pub cpu: Option<u32>,
+    /// Memory in MiB that is free, where ECS says.
+    pub memory: Option<u32>,
+    /// How many tasks are on it.
+    pub tasks: u32,
+    /// Whether it gives tasks more network interfaces than its type has, as a trunk.
+    pub trunk: bool,
+}
+
+/// Something that keeps the rollout from beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Whether it is the image's own fault.
+    pub of_image: bool,
+    /// What, where, and what to do.
+    pub what: String,
+}
+
+/// Everything that keeps the rollout from beginning. `again` is whether the image is live already: then nothing may be left to
+/// do, and room for more tasks is not asked for.
+#[must_use]
+pub fn findings(needs: &Needs<'_>, facts: &Facts, again: bool) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if let Source::Repository { repository, digest } = needs.source {
+        let refused = match &facts.image {
+            Image::Elsewhere => None,
+            Image::Missing(why) => Some(format!(
+                "the image {repository}@{digest} cannot be pulled ({why}); push it again, or release one that is there"
+            )),
+            Image::There(manifest) => {
+                runs_as(manifest, digest, needs.architecture).err().map(|platforms| wrong_platform(needs, &platforms))
+            }
+        };
+        found.extend(refused.map(|what| Finding { of_image: true, what }));
+    }
+    let mut around = Vec::new();
+    around.extend(facts.missing_log_groups.iter().map(|group| {
+        format!("the log group {group} is not there, and no container starts without it; `shipway apply --repair` makes it again")
+    }));
+    let there: BTreeSet<&str> = facts.subnets.iter().map(|subnet| subnet.id.as_str()).collect();
+    around.extend(
+        needs
+            .subnets
+            .iter()
+            .filter(|id| !there.contains(id.as_str()))
+            .map(|id| format!("the subnet {id} of its tasks is not there; `shipway apply --repair` makes it again")),
+    );
+    if !again && !facts.standing.is_some_and(|standing| standing.deploying) {
+        around.extend(without_addresses(needs, facts));
+        around.extend(without_room(needs, facts));
+    }
+    found.extend(around.into_iter().map(|what| Finding { of_image: false, what }));
+    found
+}
+
+/// The image of this architecture among those that an index lists, or the platforms that it has instead. An image that is no index
+/// says its architecture only in its configuration, which is a layer and not read: it is taken for the right one.
+///
+/// # Errors
+/// The platforms that the index has, where the one is not among them.
+pub fn runs_as(manifest: &str, digest: &Digest, architecture: &str) -> Result<Digest, Vec<String>> {
+    let manifest: Value = serde_json::from_str(manifest).unwrap_or_default();
+    let Some(images) = manifest["manifests"].as_array() else { return Ok(digest.clone()) };
+    let of = |image: &Value| image["digest"].as_str().and_then(|digest| digest.parse().ok());
+    let is_it = |image: &&Value| {
+        image["platform"]["os"] == "linux" && image["platform"]["architecture"].as_str() == Some(architecture)
+    };
+    if let Some(found) = images.iter().find(is_it).and_then(of) {
+        return Ok(found);
+    }
+    // Without a platform nobody knows: whatever pulls it decides.
+    if images.iter().any(|image| image["platform"]["architecture"].is_null()) {
+        return Ok(digest.clone());
+    }
+    let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();
+    let platforms: BTreeSet<String> = images
+        .iter()
+        .map(|image| format!("{}/{}", text(&image["platform"]["os"]), text(&image["platform"]["architecture"])))
+        // What builders attach about an image has a platform too.
+        .filter(|platform| platform != "unknown/unknown")
+        .collect();
+    Err(platforms.into_iter().collect())
+}
+
+fn wrong_platform(needs: &Needs<'_>, platforms: &[String]) -> String {
+    let has = if platforms.is_empty() { "no platform".to_owned() } else { platforms.join(" and ") };
+    format!(
+        "the image is for {has}, and the tasks of `{}` are linux/{architecture}; build it with `--platform linux/{architecture}`, \
+         or change what the service runs on",
+        needs.service,
+        architecture = needs.architecture,
+    )
+}
+
+/// A rollout starts all new tasks beside the old ones, spread over the subnets.
+fn without_addresses(needs: &Needs<'_>, facts: &Facts) -> Vec<String> {
+    let tasks = facts.standing.map_or(needs.tasks, |standing| standing.desired);
+    let share = tasks.div_ceil(u32::try_from(needs.subnets.len()).unwrap_or(u32::MAX).max(1));
+    let short = facts.subnets.iter().filter(|subnet| needs.subnets.contains(&subnet.id) && subnet.free < share);
+    short
+        .map(|Subnet { id, free }| {
+            format!(
+                "the subnet {id} has {free} free addresses, and a rollout of {tasks} tasks needs {share} there; end what uses \
+                 them, or give the network larger subnets"
+            )
+        })
+        .collect()
+}
+
+/// A rollout goes on as long as one new task at a time has room; where more instances may come, it has.
+fn without_room(needs: &Needs<'_>, facts: &Facts) -> Option<String> {
+    let room = needs.room?;
+    let most = room.ec2.max;
+    if facts.instances.len() < most as usize || facts.instances.iter().any(|instance| instance.has(room)) {
+        return None;
+    }
+    let best = |of: fn(&Instance) -> Option<u32>| facts.instances.iter().filter_map(of).max().unwrap_or(0);
+    let interfaces = match room.ec2.networking {
+        Networking::Awsvpc => ", and a network interface",
+        Networking::Bridge => "",
+    };
+    Some(format!(
+        "none of the {} instances has room for one more task of `{}`, which takes {} CPU units, {} MiB{interfaces}; the most that \
+         is free on one is {} CPU units and {} MiB, and `cluster.ec2.max` is {most}; raise it, take a larger `instance_type`, or \
+         end what runs there",
+        facts.instances.len(),
+        needs.service,
+        room.cpu,
+        room.memory,
+        best(|instance| instance.cpu),
+        best(|instance| instance.memory),
+    ))
+}
+
+impl Instance {
+    fn has(&self, room: Room<'_>) -> bool {
+        let interfaces = match (room.ec2.networking, capacity::size_of(&room.ec2.instance_type)) {
+            (Networking::Awsvpc, Some(size)) if !self.trunk => self.tasks < size.interfaces_for_tasks(),
+            _ => true,
+        };
+        self.cpu.is_none_or(|free| room.cpu <= free) && self.memory.is_none_or(|free| room.memory <= free) && interfaces
+    }
+}
+
+#[cfg(test)]
+mod tests;
