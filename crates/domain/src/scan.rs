@@ -78,7 +78,7 @@ pub fn judge(gate: &Scan, production: bool, report: &Report, waited_seconds: i64
             unknown("the image is too old to be scanned any more, by the registry's own setting")
         }
         "FINDINGS_UNAVAILABLE" => unknown("the findings of the scan are not available"),
-        "LIMIT_EXCEEDED" => unknown("the registry scanned as many images as it may"),
+        "LIMIT_EXCEEDED" => unknown("a limit of ECR's scanning was reached"),
         // Whatever a scan said: nothing can pull it.
         "IMAGE_ARCHIVED" => Verdict::Refused(
             "it is archived, and an archived image cannot be pulled; restore it in the repository, or push it again"
