@@ -46,11 +46,14 @@ pub(crate) fn test(filter: Option<&str>) -> anyhow::Result<()> {
 
     println!("End to end, containers as processes of this machine:");
     openly(for_local_cloud(end_to_end(&mut cargo(), filter), &tools, &workspace)?)?;
-    println!("The five systems:");
+    let docker = docker_host();
+    // Minutes long, so in one of the two ways: the one with real containers, where that can be.
+    println!("The five systems, containers {}:", if docker.is_some() { "in Docker" } else { "as processes" });
     let mut systems = cargo();
     systems.args(["test", "--quiet", "--workspace", "--test", "systems"]).args(filter);
+    systems.envs(docker.iter().map(|host| ("SHIPWAY_DOCKER_HOST", host)));
     openly(for_local_cloud(&mut systems, &tools, &workspace)?)?;
-    match docker_host() {
+    match docker {
         Some(host) => {
             println!("End to end, containers in Docker at {host}:");
             let mut tests = cargo();

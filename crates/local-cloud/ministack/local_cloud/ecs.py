@@ -4,12 +4,13 @@ import json
 import os
 import threading
 import time
+from urllib.parse import urlsplit
 
 from ministack.core.concurrency import resource_lock, spawn_background
 from ministack.core.responses import error_response_json, get_account_id, get_region, request_scope
 from ministack.services import alb, ecs
 
-from local_cloud import instances, load_balancing, processes
+from local_cloud import docker_engine, instances, load_balancing, processes
 from local_cloud.patch import replace
 
 # A task whose target stays unhealthy for so long is replaced. AWS: unhealthy threshold × interval, after the grace.
@@ -36,9 +37,8 @@ def install():
     global _engine
     docker_host = os.environ.get("LOCAL_CLOUD_DOCKER_HOST")
     if docker_host:
-        import docker
-
-        ecs._docker = docker.DockerClient(base_url=docker_host, timeout=60)
+        registry = urlsplit(os.environ["AWS_ENDPOINT_URL"]).netloc
+        ecs._docker = docker_engine.client(docker_host, registry)
     else:
         _engine = processes.Engine(os.environ["LOCAL_CLOUD_CONTAINERS"], os.environ["LOCAL_CLOUD_NETWORK"])
         ecs._docker = _engine

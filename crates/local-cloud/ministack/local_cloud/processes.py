@@ -236,12 +236,14 @@ class Container:
                 yield rest
 
 
+def path(name):
+    """An image's name without its registry: `localhost:4566/team/api:1` → `team/api:1`, `team/api@sha256:…` as it is."""
+    first, slash, rest = name.partition("/")
+    return rest if slash and ("." in first or ":" in first or first == "localhost") else name
+
+
 def _repository(name):
     """`localhost:4566/team/api@sha256:…` and `123.dkr.ecr.us-east-1.amazonaws.com/team/api:1` → `team/api`."""
-    path = name.partition("@")[0]
-    first, slash, rest = path.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
-        path = rest
-    head, _, last = path.rpartition("/")
+    head, _, last = path(name.partition("@")[0]).rpartition("/")
     last = last.partition(":")[0]
     return f"{head}/{last}" if head else last
