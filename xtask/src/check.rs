@@ -1,6 +1,7 @@
 //! `cargo xtask check`: what a machine can find wrong without running anything of ours.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Context as _;
 
@@ -13,6 +14,11 @@ const TEMPLATE: &str = "bootstrap/template.yaml";
 const GITHUB: &str = "bootstrap/github.yaml";
 /// Resolves a template's policies to plain text and lets parliament judge them.
 const POLICIES: &str = include_str!("../policies.py");
+/// Puts what each parameter is given into the stacks' templates.
+const RENDERED: &str = include_str!("../rendered.py");
+/// What of cfn-lint's findings is none where parameters have their values: it counts a major version among the versions that are no
+/// longer made, as it does that version's oldest minor one. Alone it means RDS's default minor version.
+const DEPRECATED_VERSIONS: [&str; 2] = ["W3690", "W3691"];
 /// Holds the table of `shipway plan` to the schemas of the types.
 const TYPES: &str = include_str!("../resource_types.py");
 const TYPES_TABLE: &str = "crates/domain/src/plan/types.json";
@@ -23,6 +29,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
     let mut steps = Steps::default();
     rust(&workspace, &mut steps);
     templates(&workspace, &tools, &mut steps)?;
+    stacks(&workspace, &tools, &mut steps)?;
     machines(&workspace, &tools, &mut steps);
     steps.finish()
 }
@@ -59,6 +66,51 @@ fn templates(workspace: &Workspace, tools: &Tools, steps: &mut Steps) -> anyhow:
         steps.run("templates: parliament", parliament.args(["-c", POLICIES]).args(&all));
     }
     Ok(())
+}
+
+/// The stacks that the examples become, with the values that their manifests give.
+fn stacks(workspace: &Workspace, tools: &Tools, steps: &mut Steps) -> anyhow::Result<()> {
+    let directory = workspace.target.join("xtask/stacks");
+    let mut rendered = Vec::new();
+    steps.attempt("examples' stacks: rendered", || {
+        rendered = render(workspace, tools, &directory)?;
+        anyhow::ensure!(!rendered.is_empty(), "there are no examples");
+        Ok(())
+    });
+    if rendered.is_empty() {
+        return Ok(());
+    }
+    let mut lint = tools.command("cfn-lint")?;
+    lint.arg("--ignore-checks").args(DEPRECATED_VERSIONS).arg("--").args(&rendered);
+    steps.run("examples' stacks: cfn-lint", &mut lint);
+    let mut checkov = tools.command("checkov")?;
+    checkov.arg("--config-file").arg(workspace.root.join("bootstrap/.checkov.yaml")).arg("--directory").arg(&directory);
+    steps.run("examples' stacks: checkov", &mut checkov);
+    let mut parliament = tools.command("python")?;
+    steps.run("examples' stacks: parliament", parliament.args(["-c", POLICIES]).args(&rendered));
+    Ok(())
+}
+
+/// Writes the stacks of the examples into a directory; answers their paths.
+fn render(workspace: &Workspace, tools: &Tools, directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    // Of the workspace and not of its package, for which alone cargo would compile its dependencies with other features.
+    quietly(cargo().current_dir(&workspace.root).args(["build", "--quiet", "--workspace", "--example", "stacks"]))?;
+    let examples = workspace.root.join("examples");
+    let mut manifests: Vec<_> = std::fs::read_dir(&examples)
+        .with_context(|| examples.display().to_string())?
+        .flatten()
+        .map(|entry| entry.path().join("shipway.yaml"))
+        .filter(|path| path.exists())
+        .collect();
+    manifests.sort();
+    let stacks = quietly(Command::new(workspace.target.join("debug/examples/stacks")).args(&manifests))?;
+    std::fs::create_dir_all(directory)?;
+    let list = directory.with_extension("json");
+    std::fs::write(&list, stacks)?;
+    quietly(tools.command("python")?.args(["-c", RENDERED]).arg(&list).arg(directory))?;
+    let mut rendered: Vec<_> = std::fs::read_dir(directory)?.flatten().map(|entry| entry.path()).collect();
+    rendered.sort();
+    Ok(rendered)
 }
 
 fn machines(workspace: &Workspace, tools: &Tools, steps: &mut Steps) {
