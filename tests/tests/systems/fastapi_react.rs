@@ -2,8 +2,42 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
+use shipway_tests::site;
 
-use crate::system::{System, tag, with};
+use crate::{
+    inventory::Counts,
+    system::{System, tag, with},
+};
+
+/// What came with it, once its images are rolled out.
+pub const STANDS: &Counts = &[
+    ("cloudformation describe_stacks", 12),
+    ("ec2 describe_vpcs", 1),
+    ("ec2 describe_subnets", 4),
+    ("ec2 describe_route_tables", 3),
+    ("ec2 describe_internet_gateways", 1),
+    ("ec2 describe_security_groups", 5),
+    ("ec2 describe_launch_templates", 1),
+    ("autoscaling describe_auto_scaling_groups", 1),
+    ("ecs list_clusters", 1),
+    ("ecs list_task_definitions", 2),
+    ("ecs describe_capacity_providers", 1),
+    ("elbv2 describe_load_balancers", 1),
+    ("elbv2 describe_target_groups", 2),
+    ("cloudfront list_distributions", 1),
+    ("cloudfront list_functions", 1),
+    ("cloudfront list_key_value_stores", 1),
+    ("cloudfront list_origin_access_controls", 1),
+    ("s3 list_buckets", 2),
+    ("ecr describe_repositories", 2),
+    ("logs describe_log_groups", 3),
+    ("secretsmanager list_secrets", 2),
+    ("rds describe_db_instances", 1),
+    ("rds describe_db_subnet_groups", 1),
+    ("sesv2 list_email_identities", 1),
+    ("iam list_roles", 5),
+    ("iam list_instance_profiles", 1),
+];
 
 #[test]
 fn fastapi_react_stands_as_its_owner_describes_it() {
@@ -15,6 +49,11 @@ fn fastapi_react_stands_as_its_owner_describes_it() {
         system.roll_out("frontend", "fastapi-react-frontend", 8080).await?;
         rights(&system)?;
         system.second_apply_changes_nothing().await?;
+        site(&system).await?;
+        // A bucket and repositories that hold something do not stop a teardown.
+        let bucket = &system.record.platform.values["buckets.items"];
+        system.ask("s3", "put_object", json!({"Bucket": bucket, "Key": "item", "Body": "kept by nobody"}))?;
+        system.consists_of(STANDS)?;
         system.tears_down_to_nothing().await
     });
 }
@@ -24,6 +63,7 @@ fn instances(system: &System) -> Result<()> {
     let groups = system.list("autoscaling", "describe_auto_scaling_groups", json!({}), "AutoScalingGroups")?;
     let ours: Vec<_> = groups.iter().filter(|group| tag(group, "shipway:app") == "fastapi-react").collect();
     assert_eq!(ours.len(), 1, "{groups:#?}");
+    assert_eq!(system.launch_template()?["InstanceType"], "t3a.small");
     Ok(())
 }
 
@@ -58,17 +98,37 @@ fn way_in(system: &System) -> Result<()> {
     Ok(())
 }
 
+/// A site of one page before the backend; its cache is reset when a publication changes what is in it, and only then.
+async fn site(system: &System) -> Result<()> {
+    system.site_stands(&["/api*"])?;
+    let resets = || -> Result<usize> {
+        let of = json!({"DistributionId": system.site()?.distribution});
+        let answer = system.ask("cloudfront", "list_invalidations", of)?;
+        Ok(answer["InvalidationList"]["Items"].as_array().map_or(0, Vec::len))
+    };
+    // CloudFront keeps the logo, and no page.
+    let zip = |logo: &str, version: &str| {
+        let page = format!("Version {version}.");
+        site::zip([("index.html", page.as_bytes()), ("404.html", page.as_bytes()), ("logo.svg", logo.as_bytes())])
+    };
+    system.publish("1", zip("<svg/>", "1")?).await?;
+    let before = resets()?;
+    system.publish("2", zip("<svg id='new'/>", "2")?).await?;
+    assert_eq!(resets()?, before + 1);
+    system.publish("the-same", zip("<svg id='new'/>", "2")?).await?;
+    assert_eq!(resets()?, before + 1);
+    for (path, status) in [("/", 200), ("/items/7", 200), ("/nowhere.js", 404)] {
+        let (answered, page) = system.visit(path).await?;
+        assert!(answered == status && page.contains("Version 2."), "{path}: {answered} {page}");
+    }
+    system.errors_of_the_api_stay().await
+}
+
 /// The backend may use the bucket and send as the address; the frontend may do neither.
 fn rights(system: &System) -> Result<()> {
     for (service, may) in [("backend", true), ("frontend", false)] {
         let role = &system.record.platform.services[&service.parse()?].task_role;
-        let role = role.rsplit('/').next().unwrap();
-        let policies = system.ask("iam", "list_role_policies", json!({"RoleName": role}))?;
-        let mut text = String::new();
-        for name in policies["PolicyNames"].as_array().unwrap() {
-            let policy = system.ask("iam", "get_role_policy", json!({"RoleName": role, "PolicyName": name}))?;
-            text.push_str(&policy["PolicyDocument"].to_string());
-        }
+        let text = system.rights_of(role)?;
         assert_eq!(text.contains("s3:PutObject"), may, "{service}: {text}");
         assert_eq!(text.contains("ses:SendEmail"), may, "{service}: {text}");
     }

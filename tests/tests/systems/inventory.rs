@@ -1,10 +1,20 @@
-//! What is in an account: by it a teardown that leaves something behind is found, whatever its name and tags.
+//! What is in an account: by it a teardown that leaves something behind is found, whatever its name and tags. What a system brings
+//! is counted by listing, so that none of the listings is one that never has anything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use shipway_tests::ask::Aws;
+
+use crate::{dougust, fastapi_react, next_nest, rex, spa_nest};
+
+/// How much of each listing a system is: the service and its operation, and how many. Of what it has none is not named.
+pub type Counts = [(&'static str, usize)];
+
+/// What is of no system, so that the test of `spa-nest` looks for it: the parameters that a person writes before it, and an endpoint
+/// made by hand.
+const OF_NONE: [&str; 2] = ["ssm describe_parameters", "ec2 describe_vpc_endpoints"];
 
 /// Where AWS lists what a platform is made of: the service, its operation, where in the answer the items are, and what tells one from
 /// another.
@@ -96,11 +106,39 @@ fn is_there(aws: &Aws, service: &str, item: &Value) -> Result<bool> {
     })
 }
 
+/// How many of these are of which listing.
+pub fn counted<'i>(items: impl IntoIterator<Item = &'i String>) -> BTreeMap<&'i str, usize> {
+    let mut counts = BTreeMap::new();
+    for item in items {
+        let (listing, _) = item.split_once(": ").unwrap_or((item, ""));
+        *counts.entry(listing).or_default() += 1;
+    }
+    counts
+}
+
+/// Each system holds its counts to what AWS lists; here they are held to the listings.
+#[test]
+fn no_listing_is_empty_while_all_systems_stand() {
+    let systems: [&Counts; 6] = [
+        next_nest::STANDS,
+        spa_nest::STANDS,
+        dougust::STANDS,
+        dougust::STANDS_IN_DEV,
+        fastapi_react::STANDS,
+        rex::STANDS,
+    ];
+    let shown: BTreeSet<&str> = systems.into_iter().flatten().map(|(listing, _)| *listing).chain(OF_NONE).collect();
+    for (service, operation, ..) in LISTS {
+        let listing = format!("{service} {operation}");
+        assert!(shown.contains(listing.as_str()), "{listing} has nothing of any system");
+    }
+}
+
 fn records(aws: &Aws, zone: &Value, all: &mut BTreeSet<String>) -> Result<()> {
     for record in
         aws.list("route53", "list_resource_record_sets", json!({"HostedZoneId": zone}), "ResourceRecordSets")?
     {
-        all.insert(format!("route53 record: {} {}", record["Name"], record["Type"]));
+        all.insert(format!("route53 list_resource_record_sets: {} {}", record["Name"], record["Type"]));
     }
     Ok(())
 }

@@ -1,9 +1,37 @@
 //! System 1: a static Next.js site and a NestJS API on one EC2 instance, in the default VPC.
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::json;
+use shipway_tests::site;
 
-use crate::system::{System, texts, with};
+use crate::{
+    inventory::Counts,
+    system::{System, tag, texts, with},
+};
+
+/// What came with it, once its images are rolled out.
+pub const STANDS: &Counts = &[
+    ("cloudformation describe_stacks", 9),
+    ("ec2 describe_security_groups", 3),
+    ("ec2 describe_launch_templates", 1),
+    ("autoscaling describe_auto_scaling_groups", 1),
+    ("ecs list_clusters", 1),
+    ("ecs list_task_definitions", 1),
+    ("ecs describe_capacity_providers", 1),
+    ("elbv2 describe_load_balancers", 1),
+    ("elbv2 describe_target_groups", 1),
+    ("acm list_certificates", 1),
+    ("cloudfront list_distributions", 1),
+    ("cloudfront list_functions", 1),
+    ("cloudfront list_key_value_stores", 1),
+    ("cloudfront list_origin_access_controls", 1),
+    ("s3 list_buckets", 1),
+    ("ecr describe_repositories", 1),
+    ("logs describe_log_groups", 1),
+    ("iam list_roles", 3),
+    ("iam list_instance_profiles", 1),
+    ("route53 list_resource_record_sets", 4),
+];
 
 #[test]
 fn next_nest_stands_as_its_owner_describes_it() {
@@ -14,6 +42,13 @@ fn next_nest_stands_as_its_owner_describes_it() {
         system.roll_out("api", "next-nest-api", 8000).await?;
         service(&system)?;
         system.second_apply_changes_nothing().await?;
+        system.publish("1a2b3c", site::hello("1", 6)?).await?;
+        for (path, status, text) in [("/", 200, "Version 1."), ("/about", 200, "About"), ("/nowhere", 404, "Not found")]
+        {
+            let (answered, page) = system.visit(path).await?;
+            assert!(answered == status && page.contains(text), "{path}: {answered} {page}");
+        }
+        system.consists_of(STANDS)?;
         system.tears_down_to_nothing().await
     });
 }
@@ -28,10 +63,15 @@ fn network(system: &System) -> Result<()> {
     assert!(system.ec2("describe_nat_gateways", "NatGateways")?.is_empty());
     assert!(system.ec2("describe_subnets", "Subnets")?.is_empty(), "nothing is made in the default VPC but groups");
     let balancer = system.group("load-balancer-group")?;
-    for rule in balancer["IpPermissions"].as_array().unwrap() {
-        assert_eq!(rule["IpRanges"], json!([]), "{rule:#?}");
-        assert_eq!(rule["PrefixListIds"].as_array().unwrap().len(), 1, "{rule:#?}");
-    }
+    let incoming = balancer["IpPermissions"].as_array().unwrap();
+    assert_eq!(incoming.len(), 1, "{incoming:#?}");
+    assert_eq!((&incoming[0]["FromPort"], &incoming[0]["ToPort"]), (&json!(80), &json!(443)));
+    assert_eq!(incoming[0]["IpRanges"], json!([]), "{incoming:#?}");
+    assert_eq!(incoming[0]["PrefixListIds"].as_array().unwrap().len(), 1, "{incoming:#?}");
+    let outgoing = balancer["IpPermissionsEgress"].as_array().unwrap();
+    assert_eq!(outgoing.len(), 1, "{outgoing:#?}");
+    let to = outgoing[0]["UserIdGroupPairs"].as_array().unwrap();
+    assert_eq!(texts(to, "GroupId"), [system.group("instance-group")?["GroupId"].as_str().unwrap()]);
     let instances = system.group("instance-group")?;
     let incoming = instances["IpPermissions"].as_array().unwrap();
     assert_eq!(incoming.len(), 1, "{incoming:#?}");
@@ -45,9 +85,16 @@ fn network(system: &System) -> Result<()> {
 /// One instance of a free-tier type, behind a capacity provider.
 fn instances(system: &System) -> Result<()> {
     let groups = system.list("autoscaling", "describe_auto_scaling_groups", json!({}), "AutoScalingGroups")?;
-    let ours: Vec<_> = groups.iter().filter(|group| crate::system::tag(group, "shipway:app") == "next-nest").collect();
+    let ours: Vec<_> = groups.iter().filter(|group| tag(group, "shipway:app") == "next-nest").collect();
     assert_eq!(ours.len(), 1, "{groups:#?}");
     assert_eq!((&ours[0]["MinSize"], &ours[0]["MaxSize"]), (&json!(1), &json!(1)));
+    let default = json!({"Filters": [{"Name": "default-for-az", "Values": ["true"]}]});
+    let default = system.list("ec2", "describe_subnets", default, "Subnets")?;
+    let subnets = ours[0]["VPCZoneIdentifier"].as_str().unwrap();
+    assert!(subnets.split(',').all(|subnet| texts(&default, "SubnetId").contains(&subnet)), "{subnets}");
+    let template = system.launch_template()?;
+    assert_eq!(template["InstanceType"], "t3.micro");
+    assert_eq!(template["NetworkInterfaces"][0]["AssociatePublicIpAddress"], true);
     let provider = system.record.platform.capacity_provider.clone().unwrap();
     let providers = json!({"capacityProviders": [provider]});
     let providers = system.list("ecs", "describe_capacity_providers", providers, "capacityProviders")?;
@@ -60,13 +107,9 @@ fn instances(system: &System) -> Result<()> {
 /// A bucket behind CloudFront through an origin access control; `/api*` goes to the load balancer; a certificate from us-east-1;
 /// a record leads to CloudFront.
 fn site(system: &System) -> Result<()> {
-    let site = system.record.platform.sites.values().next().unwrap();
-    let mut answer = system.ask("cloudfront", "get_distribution", json!({"Id": site.distribution}))?;
-    let config: Value = answer["Distribution"]["DistributionConfig"].take();
-    let origins = config["Origins"]["Items"].as_array().unwrap();
-    assert!(origins.iter().any(|origin| !origin["OriginAccessControlId"].as_str().unwrap_or_default().is_empty()));
-    let behaviors = config["CacheBehaviors"]["Items"].as_array().unwrap();
-    assert!(behaviors.iter().any(|behavior| behavior["PathPattern"] == "/api*"), "{behaviors:#?}");
+    system.site_stands(&["/api*"])?;
+    let site = system.site()?;
+    let config = system.distribution()?;
     assert_eq!(config["Aliases"]["Items"], json!(["next-nest.example"]));
     assert!(config["ViewerCertificate"]["ACMCertificateArn"].as_str().unwrap().contains(":us-east-1:"));
     let zones = system.list("route53", "list_hosted_zones", json!({}), "HostedZones")?;
@@ -88,6 +131,7 @@ fn site(system: &System) -> Result<()> {
 fn service(system: &System) -> Result<()> {
     let definition = system.task_definition("api")?;
     assert_eq!(definition["networkMode"], "bridge");
+    assert_eq!(definition["requiresCompatibilities"], json!(["EC2"]));
     let mapping = &definition["containerDefinitions"][0]["portMappings"][0];
     assert_eq!((&mapping["containerPort"], mapping["hostPort"].as_u64().unwrap_or_default()), (&json!(8000), 0));
     assert_eq!(system.target_group("api")?["TargetType"], "instance");

@@ -2,12 +2,53 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
+use shipway_tests::site;
 
-use crate::system::{System, texts, with};
+use crate::{
+    inventory::Counts,
+    system::{System, texts, with},
+};
+
+/// What came with it, once its images are rolled out.
+pub const STANDS: &Counts = &[
+    ("cloudformation describe_stacks", 18),
+    ("ec2 describe_vpcs", 1),
+    ("ec2 describe_subnets", 4),
+    ("ec2 describe_route_tables", 4),
+    ("ec2 describe_internet_gateways", 1),
+    ("ec2 describe_nat_gateways", 1),
+    ("ec2 describe_addresses", 1),
+    ("ec2 describe_security_groups", 5),
+    ("ecs list_clusters", 1),
+    ("ecs list_task_definitions", 6),
+    ("servicediscovery list_namespaces", 1),
+    ("servicediscovery list_services", 2),
+    ("elbv2 describe_load_balancers", 1),
+    ("elbv2 describe_target_groups", 2),
+    ("cloudfront list_distributions", 1),
+    ("cloudfront list_functions", 1),
+    ("cloudfront list_key_value_stores", 1),
+    ("cloudfront list_origin_access_controls", 1),
+    ("s3 list_buckets", 1),
+    ("ecr describe_repositories", 2),
+    ("logs describe_log_groups", 5),
+    ("secretsmanager list_secrets", 4),
+    ("rds describe_db_clusters", 1),
+    ("rds describe_db_instances", 1),
+    ("rds describe_db_subnet_groups", 1),
+    ("elasticache describe_replication_groups", 1),
+    ("elasticache describe_cache_clusters", 1),
+    ("elasticache describe_cache_subnet_groups", 1),
+    ("cloudwatch describe_alarms", 9),
+    ("iam list_roles", 6),
+    ("route53 list_hosted_zones", 1),
+    ("route53 list_resource_record_sets", 2),
+];
 
 #[test]
 fn rex_stands_as_its_owner_describes_it() {
     with("rex", "dev", async |system| {
+        waits_for_the_first_push(&system)?;
         network(&system)?;
         data(&system)?;
         way_in(&system)?;
@@ -17,8 +58,32 @@ fn rex_stands_as_its_owner_describes_it() {
         services(&system)?;
         system.second_apply_changes_nothing().await?;
         more_cpu_for_the_worker_changes_it_alone(&system).await?;
+        site(&system).await?;
+        system.consists_of(STANDS)?;
         system.tears_down_to_nothing().await
     });
+}
+
+/// The first apply has made the repositories, and no service before its image.
+fn waits_for_the_first_push(system: &System) -> Result<()> {
+    for name in ["api", "worker"] {
+        system.repository_keeps(&format!("rex-backend-dev-{name}"), 10)?;
+        assert!(system.service(name).is_err(), "{name}");
+    }
+    Ok(())
+}
+
+/// A single-page application before the API and SuperTokens.
+async fn site(system: &System) -> Result<()> {
+    system.site_stands(&["/api/*", "/auth/*"])?;
+    system.publish("1a2b3c", site::hello("1", 6)?).await?;
+    for path in ["/", "/orders/7"] {
+        let (status, page) = system.visit(path).await?;
+        assert!(status == 200 && page.contains("<h1>Hello</h1>"), "{path}: {status} {page}");
+    }
+    let (status, text) = system.visit("/auth/hello").await?;
+    assert!(status == 200 && text.contains(r#""path":"/auth/hello""#), "{status} {text}");
+    system.errors_of_the_api_stay().await
 }
 
 /// More CPU units of one service make one new revision and one deployment of it.
@@ -65,6 +130,7 @@ fn data(system: &System) -> Result<()> {
     ] {
         assert_eq!(ours[0][key], value, "{key}");
     }
+    assert!(ours[0]["EngineVersion"].as_str().unwrap().starts_with("15"), "{ours:#?}");
     let capacity = &ours[0]["ServerlessV2ScalingConfiguration"];
     assert_eq!((capacity["MinCapacity"].as_f64(), capacity["MaxCapacity"].as_f64()), (Some(0.5), Some(2.0)));
     let caches = system.list("elasticache", "describe_replication_groups", json!({}), "ReplicationGroups")?;
@@ -97,19 +163,13 @@ fn way_in(system: &System) -> Result<()> {
     Ok(())
 }
 
-/// Logs for 7 days under `/ecs/rex-backend-dev-…`; repositories scanned on push, the last 10 kept; secrets for the database's
-/// password and SuperTokens' key.
+/// Logs for 7 days under `/ecs/rex-backend-dev-…`; secrets for the database's password and SuperTokens' key.
 fn logs_and_secrets(system: &System) -> Result<()> {
     let groups = json!({"logGroupNamePrefix": "/ecs/rex-backend-dev-"});
     let groups = system.list("logs", "describe_log_groups", groups, "logGroups")?;
     let expected = ["api", "migration", "supertokens", "worker"].map(|name| format!("/ecs/rex-backend-dev-{name}"));
     assert_eq!(texts(&groups, "logGroupName"), expected);
     assert!(groups.iter().all(|group| group["retentionInDays"] == 7), "{groups:#?}");
-    for name in ["api", "worker"] {
-        let name = format!("rex-backend-dev-{name}");
-        let found = system.list("ecr", "describe_repositories", json!({"repositoryNames": [name]}), "repositories")?;
-        assert_eq!(found[0]["imageScanningConfiguration"]["scanOnPush"], true, "{name}");
-    }
     let all = system.list("secretsmanager", "list_secrets", json!({}), "SecretList")?;
     let ours = texts(&all, "Name").into_iter().filter(|name| name.starts_with("shipway/rex-backend/dev/"));
     assert!(ours.count() >= 3, "{all:#?}");
@@ -131,6 +191,8 @@ fn services(system: &System) -> Result<()> {
     let supertokens = system.task_definition("supertokens")?;
     let image = supertokens["containerDefinitions"][0]["image"].as_str().unwrap();
     assert!(image.starts_with("docker.io/supertokens/supertokens-postgresql:"), "{image}");
+    let given = supertokens["containerDefinitions"][0]["secrets"].as_array().unwrap();
+    assert_eq!(texts(given, "name"), ["API_KEYS", "POSTGRESQL_CONNECTION_URI"]);
     let namespaces = system.list("servicediscovery", "list_namespaces", json!({}), "Namespaces")?;
     assert!(texts(&namespaces, "Name").contains(&"rex-backend-dev.internal"), "{namespaces:#?}");
     for name in ["api", "supertokens"] {
@@ -138,6 +200,11 @@ fn services(system: &System) -> Result<()> {
     }
     let policies = system.scaling("api")?;
     assert_eq!(policies.len(), 1, "{policies:#?}");
+    let policy = &policies[0]["TargetTrackingScalingPolicyConfiguration"];
+    let metric = &policy["PredefinedMetricSpecification"]["PredefinedMetricType"];
+    assert_eq!((metric, policy["TargetValue"].as_f64()), (&json!("ECSServiceAverageCPUUtilization"), Some(70.0)));
+    assert_eq!(system.bounds("api")?, (json!(2), json!(10)));
+    system.insights()?;
     let alarms = system.alarms()?;
     for metric in ["CPUUtilization", "MemoryUtilization", "HTTPCode_Target_5XX_Count", "DatabaseConnections"] {
         assert!(alarms.iter().any(|alarm| alarm["MetricName"] == metric), "{metric}: {alarms:#?}");

@@ -6,13 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use local_cloud::{Config, Containers, LocalCloud};
 use serde_json::{Value, json};
 use shipway_aws::store::EnvironmentRecord;
 use shipway_domain::{
     name::Component,
-    release::{Outcome, ReleaseRecord},
+    platform::SiteOutputs,
+    release::{Artifact, Outcome, ReleaseRecord},
 };
 use shipway_tests::{
     Place, Shipway,
@@ -22,7 +23,7 @@ use shipway_tests::{
 };
 use tokio::runtime::Runtime;
 
-use crate::inventory;
+use crate::inventory::{self, Counts};
 
 /// Longer than any of them takes to be provisioned or torn down here.
 pub const PATIENCE: Duration = Duration::from_secs(300);
@@ -119,12 +120,130 @@ impl System {
         groups.into_iter().find(|group| tag(group, "shipway:role") == role).with_context(|| format!("no {role}"))
     }
 
-    /// Pushes an image that serves on a port, and waits until its release has succeeded.
-    pub async fn roll_out(&self, service: &str, repository: &str, port: u16) -> Result<()> {
+    /// Pushes an image that serves on a port, and waits until its release has succeeded: it runs by its digest.
+    pub async fn roll_out(&self, service: &str, repository: &str, port: u16) -> Result<ReleaseRecord> {
         let artifact = self.shipway.push(repository, "sha-1", &serving(Some(port), "1").await?).await?;
         let component = format!("service/{service}").parse()?;
         let release = self.shipway.ended(&self.place, &component, &artifact, PATIENCE).await?;
         ensure!(release.outcome == Some(Outcome::Succeeded), "{}", self.shipway.story(&self.place).await?);
+        let Artifact::Image { digest, .. } = &artifact else { bail!("{artifact} is no image") };
+        let definition = self.task_definition(service)?;
+        let image = definition["containerDefinitions"][0]["image"].as_str().context("no image")?;
+        ensure!(image.ends_with(&format!("@{digest}")), "{image} is not {digest}");
+        Ok(release)
+    }
+
+    /// Publishes a zip to the site and waits until it is live.
+    pub async fn publish(&self, name: &str, zip: Vec<u8>) -> Result<()> {
+        let artifact = self.shipway.upload_zip(&self.place, "web", name, zip).await?;
+        let release = self.shipway.ended(&self.place, &"site/web".parse()?, &artifact, PATIENCE).await?;
+        ensure!(release.outcome.is_some_and(Outcome::is_live), "{}", self.shipway.story(&self.place).await?);
+        Ok(())
+    }
+
+    /// What a visitor of the site is answered.
+    pub async fn visit(&self, path: &str) -> Result<(u16, String)> {
+        let answer = self.shipway.cloud.http_through_cloudfront(&self.site()?.domain, path).await?;
+        Ok((answer.status.as_u16(), answer.text()))
+    }
+
+    /// An error of the API behind the site reaches the visitor as the API said it.
+    pub async fn errors_of_the_api_stay(&self) -> Result<()> {
+        for status in [404, 500] {
+            let path = format!("/api/status/{status}");
+            let (answered, text) = self.visit(&path).await?;
+            assert_eq!(answered, status, "{path}: {text}");
+            assert!(text.contains(&format!("\"path\":\"{path}\"")), "{path}: {text}");
+        }
+        Ok(())
+    }
+
+    /// The site of the environment.
+    pub fn site(&self) -> Result<&SiteOutputs> {
+        self.record.platform.sites.values().next().context("no site")
+    }
+
+    /// How the site is served.
+    pub fn distribution(&self) -> Result<Value> {
+        let mut answer = self.ask("cloudfront", "get_distribution", json!({"Id": self.site()?.distribution}))?;
+        Ok(answer["Distribution"]["DistributionConfig"].take())
+    }
+
+    /// The bucket of the site is read by its distribution alone, through an origin access control; these paths go to the load
+    /// balancer.
+    pub fn site_stands(&self, backend: &[&str]) -> Result<()> {
+        let site = self.site()?;
+        let block = self.ask("s3", "get_public_access_block", json!({"Bucket": site.bucket}))?;
+        assert_eq!(block["PublicAccessBlockConfiguration"]["RestrictPublicBuckets"], true);
+        let policy = self.ask("s3", "get_bucket_policy", json!({"Bucket": site.bucket}))?;
+        let policy: Value = serde_json::from_str(policy["Policy"].as_str().unwrap())?;
+        let readers = policy["Statement"].as_array().unwrap().iter().filter(|one| one["Effect"] == "Allow");
+        for reader in readers {
+            assert_eq!(reader["Principal"]["Service"], "cloudfront.amazonaws.com", "{reader}");
+            let source = reader["Condition"]["StringEquals"]["AWS:SourceArn"].as_str().unwrap();
+            assert!(source.ends_with(&format!(":distribution/{}", site.distribution)), "{source}");
+        }
+        let config = self.distribution()?;
+        let origins = config["Origins"]["Items"].as_array().unwrap();
+        let bucket = origins.iter().find(|origin| origin["Id"] == "bucket").unwrap();
+        assert!(bucket["DomainName"].as_str().unwrap().starts_with(&site.bucket), "{bucket}");
+        assert!(!bucket["OriginAccessControlId"].as_str().unwrap().is_empty(), "{bucket}");
+        let behaviors = config["CacheBehaviors"]["Items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let to_backend: Vec<_> = behaviors.iter().filter(|one| one["TargetOriginId"] == "backend").cloned().collect();
+        assert_eq!(texts(&to_backend, "PathPattern"), backend);
+        Ok(())
+    }
+
+    /// What a role's own policies say.
+    pub fn rights_of(&self, role: &str) -> Result<String> {
+        let role = role.rsplit('/').next().unwrap_or(role);
+        let policies = self.list("iam", "list_role_policies", json!({"RoleName": role}), "PolicyNames")?;
+        let mut text = String::new();
+        for name in policies {
+            let policy = self.ask("iam", "get_role_policy", json!({"RoleName": role, "PolicyName": name}))?;
+            text.push_str(&policy["PolicyDocument"].to_string());
+        }
+        Ok(text)
+    }
+
+    /// What the instances of the cluster are made of.
+    pub fn launch_template(&self) -> Result<Value> {
+        let templates = self.ec2("describe_launch_templates", "LaunchTemplates")?;
+        assert_eq!(templates.len(), 1, "{templates:#?}");
+        let arguments = json!({"LaunchTemplateId": templates[0]["LaunchTemplateId"]});
+        let mut versions =
+            self.list("ec2", "describe_launch_template_versions", arguments, "LaunchTemplateVersions")?;
+        Ok(versions.pop().context("no version")?["LaunchTemplateData"].take())
+    }
+
+    /// The least and the most tasks that a service scales to.
+    pub fn bounds(&self, service: &str) -> Result<(Value, Value)> {
+        let resource = format!("service/{}/{}-{service}", self.name(), self.name());
+        let arguments = json!({"ServiceNamespace": "ecs", "ResourceIds": [resource]});
+        let targets =
+            self.list("application-autoscaling", "describe_scalable_targets", arguments, "ScalableTargets")?;
+        assert_eq!(targets.len(), 1, "{targets:#?}");
+        Ok((targets[0]["MinCapacity"].clone(), targets[0]["MaxCapacity"].clone()))
+    }
+
+    /// A repository scans what is pushed and keeps so many images with a tag.
+    pub fn repository_keeps(&self, name: &str, images: u64) -> Result<Vec<Value>> {
+        let found = self.list("ecr", "describe_repositories", json!({"repositoryNames": [name]}), "repositories")?;
+        assert_eq!(found[0]["imageScanningConfiguration"]["scanOnPush"], true, "{name}");
+        let policy = self.ask("ecr", "get_lifecycle_policy", json!({"repositoryName": name}))?;
+        let policy: Value = serde_json::from_str(policy["lifecyclePolicyText"].as_str().unwrap())?;
+        let rules = policy["rules"].as_array().unwrap().iter();
+        let selections: Vec<Value> = rules.map(|rule| rule["selection"].clone()).collect();
+        let keeps = |one: &Value| one["tagPatternList"] == json!(["*"]) && one["countNumber"] == images;
+        assert!(selections.iter().any(keeps), "{name}: {selections:#?}");
+        Ok(selections)
+    }
+
+    /// Container Insights watches the cluster.
+    pub fn insights(&self) -> Result<()> {
+        let clusters = json!({"clusters": [self.name()], "include": ["SETTINGS"]});
+        let cluster = &self.list("ecs", "describe_clusters", clusters, "clusters")?[0];
+        assert_eq!(cluster["settings"][0], json!({"name": "containerInsights", "value": "enabled"}));
         Ok(())
     }
 
@@ -187,6 +306,19 @@ impl System {
     /// Applies a manifest again.
     pub async fn apply(&self, manifest: &str) -> Result<ReleaseRecord> {
         apply(self.shipway, &self.place, manifest).await
+    }
+
+    /// What came with the environment is this much of each listing, and nothing else.
+    pub fn consists_of(&self, expected: &Counts) -> Result<()> {
+        let now = inventory::of(self.aws)?;
+        let came: Vec<_> = now.difference(&self.before).collect();
+        assert_eq!(inventory::counted(came.iter().copied()), expected.iter().copied().collect(), "{came:#?}");
+        Ok(())
+    }
+
+    /// Whether something was there before the environment: what a person gives to it.
+    pub fn was_given(&self, item: &str) -> bool {
+        self.before.contains(item)
     }
 
     /// Removes the environment; nothing may be left that was not there before it, but what is kept on purpose.
