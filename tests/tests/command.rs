@@ -16,7 +16,10 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use local_cloud::{Config, LocalCloud};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use shipway_domain::name::Component;
+use shipway_domain::{
+    name::Component,
+    release::{Artifact, Outcome},
+};
 use shipway_tests::{Place, Shipway, ask::Aws, checkout, tools};
 
 const PROVISIONED: Duration = Duration::from_secs(120);
@@ -151,6 +154,29 @@ async fn a_site_is_published_looked_at_taken_back_verified_and_mended() -> Resul
     ensure!(nothing.text.contains("nothing is remembered"), "{}", nothing.text);
     let watched = terminal.expect(&["watch", "site/web"], 0).await?;
     ensure!(watched.document["outcome"] == "succeeded", "{}", watched.document);
+
+    // The story of one, which is not tried again because it went well.
+    let id = watched.document["release"].as_str().context("no id")?;
+    let story = terminal.expect(&["release", id], 0).await?;
+    ensure!(story.document["outcome"] == "succeeded" && story.text.contains(" s "), "{}", story.text);
+    let link = story.document["links"]["execution"].as_str().context("no link")?;
+    ensure!(link.contains(&format!(":{}", story.document["execution"].as_str().unwrap_or("?"))), "{link}");
+    let refused = terminal.expect(&["retry", id, "--yes"], 2).await?;
+    ensure!(refused.text.contains("nothing to try again"), "{}", refused.text);
+    terminal.expect(&["release", "20200101T000000000-000000"], 2).await?;
+
+    // What is rejected once is rejected again, by a release of its own.
+    let bucket = shipway.output("IntakeBucket")?;
+    let put = shipway.s3().put_object().bucket(bucket).key("sites/command/dev/web/broken.zip");
+    let broken = put.body(b"no zip".to_vec().into()).send().await?;
+    let key = "sites/command/dev/web/broken.zip".to_owned();
+    let broken = Artifact::Object { key, version: broken.version_id().context("no version")?.to_owned() };
+    let first = shipway.ended(&place, &"site/web".parse()?, &broken, PROVISIONED).await?;
+    ensure!(first.outcome == Some(Outcome::Rejected), "{first:?}");
+    let again = terminal.expect(&["retry", first.release.as_str()], 3).await?;
+    let release = &again.document["release"];
+    ensure!(release["outcome"] == "rejected" && release["release"] != first.release.as_str(), "{release}");
+    ensure!(release["execution"].as_str().is_some_and(|name| name.starts_with("retry-site-web-")), "{release}");
 
     // Somebody was in the bucket.
     terminal.expect(&["site", "verify"], 0).await?;
@@ -321,8 +347,31 @@ async fn an_environment_is_begun_planned_applied_compared_mended_and_torn_down()
     terminal.expect(&["apply", "--repair"], 0).await?;
     terminal.expect(&["drift", "--now"], 0).await?;
 
-    // And changes what a stack made.
+    // What its containers write is shown, to whoever may read it.
     let log = shipway.platform(&place).await?.services.into_values().next().context("no service")?.log_group;
+    let stream = json!({"logGroupName": log, "logStreamName": "service/api/0123456789abcdef"});
+    aws.ask("logs", "create_log_stream", stream.clone())?;
+    let now = jiff::Timestamp::now().as_millisecond();
+    let mut events = stream;
+    events["logEvents"] = json!([
+        {"timestamp": now - 3 * 3_600_000, "message": "long ago"},
+        {"timestamp": now - 60_000, "message": "started"},
+    ]);
+    aws.ask("logs", "put_log_events", events)?;
+    let refused = terminal.expect(&["logs", "api"], 2).await?;
+    ensure!(refused.text.contains("logs:FilterLogEvents was refused"), "{}", refused.text);
+    let group = format!("arn:aws:logs:{region}:{account}:log-group:{log}:*");
+    let reading = [looking[0].clone(), looking[1].clone(), allowed(&["logs:FilterLogEvents"], &[&group])];
+    terminal.sign_in(&user(&shipway.cloud, "reader", &reading)?);
+    for (since, expected) in [("1h", &["started"][..]), ("4h", &["long ago", "started"])] {
+        let logs = terminal.expect(&["logs", "api", "--since", since], 0).await?;
+        let messages: Vec<_> = logs.document.as_array().unwrap().iter().map(|line| &line["message"]).collect();
+        ensure!(messages == expected, "{}", logs.document);
+    }
+    terminal.expect(&["logs", "nothing"], 2).await?;
+    terminal.sign_in(&worker);
+
+    // And changes what a stack made.
     aws.ask("logs", "put_retention_policy", json!({"logGroupName": log, "retentionInDays": 1}))?;
     let drifted = terminal.expect(&["drift", "--now"], 1).await?;
     ensure!(drifted.text.contains("shipway-begun-dev-service-api"), "{}", drifted.text);

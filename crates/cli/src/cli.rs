@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, builder::styling};
 use clap_complete::Shell;
+use jiff::SignedDuration;
 use shipway_domain::name::{AppName, Component, ComponentName, EnvironmentName, PreviewName, ReleaseId};
 
 use crate::exit::Exit;
@@ -107,8 +108,11 @@ pub(crate) enum Command {
     Teardown(Teardown),
     Publish(Publish),
     Releases(Releases),
+    Release(Release),
     Watch(Watch),
     Rollback(Rollback),
+    Retry(Retry),
+    Logs(Logs),
     #[command(subcommand)]
     Site(Site),
     Schema(Schema),
@@ -305,6 +309,25 @@ pub(crate) struct Releases {
     pub(crate) limit: u16,
 }
 
+/// Tell the story of one release
+///
+/// Its outcome and why, each step with its time and how long after the start it was, and links to its execution and to the log
+/// groups of its service. Why a container ended and the end of its log are in the reason.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shipway release 20261121T031542123-3f9c2a --env prod
+  shipway release 20261121T031542123-3f9c2a --env prod --json | jq -r .links.execution
+
+It ends with 0 however the release ended: it was only looked at.")]
+pub(crate) struct Release {
+    /// The release's id
+    #[arg(value_name = "RELEASE")]
+    pub(crate) release: ReleaseId,
+    #[command(flatten)]
+    pub(crate) place: Where,
+}
+
 /// Follow one release live, to its end
 ///
 /// The exit code is that of the release. A release that has ended already is told in full.
@@ -347,6 +370,52 @@ pub(crate) struct Rollback {
     /// End when the release has been started
     #[arg(long)]
     pub(crate) no_wait: bool,
+}
+
+/// Try again what a release did not make live
+///
+/// A new execution gets the input that the release's own had. Where something else is wanted by now, it is asked whether to take its
+/// place.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shipway retry 20261121T031542123-3f9c2a --env prod
+  shipway retry 20261121T031542123-3f9c2a --env prod --yes --no-wait")]
+pub(crate) struct Retry {
+    /// The release that is tried again
+    #[arg(value_name = "RELEASE")]
+    pub(crate) release: ReleaseId,
+    #[command(flatten)]
+    pub(crate) place: Where,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// End when the release has been started
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+/// Show what the containers of a service wrote, the oldest first
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shipway logs api --env prod
+  shipway logs api --env prod --since 30m --follow
+  shipway logs api --env prod --since 24h --json | jq -r '.[].message'
+
+With --follow and --json each line is a document of its own.")]
+pub(crate) struct Logs {
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    pub(crate) service: ComponentName,
+    #[command(flatten)]
+    pub(crate) place: Where,
+    /// Go on and show what comes, until stopped
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// How far to go back: `10m`, `1h30m`, `48h`
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time_back)]
+    pub(crate) since: SignedDuration,
 }
 
 /// Look at a site's bucket
@@ -420,6 +489,12 @@ impl std::str::FromStr for Watched {
     }
 }
 
+/// A time that can be gone back.
+fn time_back(text: &str) -> Result<SignedDuration, String> {
+    let time = text.parse().ok().filter(SignedDuration::is_positive);
+    time.ok_or_else(|| "a time like `10m`, `1h30m` or `48h`".to_owned())
+}
+
 /// What a zip may be called: the letters that its key may have.
 fn object_name(text: &str) -> Result<String, String> {
     let text = text.strip_suffix(".zip").unwrap_or(text);
@@ -482,6 +557,14 @@ mod tests {
         assert!(matches!("service/api".parse(), Ok(Watched::Newest(_))));
         assert!("20261121".parse::<Watched>().unwrap_err().contains("a release's id"));
         assert!("api".parse::<Watched>().unwrap_err().contains("a component"));
+    }
+
+    #[test]
+    fn a_time_to_go_back_is_positive_and_has_its_unit() {
+        assert_eq!(time_back("1h30m"), Ok(SignedDuration::from_mins(90)));
+        for bad in ["", "1", "-1h", "0s", "yesterday"] {
+            assert!(time_back(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -241,7 +241,8 @@ pub(crate) fn not_there(release: &ReleaseId, place: &Place) -> Problem {
         .remedy(format!("`shipway releases --app {} --env {}` lists them", place.app, place.environment))
 }
 
-fn step_line(release: &ReleaseRecord, step: &shipway_domain::release::Step) -> String {
+/// A step, and how long after the release's start it was written.
+pub(crate) fn step_line(release: &ReleaseRecord, step: &shipway_domain::release::Step) -> String {
     let after = screen::duration(step.at.duration_since(release.started_at));
     format!("  {} {}: {}", faint(format!("+{after}")), step.by, broken(&step.what))
 }

@@ -171,6 +171,11 @@ impl Installation {
         self.config.region().map_or("", Region::as_ref)
     }
 
+    /// CloudWatch Logs.
+    pub(crate) fn logs(&self) -> aws_sdk_cloudwatchlogs::Client {
+        aws_sdk_cloudwatchlogs::Client::new(&self.config)
+    }
+
     /// Step Functions.
     pub(crate) fn machines(&self) -> aws_sdk_sfn::Client {
         aws_sdk_sfn::Client::new(&self.config)

@@ -13,12 +13,15 @@ mod exit;
 mod follow;
 mod init;
 mod installation;
+mod logs;
 mod pack;
 mod place;
 mod plan;
 mod problem;
 mod publish;
+mod release;
 mod releases;
+mod retry;
 mod rollback;
 mod schema;
 mod screen;
@@ -71,8 +74,11 @@ async fn run(command: &Command, shared: &Shared, screen: &Screen) -> Result<Exit
         Command::Teardown(asked) => teardown::run(asked, &installation().await?, screen).await,
         Command::Publish(asked) => Box::pin(publish::run(asked, &installation().await?, screen)).await,
         Command::Releases(asked) => releases::run(asked, &installation().await?, screen).await,
+        Command::Release(asked) => release::run(asked, &installation().await?, screen).await,
         Command::Watch(asked) => watch::run(asked, &installation().await?, screen).await,
         Command::Rollback(asked) => rollback::run(asked, &installation().await?, screen).await,
+        Command::Retry(asked) => retry::run(asked, &installation().await?, screen).await,
+        Command::Logs(asked) => logs::run(asked, &installation().await?, screen).await,
         Command::Site(Site::Verify(asked)) => Box::pin(verify::run(asked, &installation().await?, screen)).await,
         Command::Schema(_) => Ok(schema::run()),
         Command::Completions(asked) => {
