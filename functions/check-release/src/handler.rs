@@ -12,7 +12,7 @@ use shipway_domain::{
     preflight::{self, Facts, Finding, Image, Instance, Needs, Standing, Subnet},
     release::Step,
     scan::{self, Report, Verdict},
-    task::{self, Source, Surroundings},
+    task::{self, Source, Surroundings, migration::Part},
 };
 use shipway_ecs::ServiceError;
 
@@ -113,7 +113,9 @@ pub(crate) async fn handle<C: Calls>(
     let placement = wanted.placement(network).map_err(ServiceError::from)?;
     let mut tasks = vec![wanted.service_task(surroundings).map_err(ServiceError::from)?];
     if let Some(migrate) = &wanted.service.migrate {
-        tasks.push(wanted.migration_task(surroundings, &migrate.command).map_err(ServiceError::from)?);
+        // What follows the migration runs where it does.
+        let task = wanted.migration_task(surroundings, Part::Migrate, &migrate.command);
+        tasks.push(task.map_err(ServiceError::from)?);
     }
     let needs = Needs::of(&wanted, &tasks, &placement);
     let facts = gather(calls, run, cluster, &needs).await?;
