@@ -229,9 +229,8 @@ fn a_push_that_no_event_announced_is_found_by_the_sweep_and_released_once() {
         let pushed = shipway.push("swept-api", "v1", &good("swept").await?).await;
         shipway.cloud.announce_pushes(true).await?;
         let artifact = pushed?;
-        // For two minutes it is left to its event.
+        // For two minutes it is left to its event. The schedule's own sweep may come before this test's; it is one release even so.
         tokio::time::sleep(Duration::from_secs(121)).await;
-        ensure!(shipway.releases_of(&place, &service(), &artifact).await?.is_empty(), "who released it?");
         let aws = Aws::of(&shipway.cloud)?;
         let sweep = || {
             let function = shipway.output("StartReleaseFunction")?;
