@@ -251,6 +251,30 @@ impl Shipway {
         }
     }
 
+    /// Waits until no execution of this component runs. What follows the end of a release in its machine has then happened too.
+    pub async fn idle(&self, place: &Place, component: &Component, within: Duration) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            let releases = self.store.releases(&place.app, &place.environment).await?;
+            let machine = self.machine(component)?.replace(":stateMachine:", ":execution:");
+            let mut running = Vec::new();
+            for release in releases.iter().filter(|release| release.component == *component) {
+                let arn = format!("{machine}:{}", release.execution);
+                let execution = self.sfn.describe_execution().execution_arn(&arn).send().await?;
+                if *execution.status() == aws_sdk_sfn::types::ExecutionStatus::Running {
+                    running.push(arn);
+                }
+            }
+            if running.is_empty() {
+                return Ok(());
+            }
+            if started.elapsed() > within {
+                bail!("{running:?} still run after {within:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Waits until the load balancer's every answer is this version's. A rollout ends when the new tasks serve; the old ones
     /// answer too until they are drained.
     pub async fn version_served(&self, place: &Place, version: &str, within: Duration) -> Result<Answer> {

@@ -200,10 +200,8 @@ fn push_event(shipway: &Shipway, repository: &str, digest: &str, tag: &str) -> s
 fn the_same_event_three_times_is_one_release() {
     with_shipway(async |shipway| {
         let place = provisioned(shipway, "thrice").await?;
-        shipway.cloud.announce_pushes(false).await?;
-        let pushed = shipway.push("thrice-api", "v1", &good("thrice").await?).await;
-        shipway.cloud.announce_pushes(true).await?;
-        let artifact = pushed?;
+        shipway.cloud.announce_pushes("thrice-api", false).await?;
+        let artifact = shipway.push("thrice-api", "v1", &good("thrice").await?).await?;
         let Artifact::Image { digest, .. } = &artifact else { unreachable!() };
         let event = push_event(shipway, "thrice-api", digest.as_str(), "v1");
         for _ in 0..3 {
@@ -225,12 +223,18 @@ fn a_push_that_no_event_announced_is_found_by_the_sweep_and_released_once() {
     with_shipway(async |shipway| {
         let text = without_migration(&manifest("swept"));
         let place = provisioned_with(shipway, "swept", &text).await?;
-        shipway.cloud.announce_pushes(false).await?;
-        let pushed = shipway.push("swept-api", "v1", &good("swept").await?).await;
-        shipway.cloud.announce_pushes(true).await?;
-        let artifact = pushed?;
-        // For two minutes it is left to its event. The schedule's own sweep may come before this test's; it is one release even so.
-        tokio::time::sleep(Duration::from_secs(121)).await;
+        // A platform's last state releases the images that came before it, which this one is not to be.
+        shipway.idle(&place, &Component::Platform, PROVISIONED).await?;
+        shipway.cloud.announce_pushes("swept-api", false).await?;
+        let artifact = shipway.push("swept-api", "v1", &good("swept").await?).await?;
+        // For two minutes it is left to its event.
+        tokio::time::sleep(Duration::from_secs(119)).await;
+        ensure!(
+            shipway.releases_of(&place, &service(), &artifact).await?.is_empty(),
+            "{}",
+            shipway.story(&place).await?
+        );
+        tokio::time::sleep(Duration::from_secs(2)).await;
         let aws = Aws::of(&shipway.cloud)?;
         let sweep = || {
             let function = shipway.output("StartReleaseFunction")?;

@@ -230,12 +230,13 @@ impl LocalCloud {
         Ok(serde_json::from_value(answer["rules"].clone()).unwrap_or_default())
     }
 
-    /// Whether pushes are announced to EventBridge. ECR's events are best effort, so a test may lose them.
+    /// Whether pushes to this repository are announced to EventBridge. ECR's events are best effort, so a test may lose its own.
     ///
     /// # Errors
     /// When MiniStack does not answer.
-    pub async fn announce_pushes(&self, announce: bool) -> Result<(), Error> {
-        self.control.post("push-events", &json!({ "deliver": announce })).await.map(drop)
+    pub async fn announce_pushes(&self, repository: &str, announce: bool) -> Result<(), Error> {
+        let wish = json!({ "repository": repository, "deliver": announce });
+        self.control.post("push-events", &wish).await.map(drop)
     }
 
     /// Lets the scan of an image say this from now on: a status, none where there is no scan, and what it found, each with its

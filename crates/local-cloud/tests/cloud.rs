@@ -392,7 +392,7 @@ async fn a_push_is_announced_to_the_rules_that_ask_for_it() -> anyhow::Result<()
     cloud.push_untagged("team/api", &image).await?;
     let untagged = until("the second event arrives", || async { Ok(receive().await?.pop()) }).await?;
     assert_eq!(untagged["detail"].get("image-tag"), None);
-    cloud.announce_pushes(false).await?;
+    cloud.announce_pushes("team/api", false).await?;
     cloud.push_image("team/api", "sha-2", &image).await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(receive().await?, Vec::<serde_json::Value>::new());

@@ -15,7 +15,8 @@ from local_cloud.patch import replace
 
 logger = logging.getLogger("local-cloud")
 
-_deliver = True
+# The repositories whose pushes are not announced.
+_silent = set()
 
 # What DescribeImageScanFindings answers, by digest. Nothing is scanned here: where a test said nothing, nothing was found.
 _scans = {}
@@ -28,10 +29,10 @@ def install():
 
 
 def set_delivery(body):
-    """Whether pushes are announced."""
-    global _deliver
-    _deliver = bool(body["deliver"])
-    return {"deliver": _deliver}
+    """Whether pushes to a repository are announced."""
+    change = _silent.discard if body["deliver"] else _silent.add
+    change(body["repository"])
+    return {}
 
 
 def _after_push(put):
@@ -91,7 +92,7 @@ def _pushed(name, digest, tag):
         "resources": [],
         "detail": detail,
     }
-    if not _deliver:
+    if name in _silent:
         logger.info("push event of %s@%s dropped, as asked", name, digest)
         return
     threading.Thread(target=eventbridge.deliver, args=(event,), daemon=True, name="local-cloud-push").start()
