@@ -222,11 +222,9 @@ pub enum Begun {
     Go {
         /// The release, with its claim.
         run: Run,
-        /// Whether a migration comes before the rollout.
-        migrate: bool,
-        /// Whether the service uses databases that may have to be made before.
-        #[serde(default)]
-        databases: bool,
+        /// What belongs to it beside the change itself.
+        #[serde(flatten)]
+        around: Around,
     },
     /// Another release must end first.
     Wait {
@@ -237,6 +235,15 @@ pub enum Begun {
     },
     /// There is nothing to do.
     End(Ended),
+}
+
+/// What comes before and after a service's change; nothing for other components.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Around {
+    /// Whether a migration comes before the rollout.
+    pub migrate: bool,
+    /// Whether the service uses databases that may have to be made before.
+    pub databases: bool,
 }
 
 /// record-release's answer to [`RecordRequest::Drift`].

@@ -12,7 +12,7 @@ use shipway_domain::{
     failure::Failure,
     manifest::{self, Service, Spec},
     message::{
-        Begun, Compared, Difference, DriftFound, DriftInput, Ended, Ending, Execution, Kept, RecordRequest,
+        Around, Begun, Compared, Difference, DriftFound, DriftInput, Ended, Ending, Execution, Kept, RecordRequest,
         ReleaseInput, Run, TeardownInput,
     },
     name::{Component, ReleaseId},
@@ -114,17 +114,16 @@ struct Recorder<'a, C> {
 struct Plan {
     /// The manifest that a platform is provisioned by.
     planned: Option<Manifest>,
-    /// Whether its service has a migration.
-    migrates: bool,
-    /// Whether its service uses databases that did not come with their server.
-    databases: bool,
+    /// What belongs to the rollout of its service.
+    around: Around,
 }
 
 impl Plan {
     /// What a service's release goes by.
     fn of(spec: &Spec, service: &Service) -> Plan {
-        let databases = !databases::further(spec, service).is_empty();
-        Plan { planned: None, migrates: service.migrate.is_some(), databases }
+        let around =
+            Around { migrate: service.migrate.is_some(), databases: !databases::further(spec, service).is_empty() };
+        Plan { planned: None, around }
     }
 }
 
@@ -185,7 +184,8 @@ impl<C: Calls> Recorder<'_, C> {
                 let opened = known.is_none().then_some(&record);
                 self.store.begin(&run, &state, &claimed, opened, plan.planned.as_ref()).await?;
                 tracing::info!(release = %run.release, fence = run.fence, artifact = %run.artifact, "begun");
-                Ok(Begun::Go { run, migrate: plan.migrates && !state.was_live(artifact), databases: plan.databases })
+                let migrate = plan.around.migrate && !state.was_live(artifact);
+                Ok(Begun::Go { run, around: Around { migrate, ..plan.around } })
             }
             Err((outcome, reason)) => self.turn_away(&record, &state, known.is_some(), outcome, reason).await,
         }
@@ -247,7 +247,7 @@ impl<C: Calls> Recorder<'_, C> {
         // Begun before, by a call whose answer was lost: what came since waits for it.
         let own = state.claim.as_ref().filter(|claim| claim.release == contender.release && claim.until > self.now);
         if own.is_some_and(|claim| claim.committed) {
-            return Ok(Begun::Go { run: claiming(run, &state), migrate: false, databases: false });
+            return Ok(Begun::Go { run: claiming(run, &state), around: Around::default() });
         }
         let record = opening(&run, contender, &state);
         let standing = self.store.environment(app, environment).await?;
@@ -288,7 +288,7 @@ impl<C: Calls> Recorder<'_, C> {
         }
         self.store.commit(&run, self.now).await?;
         tracing::info!(release = %run.release, fence = run.fence, "teardown begun");
-        Ok(Begun::Go { run, migrate: false, databases: false })
+        Ok(Begun::Go { run, around: Around::default() })
     }
 
     /// What the release goes by, or why it cannot be made.

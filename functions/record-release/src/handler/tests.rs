@@ -198,8 +198,8 @@ async fn deliver(store: Store, number: u8) {
 async fn a_release_begins_and_ends_and_what_it_made_live_is_remembered() {
     let fake = Fake::with_platform().await;
     fake.delivered(1).await;
-    let Begun::Go { run, migrate, .. } = fake.begin(&event(1)).await else { panic!() };
-    assert!(migrate, "it was never live before");
+    let Begun::Go { run, around } = fake.begin(&event(1)).await else { panic!() };
+    assert!(around.migrate, "it was never live before");
     fake.changes(&run).await;
     let ended = fake.end(&run, verdict(Outcome::Succeeded)).await;
     assert_eq!((ended.outcome, ended.live), (Outcome::Succeeded, Some(image(1))));
@@ -247,10 +247,8 @@ async fn a_success_without_a_step_is_unchanged_and_leaves_live_as_it_was() {
     let first = fake.go(&event(1)).await;
     fake.changes(&first).await;
     fake.end(&first, verdict(Outcome::Succeeded)).await;
-    let Begun::Go { run, migrate, .. } = fake.begin(&asks("again", 200, "service/api", image(1))).await else {
-        panic!()
-    };
-    assert!(!migrate, "it was live before");
+    let Begun::Go { run, around } = fake.begin(&asks("again", 200, "service/api", image(1))).await else { panic!() };
+    assert!(!around.migrate, "it was live before");
     assert_eq!(fake.end(&run, verdict(Outcome::Succeeded)).await.outcome, Outcome::Unchanged);
     let state = fake.state("service/api").await;
     assert_eq!((state.live.unwrap().release, state.history.len()), (first.release, 1));
@@ -339,10 +337,10 @@ async fn the_machine_is_told_of_databases_only_where_a_service_uses_further_ones
     for (component, artifact, expected) in
         [("service/api", public("2"), (false, true)), ("service/worker", image(1), (true, false))]
     {
-        let Begun::Go { migrate, databases, .. } = fake.begin(&asks(component, 1, component, artifact)).await else {
+        let Begun::Go { around, .. } = fake.begin(&asks(component, 1, component, artifact)).await else {
             panic!("{component}")
         };
-        assert_eq!((migrate, databases), expected, "{component}");
+        assert_eq!((around.migrate, around.databases), expected, "{component}");
     }
 }
 
@@ -478,10 +476,8 @@ async fn a_person_gets_an_older_artifact_until_a_newer_push_comes() {
         fake.changes(&run).await;
         fake.end(&run, verdict(Outcome::Succeeded)).await;
     }
-    let Begun::Go { run, migrate, .. } = fake.begin(&asks("by-hand", 150, "service/api", image(1))).await else {
-        panic!()
-    };
-    assert!(!migrate);
+    let Begun::Go { run, around } = fake.begin(&asks("by-hand", 150, "service/api", image(1))).await else { panic!() };
+    assert!(!around.migrate);
     assert_eq!(fake.state("service/api").await.desired.unwrap().artifact, image(1));
     fake.changes(&run).await;
     assert_eq!(fake.end(&run, verdict(Outcome::Succeeded)).await.live, Some(image(1)));
