@@ -95,7 +95,9 @@ fn dougust_stands_as_its_owner_describes_it() {
         system.second_apply_changes_nothing().await?;
         a_threshold_changes_its_alarms_alone(&system).await?;
         system.consists_of(STANDS)?;
-        system.tears_down_to_nothing().await
+        system.tears_down_to_nothing().await?;
+        assert_eq!(last_snapshots(&system)?, 1);
+        Ok(())
     });
 }
 
@@ -112,12 +114,15 @@ fn dougust_in_dev_is_smaller_and_its_teardown_keeps_no_snapshot() {
         system.second_apply_changes_nothing().await?;
         system.consists_of(STANDS_IN_DEV)?;
         system.tears_down_to_nothing().await?;
-        let snapshots = system.list("rds", "describe_db_snapshots", json!({}), "DBSnapshots")?;
-        let ours =
-            snapshots.iter().filter(|one| one["DBInstanceIdentifier"].as_str().unwrap().contains(&system.name()));
-        assert_eq!(ours.count(), 0, "{snapshots:#?}");
+        assert_eq!(last_snapshots(&system)?, 0);
         Ok(())
     });
+}
+
+/// How many snapshots of its database there are.
+fn last_snapshots(system: &System) -> Result<usize> {
+    let all = system.list("rds", "describe_db_snapshots", json!({}), "DBSnapshots")?;
+    Ok(all.iter().filter(|one| one["DBInstanceIdentifier"].as_str().unwrap().starts_with(&system.name())).count())
 }
 
 /// The migration has ended before the service is touched.

@@ -144,6 +144,9 @@ fn data(system: &System) -> Result<()> {
     ] {
         assert_eq!(ours[0][key], value, "{key}");
     }
+    let nodes = json!({"CacheClusterId": ours[0]["MemberClusters"][0]});
+    let nodes = system.list("elasticache", "describe_cache_clusters", nodes, "CacheClusters")?;
+    assert!(nodes[0]["EngineVersion"].as_str().unwrap().starts_with("7.0"), "{nodes:#?}");
     Ok(())
 }
 
