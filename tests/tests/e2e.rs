@@ -357,6 +357,43 @@ fn an_image_whose_scan_found_something_critical_is_rejected_and_the_old_version_
 }
 
 #[test]
+fn a_rejected_image_that_took_a_rollout_over_half_way_brings_the_live_version_back() {
+    with_shipway(async |shipway| {
+        let text = without_migration(&manifest("overtaken"));
+        let gated = text.replace("    memory: 512\n", "    memory: 512\n    scan: {block: critical, wait: 2m}\n");
+        let place = provisioned_with(shipway, "overtaken", &gated).await?;
+        roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
+        let deployed = |shipway: &'static Shipway| async {
+            let described =
+                shipway.ecs().describe_services().cluster("overtaken-dev").services("overtaken-dev-api").send().await?;
+            anyhow::Ok(described.services()[0].task_definition().map(str::to_owned))
+        };
+        let live = deployed(shipway).await?;
+        let sick = good("2").await?.env("HEALTH_STATUS", "503");
+        let half = shipway.push("overtaken-api", "v2", &sick).await?;
+        for _ in 0..600 {
+            if deployed(shipway).await? != live {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        ensure!(deployed(shipway).await? != live, "nothing is under way: {}", shipway.story(&place).await?);
+
+        let image = good("3").await?;
+        let pushed = shipway.cloud.push_untagged("overtaken-api", &image).await?;
+        shipway.cloud.scan_says(&pushed, Some("COMPLETE"), &[("CRITICAL", "CVE-2021-44228")]).await?;
+        let (_, rejected) = roll_out(shipway, &place, "v3", &image, Outcome::Rejected).await?;
+        let told = rejected.steps.last().map(|step| step.what.clone()).unwrap_or_default();
+        assert!(told.starts_with("rolled_back: ") && told.ends_with("serve again"), "{told}");
+        assert_eq!(deployed(shipway).await?, live);
+        let superseded = shipway.ended(&place, &service(), &half, RELEASED).await?;
+        expect(&superseded, Outcome::Superseded, shipway, &place).await?;
+        shipway.version_served(&place, "1", RELEASED).await?;
+        Ok(())
+    });
+}
+
+#[test]
 fn an_image_that_is_gone_before_its_rollout_begins_is_rejected_and_the_old_version_serves_on() {
     with_shipway(async |shipway| {
         let place = provisioned_with(shipway, "gone", &without_migration(&manifest("gone"))).await?;

@@ -33,7 +33,7 @@ pub const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
 pub const SETTLE: SignedDuration = SignedDuration::from_secs(60);
 
 /// How long nobody may have seen the change of a call whose answer was lost before it counts as not made.
-const LOST_ANSWER: SignedDuration = SignedDuration::from_secs(15);
+pub const LOST_ANSWER: SignedDuration = SignedDuration::from_secs(15);
 
 /// How long a task must have run where no load balancer says that it is well.
 pub const STEADY: SignedDuration = SignedDuration::from_secs(10);
@@ -172,7 +172,7 @@ pub struct Progress {
     /// Whether something may scale it from a release before.
     #[serde(default)]
     pub was_scaled: bool,
-    /// What this release changes about the scaling. Written before it does.
+    /// What this release changes about the scaling, or the one may have changed that it undoes. Written before it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaled: Option<String>,
     /// Where it is.
@@ -241,6 +241,30 @@ impl Progress {
         Progress { phase, since: now, cause: Some(cause), complaint: None, ..self }
     }
 
+    /// The way back from another release's deployment, for a release that ends with an error before it began one itself.
+    pub fn undoing(
+        container: String,
+        service: &Service,
+        left: &Deployment,
+        live: Option<Version>,
+        now: Timestamp,
+    ) -> Progress {
+        let revision = Revision { task_definition: left.task_definition.clone(), digest: None };
+        let cause = format!(
+            "an error ended this release before it deployed, and deployment {} of {}, of one that it took the service over \
+             from, was under way",
+            left.id,
+            short(&left.task_definition)
+        );
+        let theirs = Progress {
+            begun: true,
+            deployment: Some(left.id.clone()),
+            scaled: Some("what the other release made of it".to_owned()),
+            ..Progress::new(container, Version { revision, settings: service.settings.clone() }, live, now)
+        };
+        theirs.give_up(cause, now)
+    }
+
     /// The same rollout after an error of ours ended it: on its way back, or the verdict where there is nothing to undo.
     ///
     /// A verdict of success does not count any more: the release ends with the error, so what was live must be again.
@@ -297,6 +321,38 @@ impl Service {
     /// The deployment that ECS works on, or worked on last.
     pub fn primary(&self) -> Option<&Deployment> {
         self.deployments.iter().find(|deployment| deployment.primary)
+    }
+
+    /// Whether all tasks that are wanted run, as this deployment's.
+    pub fn runs(&self, deployment: &Deployment) -> bool {
+        self.desired > 0 && deployment.running >= self.desired && !deployment.failed
+    }
+}
+
+/// What a service is left with by a release that began no deployment of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left<'a> {
+    /// What is live, or nothing that runs.
+    AsItWas,
+    /// A deployment that runs although no release was ever live: it may be older than Shipway, so it is not to be stopped.
+    Running(&'a Deployment),
+    /// A deployment of a release that was superseded half way: it is to be undone.
+    HalfWay(&'a Deployment),
+}
+
+impl<'a> Left<'a> {
+    /// By what ECS shows, and what is live.
+    pub fn of(service: Option<&'a Service>, live: Option<&Version>) -> Left<'a> {
+        let service = service.filter(|service| !service.draining);
+        match (service.and_then(|service| Some((service, service.primary()?))), live) {
+            (None, _) => Left::AsItWas,
+            (Some((_, primary)), Some(live)) if primary.task_definition == live.revision.task_definition => {
+                Left::AsItWas
+            }
+            (Some((service, _)), None) if service.desired == 0 => Left::AsItWas,
+            (Some((service, primary)), None) if service.runs(primary) => Left::Running(primary),
+            (Some((_, primary)), _) => Left::HalfWay(primary),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use shipway_domain::{
 use shipway_ecs::ServiceError;
 
 use crate::{
-    drift,
+    drift, half_way,
     removal::{self, Leftovers},
 };
 
@@ -190,7 +190,7 @@ pub(crate) async fn handle<C: Calls>(
             None => progress = Some(known),
         },
         (Ask::Deploy, None) => {}
-        (Ask::RollBack, None) => return Ok(Pass::Done(nothing_had_begun())),
+        (Ask::RollBack, None) => return half_way::look(store, calls, run, name, now).await,
         (Ask::RollBack, Some(known)) => match known.clone().abandon("an error ended the rollout", now) {
             Err(verdict) => return Ok(Pass::Done(verdict)),
             Ok(given_up) => {
@@ -231,13 +231,6 @@ pub(crate) async fn handle<C: Calls>(
         now,
     };
     rollout.go_on(progress, observed).await
-}
-
-fn nothing_had_begun() -> Verdict {
-    Verdict {
-        outcome: Outcome::Failed,
-        reason: "an error ended the rollout before it began; the service is as it was".to_owned(),
-    }
 }
 
 /// A release with what it is made of.
@@ -289,12 +282,7 @@ async fn prepare<C: Calls>(
             None => (None, Some(shown.map_or_else(|| ours.clone(), |shown| version_of(shown, None)))),
         },
         // Nothing of ours was live; but what serves is not to be stopped.
-        None => {
-            let serves = |(service, primary): &(&Service, &rollout::Deployment)| {
-                service.desired > 0 && primary.running >= service.desired && !primary.failed
-            };
-            (None, shown.filter(serves).map(|shown| version_of(shown, None)))
-        }
+        None => (None, shown.filter(|(service, primary)| service.runs(primary)).map(|shown| version_of(shown, None))),
     };
     let tasks = wanted.service.tasks();
     let scaling = wanted.service.scale.as_ref().map(Scaling::of);
@@ -367,8 +355,10 @@ impl<C: Calls> Rollout<'_, C> {
                 }
                 Action::Refuse { reason } => return Err(Error::Refused { service: self.name.clone(), reason }),
                 Action::End(mut verdict) => {
-                    if verdict.outcome.is_live() {
-                        self.scale(&mut progress, &mut verdict).await?;
+                    match verdict.outcome {
+                        Outcome::Succeeded | Outcome::Unchanged => self.scale(&mut progress, &mut verdict).await?,
+                        Outcome::RolledBack if progress.scaled.is_some() => self.scale_back().await?,
+                        _ => {}
                     }
                     progress.verdict = Some(verdict.clone());
                     self.tell(&progress, format!("{}: {}", verdict.outcome, verdict.reason)).await?;
@@ -479,6 +469,19 @@ impl<C: Calls> Rollout<'_, C> {
         Ok(())
     }
 
+    /// Sets the scaling back to what the live release made of it.
+    async fn scale_back(&self) -> Result<(), Error> {
+        let run = self.run;
+        let previous = self.store.release(&run.app, &run.environment, &run.release).await?;
+        let Some(live) = previous.and_then(|record| record.previous) else { return Ok(()) };
+        let live = Run { release: live.release, ..run.clone() };
+        let Some::<Progress>(known) = self.store.progress(&live, PROGRESS).await? else { return Ok(()) };
+        for change in &scaling::changes(known.scaling.as_ref(), &self.calls.scaling(self.place).await?) {
+            self.calls.scale(self.place, change).await?;
+        }
+        Ok(())
+    }
+
     async fn restore(&self, mut progress: Progress, observed: &Observed) -> Result<Pass<Verdict>, Error> {
         let Some(live) = &progress.live else {
             return Ok(again(2, "looking again"));
@@ -533,7 +536,7 @@ fn changed<'a>(wanted: &'a Settings, observed: &Observed) -> (Option<&'a Setting
     (differ.then_some(wanted), service.settings.placement.capacity != wanted.placement.capacity)
 }
 
-fn again(seconds: u32, note: &str) -> Pass<Verdict> {
+pub(crate) fn again(seconds: u32, note: &str) -> Pass<Verdict> {
     Pass::Again { seconds, note: note.to_owned() }
 }
 

@@ -3,6 +3,7 @@
 
 mod aws;
 mod drift;
+mod half_way;
 mod handler;
 mod removal;
 

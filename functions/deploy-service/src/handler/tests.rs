@@ -536,6 +536,110 @@ async fn rolling_back_a_first_release_stops_it() {
     assert_eq!(serves(&fake), (GOOD.to_owned(), 0));
 }
 
+/// Two passes of a release that another one takes over from then: its deployment is under way.
+async fn half_way(fake: &Fake, number: u32, digest: &str) {
+    for _ in 0..2 {
+        pass(fake, &run(number, digest), Ask::Deploy).await.unwrap();
+        fake.world.borrow_mut().tick();
+    }
+}
+
+#[tokio::test]
+async fn a_release_that_ends_before_it_deploys_changes_nothing_where_nothing_was_under_way() {
+    let fake = with_live().await;
+    fake.line.cut(None);
+    let verdict = finish(&fake, &run(2, BETTER), Ask::RollBack).await.unwrap();
+    assert_eq!(verdict.outcome, Outcome::Failed);
+    assert!(verdict.reason.ends_with("the service is as it was"), "{}", verdict.reason);
+    assert_eq!((writes(&fake), fake.steps(&run(2, BETTER)).await), (Vec::new(), Vec::new()));
+    // Claim, progress, environment, release, what is live, and one look at the service.
+    assert_eq!(fake.line.calls(), 6);
+    let nothing = empty().await;
+    assert_eq!(finish(&nothing, &run(1, GOOD), Ask::RollBack).await.unwrap().outcome, Outcome::Failed);
+    assert_eq!(writes(&nothing), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_release_that_ends_before_it_deploys_undoes_the_deployment_that_it_took_over() {
+    cut_everywhere(async |cut| {
+        let fake = with_live().await;
+        half_way(&fake, 2, BETTER).await;
+        assert_eq!(serves(&fake).0, BETTER);
+        let three = run(3, MISSING);
+        begin(&fake.aside, &three).await;
+        fake.line.cut(cut);
+        let verdict = finish(&fake, &three, Ask::RollBack).await.unwrap();
+        assert_eq!(verdict.outcome, Outcome::RolledBack, "{cut:?}: {}", verdict.reason);
+        assert_eq!(serves(&fake), (GOOD.to_owned(), 1), "{cut:?}");
+        assert_eq!(writes(&fake), ["register 2", "update 2 -", "update 1 -"], "{cut:?}");
+        let steps = fake.steps(&three).await;
+        for (start, count) in [("giving up: an error ended this release", 1), ("rolled_back: ", 1)] {
+            assert_eq!(steps.iter().filter(|step| step.starts_with(start)).count(), count, "{cut:?}: {steps:?}");
+        }
+        assert!(steps.last().unwrap().ends_with("1 of 1 tasks of hello-prod-api:1 serve again"), "{steps:?}");
+        fake.line.calls()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_scaling_that_a_release_took_over_goes_back_with_the_service() {
+    let fake = with_live_of(SCALED).await;
+    platform(&fake.aside, &manifest(8080, "    scale: {min: 2, max: 8, cpu: 50}\n")).await;
+    assert_eq!(finish(&fake, &run(2, BETTER), Ask::Deploy).await.unwrap().outcome, Outcome::Succeeded);
+    fake.world.borrow_mut().writes.clear();
+    // It served, and something after that failed.
+    assert_eq!(finish(&fake, &run(2, BETTER), Ask::RollBack).await.unwrap().outcome, Outcome::RolledBack);
+    let back = ["update 1 -", "register 2 to 10", "put shipway-cpu 70", "put shipway-requests 500"];
+    assert_eq!(writes(&fake), back);
+    half_way(&fake, 3, BETTER).await;
+    begin(&fake.aside, &run(4, MISSING)).await;
+    fake.world.borrow_mut().writes.clear();
+    assert_eq!(finish(&fake, &run(4, MISSING), Ask::RollBack).await.unwrap().outcome, Outcome::RolledBack);
+    assert_eq!(writes(&fake), back);
+}
+
+#[tokio::test]
+async fn a_first_release_that_ends_before_it_deploys_stops_the_first_one_that_it_took_over() {
+    cut_everywhere(async |cut| {
+        let fake = empty().await;
+        half_way(&fake, 1, CRASHING).await;
+        begin(&fake.aside, &run(2, GOOD)).await;
+        fake.line.cut(cut);
+        let verdict = finish(&fake, &run(2, GOOD), Ask::RollBack).await.unwrap();
+        assert_eq!(verdict.outcome, Outcome::Failed, "{cut:?}");
+        assert!(verdict.reason.contains("the service was stopped"), "{cut:?}: {}", verdict.reason);
+        assert_eq!(serves(&fake), (CRASHING.to_owned(), 0), "{cut:?}");
+        fake.line.calls()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_runs_although_no_release_is_live_is_left_and_told() {
+    let fake = empty().await;
+    half_way(&fake, 1, GOOD).await;
+    begin(&fake.aside, &run(2, BETTER)).await;
+    fake.world.borrow_mut().writes.clear();
+    let verdict = finish(&fake, &run(2, BETTER), Ask::RollBack).await.unwrap();
+    assert_eq!(verdict.outcome, Outcome::Failed);
+    assert_eq!((writes(&fake), serves(&fake)), (Vec::new(), (GOOD.to_owned(), 1)));
+    assert!(verdict.reason.contains("no release was live, but deployment ecs-svc/1 of"), "{}", verdict.reason);
+    assert_eq!(finish(&fake, &run(2, BETTER), Ask::RollBack).await.unwrap(), verdict);
+    assert_eq!(fake.steps(&run(2, BETTER)).await, [verdict.reason]);
+}
+
+#[tokio::test]
+async fn a_service_that_shows_nothing_under_way_is_believed_only_after_a_moment() {
+    let fake = with_live().await;
+    begin(&fake.aside, &run(2, BETTER)).await;
+    let surroundings = Surroundings { region: "eu-west-1".to_owned(), registry_mirror: None };
+    let input = || PassInput { run: run(2, BETTER), action: Ask::RollBack };
+    let early = Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(14);
+    let answer = Box::pin(handle(&fake.store, &fake, &surroundings, input(), early)).await.unwrap();
+    assert!(matches!(answer, Pass::Again { .. }), "{answer:?}");
+}
+
 /// Each story with its end and its calls.
 const STORIES: [(bool, &str, Outcome, &[&str], &str); 6] = [
     (false, GOOD, Outcome::Succeeded, &["register 1", "create 1"], GOOD),
