@@ -42,7 +42,7 @@ const SDKS: [(&str, &[&str]); 13] = [
     ("aws-sdk-cloudwatchlogs", &["shipway-ecs", "check-release", "deploy-service", "run-migrations", "shipway"]),
     ("aws-sdk-dynamodb", &["shipway-aws"]),
     ("aws-sdk-ec2", &["shipway-ec2", "check-release"]),
-    ("aws-sdk-ecr", &["start-release", "check-release"]),
+    ("aws-sdk-ecr", &["start-release", "check-release", "deploy-service"]),
     ("aws-sdk-ecs", &["shipway-ecs", "check-release", "deploy-service", "provision-platform", "run-migrations"]),
     ("aws-sdk-elasticloadbalancingv2", &["deploy-service"]),
     ("aws-sdk-rds", &["run-migrations"]),

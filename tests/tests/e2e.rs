@@ -325,6 +325,46 @@ fn a_failing_migration_leaves_the_service_untouched() {
     });
 }
 
+#[test]
+fn what_is_live_and_what_was_live_before_carry_tags_that_release_nothing_themselves() {
+    with_shipway(async |shipway| {
+        let text = without_migration(&manifest("keeps")).replace("tags: [\"v*\"]", "tags: [\"*\"]");
+        let place = provisioned_with(shipway, "keeps", &text).await?;
+        let (first, _) = roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
+        let (second, _) = roll_out(shipway, &place, "v2", &good("2").await?, Outcome::Succeeded).await?;
+        let arn = shipway.start(&place, &service(), &first).await?;
+        expect(&shipway.ended_execution(&place, &arn, RELEASED).await?, Outcome::Succeeded, shipway, &place).await?;
+        let aws = Aws::of(&shipway.cloud)?;
+        let tags = || -> Result<Vec<(String, String)>> {
+            let answer = aws.ask("ecr", "describe-images", json!({"repositoryName": "keeps-api"}))?;
+            let images = answer["imageDetails"].as_array().context("no images")?;
+            let mut tags: Vec<(String, String)> = images
+                .iter()
+                .flat_map(|image| {
+                    let digest = image["imageDigest"].as_str().unwrap_or_default().to_owned();
+                    let tags = image["imageTags"].as_array().into_iter().flatten().filter_map(|tag| tag.as_str());
+                    tags.map(move |tag| (tag.to_owned(), digest.clone()))
+                })
+                .collect();
+            tags.sort();
+            Ok(tags)
+        };
+        let expected = [
+            ("shipway-keeps.dev.api.0", &first),
+            ("shipway-keeps.dev.api.1", &second),
+            ("v1", &first),
+            ("v2", &second),
+        ];
+        let expected = expected.map(|(tag, artifact)| (tag.to_owned(), digest(artifact).to_owned()));
+        assert_eq!(tags()?, expected, "{}", shipway.story(&place).await?);
+        // Their events have come by then, and a first one that went back to the second image would have begun.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(shipway.releases_of(&place, &service(), &first).await?.len(), 2);
+        assert_eq!(shipway.releases_of(&place, &service(), &second).await?.len(), 1);
+        Ok(())
+    });
+}
+
 /// The digest of an image of the account.
 fn digest(artifact: &Artifact) -> &str {
     let Artifact::Image { digest, .. } = artifact else { unreachable!() };

@@ -7,6 +7,7 @@ use aws_sdk_applicationautoscaling::types::{
     MetricType, PolicyType, PredefinedMetricSpecification, ScalableDimension, ScalingPolicy, ServiceNamespace,
     TargetTrackingScalingPolicyConfiguration,
 };
+use aws_sdk_ecr::types::{Image, ImageIdentifier};
 use aws_sdk_ecs::types::{
     AssignPublicIp, DeploymentCircuitBreaker, DeploymentConfiguration, DeploymentRolloutState, LaunchType,
     LoadBalancer, PropagateTags, Service as SdkService, ServiceField, ServiceRegistry, TaskDefinitionFamilyStatus,
@@ -14,6 +15,8 @@ use aws_sdk_ecs::types::{
 };
 use shipway_aws::{AwsError, runtime::Later};
 use shipway_domain::{
+    name::{Digest, RepositoryName},
+    preflight::MEDIA_TYPES,
     rollout::{
         Deployment, Registry, Service, Settings, Target, TargetGroup,
         scaling::{self, Metric, Policy},
@@ -38,6 +41,7 @@ const GRACE_SECONDS: i32 = 60;
 /// The clients.
 pub(crate) struct Aws {
     ecs: aws_sdk_ecs::Client,
+    ecr: Later<aws_sdk_ecr::Client>,
     load_balancing: Later<aws_sdk_elasticloadbalancingv2::Client>,
     logs: Later<aws_sdk_cloudwatchlogs::Client>,
     scaling: Later<aws_sdk_applicationautoscaling::Client>,
@@ -47,6 +51,7 @@ impl Aws {
     pub(crate) fn new(config: &SdkConfig) -> Aws {
         Aws {
             ecs: aws_sdk_ecs::Client::new(config),
+            ecr: Later::new(config, aws_sdk_ecr::Client::new),
             load_balancing: Later::new(config, aws_sdk_elasticloadbalancingv2::Client::new),
             logs: Later::new(config, aws_sdk_cloudwatchlogs::Client::new),
             scaling: Later::new(config, aws_sdk_applicationautoscaling::Client::new),
@@ -78,6 +83,22 @@ impl Aws {
             }
         }
         Ok(())
+    }
+
+    /// Those of these images that are there, at most a hundred at once.
+    /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchGetImage.html>
+    async fn images(&self, repository: &RepositoryName, ids: Vec<ImageIdentifier>) -> Result<Vec<Image>, AwsError> {
+        let answer = self
+            .ecr
+            .get()
+            .batch_get_image()
+            .repository_name(repository.as_str())
+            .set_image_ids(Some(ids))
+            .set_accepted_media_types(Some(MEDIA_TYPES.map(str::to_owned).into()))
+            .send()
+            .await
+            .map_err(AwsError::of("ecr:BatchGetImage"))?;
+        Ok(answer.images.unwrap_or_default())
     }
 }
 
@@ -310,6 +331,42 @@ impl Calls for Aws {
                 gone_is_good(call.map(|_| ()).map_err(AwsError::of("application-autoscaling:DeleteScalingPolicy")))
             }
             scaling::Change::Deregister => self.forget_scaling(place).await,
+        }
+    }
+
+    async fn carried(
+        &self,
+        repository: &RepositoryName,
+        tags: &[String],
+    ) -> Result<BTreeMap<String, Digest>, AwsError> {
+        let ids = tags.iter().map(|tag| ImageIdentifier::builder().image_tag(tag).build()).collect();
+        let found = self.images(repository, ids).await?;
+        let carried = found.iter().filter_map(Image::image_id).filter_map(|id| {
+            let digest = id.image_digest()?.parse().ok()?;
+            Some((id.image_tag()?.to_owned(), digest))
+        });
+        Ok(carried.collect())
+    }
+
+    /// The same manifest once more, under the tag: where tags may move, ECR takes it away from the image that had it.
+    /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-retag.html>
+    async fn tag(&self, repository: &RepositoryName, digest: &Digest, tag: &str) -> Result<bool, AwsError> {
+        let id = ImageIdentifier::builder().image_digest(digest.as_str()).build();
+        let Some(image) = self.images(repository, vec![id]).await?.into_iter().next() else { return Ok(false) };
+        let call = self
+            .ecr
+            .get()
+            .put_image()
+            .repository_name(repository.as_str())
+            .set_image_manifest(image.image_manifest)
+            .set_image_manifest_media_type(image.image_manifest_media_type)
+            .image_digest(digest.as_str())
+            .image_tag(tag);
+        match call.send().await.map_err(AwsError::of("ecr:PutImage")) {
+            Ok(_) => Ok(true),
+            // The tag is on it already: a call whose answer was lost.
+            Err(error) if error.is("ImageAlreadyExistsException") => Ok(true),
+            Err(error) => Err(error),
         }
     }
 }

@@ -1,14 +1,17 @@
 //! One pass over a rollout: load what is known of it, observe the service, ask the domain, act, record.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_aws::{AwsError, PublicError, Store, store::StoreError};
 use shipway_domain::{
     failure::Failure,
+    keeping,
     message::{DriftFound, DriftInput, Pass, PassInput, Run, Summary, Verdict},
-    name::ComponentName,
+    name::{ComponentName, Digest, RepositoryName},
     network::NetworkOutputs,
-    release::{Outcome, Step},
+    release::{Artifact, Outcome, Step},
     rollout::{
         self, Action, Observed, Progress, Resize, Service, Settings, Target, TargetGroup, Version,
         scaling::{self, Scaling},
@@ -155,7 +158,7 @@ pub(crate) enum Started {
     LookAgain,
 }
 
-/// The calls beside the table's: ECS's, the load balancer's, the log's and Application Auto Scaling's.
+/// The calls beside the table's: ECS's, the load balancer's, the log's, Application Auto Scaling's and ECR's.
 pub(crate) trait Calls {
     async fn task_definition(&self, name: &str) -> Result<Option<DescribedTaskDefinition>, AwsError>;
     async fn register(&self, wanted: &TaskDefinition) -> Result<String, AwsError>;
@@ -170,6 +173,11 @@ pub(crate) trait Calls {
     async fn load_balancer(&self, target_group: &str) -> Result<Option<String>, AwsError>;
     async fn scaling(&self, place: &Place) -> Result<scaling::Observed, AwsError>;
     async fn scale(&self, place: &Place, change: &scaling::Change) -> Result<(), AwsError>;
+    /// Where these tags are; what is on no image is left out.
+    async fn carried(&self, repository: &RepositoryName, tags: &[String])
+    -> Result<BTreeMap<String, Digest>, AwsError>;
+    /// Puts a tag on an image, away from the one that had it. False where the image is not there any more.
+    async fn tag(&self, repository: &RepositoryName, digest: &Digest, tag: &str) -> Result<bool, AwsError>;
 }
 
 /// Makes one pass.
@@ -355,13 +363,17 @@ impl<C: Calls> Rollout<'_, C> {
                 }
                 Action::Refuse { reason } => return Err(Error::Refused { service: self.name.clone(), reason }),
                 Action::End(mut verdict) => {
+                    let mut kept = String::new();
                     match verdict.outcome {
-                        Outcome::Succeeded | Outcome::Unchanged => self.scale(&mut progress, &mut verdict).await?,
+                        Outcome::Succeeded | Outcome::Unchanged => {
+                            self.scale(&mut progress, &mut verdict).await?;
+                            kept = self.keep().await?;
+                        }
                         Outcome::RolledBack if progress.scaled.is_some() => self.scale_back().await?,
                         _ => {}
                     }
                     progress.verdict = Some(verdict.clone());
-                    self.tell(&progress, format!("{}: {}", verdict.outcome, verdict.reason)).await?;
+                    self.tell(&progress, format!("{}: {}{kept}", verdict.outcome, verdict.reason)).await?;
                     return Ok(Pass::Done(verdict));
                 }
                 Action::Adopt { deployment } => {
@@ -480,6 +492,37 @@ impl<C: Calls> Rollout<'_, C> {
             self.calls.scale(self.place, change).await?;
         }
         Ok(())
+    }
+
+    /// Keeps the image, and those that were live before it, from the lifecycle policy of their repository. Says what was not to be
+    /// done: that changes nothing about the release, and the next one does it.
+    async fn keep(&self) -> Result<String, Error> {
+        let Artifact::Image { repository, digest } = &self.run.artifact else { return Ok(String::new()) };
+        let state = self.store.component(&self.run.app, &self.run.environment, &self.run.component).await?;
+        let images = keeping::images(&state, repository, digest);
+        Ok(match self.tag(repository, &images).await {
+            Ok(gone) if gone.contains(digest) => format!("; its image is not in {repository} any more: push it again"),
+            // Nobody can go back to those, whatever tag they had.
+            Ok(_) => String::new(),
+            Err(error) => {
+                tracing::warn!(%error, %repository, "the images are not kept");
+                format!("; the lifecycle policy of {repository} may delete its image: {error}")
+            }
+        })
+    }
+
+    /// Gives each of the images a tag of this service's, and answers which of them are not there. A run that lost its claim meanwhile
+    /// may move one that the newer run has just put somewhere; the next release finds the image without, and puts that right.
+    async fn tag(&self, repository: &RepositoryName, images: &[Digest]) -> Result<Vec<Digest>, AwsError> {
+        let tags = keeping::tags(&self.run.app, &self.run.environment, self.name);
+        let carried = self.calls.carried(repository, &tags).await?;
+        let mut gone = Vec::new();
+        for (tag, digest) in keeping::moves(&tags, &carried, images) {
+            if !self.calls.tag(repository, &digest, &tag).await? {
+                gone.push(digest);
+            }
+        }
+        Ok(gone)
     }
 
     async fn restore(&self, mut progress: Progress, observed: &Observed) -> Result<Pass<Verdict>, Error> {

@@ -249,6 +249,7 @@ fn tag_patterns_match_as_globs() {
             && matches("a*b*c", "aXbYc")
     );
     assert!(!matches("sha-*", "latest") && !matches("v?", "v10") && !matches("latest", "latest2"));
+    assert!(!matches("*", "shipway-hello.prod.api.0") && matches("*", "shipway"), "Shipway's own tags release nothing");
 }
 
 #[test]

@@ -296,3 +296,21 @@ fn services_that_share_a_repository_keep_what_the_most_careful_one_keeps() {
     assert_eq!((text(0, "Keep").as_str(), text(0, "UntaggedDays").as_str()), ("20", "2"));
     assert_eq!((text(1, "Keep").as_str(), text(1, "UntaggedDays").as_str()), ("500", "0"));
 }
+
+/// An image that a rule selects is not expired by one of a higher number, and a rule is `tagged` for those that all its patterns match.
+/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html>
+#[test]
+fn the_first_rule_of_a_repository_keeps_what_has_a_tag_of_shipways() {
+    let blueprint = include_str!("../../../../bootstrap/blueprints/repository.yaml");
+    let (_, policy) = blueprint.split_once("LifecyclePolicyText: !Sub").unwrap();
+    let (policy, _) = policy.split_once("- Untagged:").unwrap();
+    let policy = policy.replace("${Untagged}", "\"countType\": \"any\"").replace("${Keep}", "500");
+    let policy: serde_json::Value = serde_json::from_str(&policy[policy.find('{').unwrap()..]).unwrap();
+    let rules = policy["rules"].as_array().unwrap();
+    let first = rules.iter().min_by_key(|rule| rule["rulePriority"].as_u64()).unwrap();
+    let pattern = format!("{}*", crate::keeping::PREFIX);
+    assert_eq!(first["selection"]["tagPatternList"], serde_json::json!([pattern]));
+    // One environment's services have that many at most, and a few environments may share a repository.
+    let most = first["selection"]["countNumber"].as_u64().unwrap();
+    assert!(most >= u64::try_from(crate::keeping::KEPT).unwrap() * 48, "{most}");
+}

@@ -1,4 +1,6 @@
-"""ECR: a pushed image is announced to EventBridge, its size is that of its layers, and its scan says what a test lets it say."""
+"""ECR: a pushed image is announced to EventBridge, its size is that of its layers, and its scan says what a test lets it say.
+An image is shown under the tag that it is asked for by; the same image under the same tag again is refused.
+"""
 
 import json
 import logging
@@ -25,6 +27,7 @@ _scans = {}
 def install():
     replace(ecr, "_v2_put_manifest", _after_push)
     replace(ecr, "_put_image", _after_put_image)
+    replace(ecr, "_batch_get_image", lambda _original: _batch_get_image)
     replace(ecr, "handle_request", _with_scans)
 
 
@@ -49,6 +52,12 @@ def _after_push(put):
 
 def _after_put_image(put):
     def put_image(data):
+        name, tag = data["repositoryName"], data.get("imageTag")
+        digest = data.get("imageDigest") or ecr._image_digest(data["imageManifest"])
+        there = ecr._find_image(name, {"imageDigest": digest})
+        if there and tag in there["imageTags"]:
+            message = f"Image with digest '{digest}' and tag '{tag}' already exists in the repository with name '{name}'"
+            return error_response_json("ImageAlreadyExistsException", message, 400)
         status, headers, body = put(data)
         if status == 200:
             image = json.loads(body)["image"]
@@ -60,6 +69,26 @@ def _after_put_image(put):
         return status, headers, body
 
     return put_image
+
+
+def _batch_get_image(data):
+    name = data["repositoryName"]
+    if name not in ecr._repositories:
+        message = f"The repository with name '{name}' does not exist"
+        return error_response_json("RepositoryNotFoundException", message, 400)
+    found, failures = [], []
+    for image_id in data["imageIds"]:
+        if image := ecr._find_image(name, image_id):
+            found.append({
+                "registryId": get_account_id(), "repositoryName": name,
+                "imageId": {**image_id, "imageDigest": image["imageDigest"]},
+                "imageManifest": image["imageManifest"], "imageManifestMediaType": image["imageManifestMediaType"],
+            })
+        else:
+            failures.append({
+                "imageId": image_id, "failureCode": "ImageNotFound", "failureReason": "Requested image not found",
+            })
+    return json_response({"images": found, "failures": failures})
 
 
 def _pushed(name, digest, tag):

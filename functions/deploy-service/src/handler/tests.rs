@@ -28,8 +28,16 @@ struct World {
     service: Option<Service>,
     tasks: Vec<Task>,
     next: u32,
-    /// The calls that change something in AWS.
+    /// The calls that change something in AWS, but for those that move tags.
     writes: Vec<String>,
+    /// Where ECR's tags are.
+    tags: BTreeMap<String, Digest>,
+    /// How often one moved.
+    moved: usize,
+    /// Images that are not there any more.
+    gone: Vec<Digest>,
+    /// Whether tags may not move.
+    immutable: bool,
 }
 
 struct Definition {
@@ -259,6 +267,32 @@ impl Calls for Fake {
                     world.scaling = scaling::Observed::default();
                 }
             }
+        })
+    }
+
+    async fn carried(
+        &self,
+        repository: &RepositoryName,
+        tags: &[String],
+    ) -> Result<BTreeMap<String, Digest>, AwsError> {
+        assert_eq!(repository.as_str(), "hello-api");
+        self.call(|world| world.tags.clone().into_iter().filter(|(tag, _)| tags.contains(tag)).collect())
+    }
+
+    async fn tag(&self, _: &RepositoryName, digest: &Digest, tag: &str) -> Result<bool, AwsError> {
+        let refused = {
+            let world = self.world.borrow();
+            world.immutable && world.tags.contains_key(tag)
+        };
+        if refused {
+            return Err(AwsError::broken_off("ecr:PutImage", &std::fmt::Error));
+        }
+        self.call(|world| {
+            let there = !world.gone.contains(digest);
+            if there && world.tags.insert(tag.to_owned(), digest.clone()).as_ref() != Some(digest) {
+                world.moved += 1;
+            }
+            there
         })
     }
 }
@@ -846,6 +880,88 @@ async fn cut_off_before_or_after_any_call_a_new_count_is_there_in_the_end() {
         assert_eq!(finish(&fake, &run(2, GOOD), Ask::Deploy).await.unwrap().outcome, Outcome::Succeeded, "{cut:?}");
         assert_eq!((writes(&fake), serves(&fake).1), (vec!["update 1 3".to_owned()], 3), "{cut:?}");
         fake.line.calls()
+    })
+    .await;
+}
+
+/// The images that have a tag.
+fn kept(fake: &Fake) -> Vec<String> {
+    let mut kept: Vec<String> = fake.world.borrow().tags.values().map(|digest| digest.as_str().to_owned()).collect();
+    kept.sort_unstable();
+    kept
+}
+
+#[tokio::test]
+async fn what_is_live_and_what_was_live_before_is_kept_by_a_tag() {
+    let fake = with_live().await;
+    assert_eq!(kept(&fake), [GOOD]);
+    released(&fake, 2, BETTER).await;
+    assert_eq!(kept(&fake), [GOOD, BETTER]);
+    released(&fake, 3, CRASHING).await;
+    assert_eq!(kept(&fake), [GOOD, BETTER], "what did not hold is not kept");
+    // The same again, and an earlier one again, have their tags already.
+    released(&fake, 4, BETTER).await;
+    released(&fake, 5, GOOD).await;
+    assert_eq!((kept(&fake), fake.world.borrow().moved), (vec![GOOD.to_owned(), BETTER.to_owned()], 2));
+}
+
+#[tokio::test]
+async fn of_many_images_that_were_live_the_newest_are_kept() {
+    let fake = empty().await;
+    for number in 1..=15 {
+        released(&fake, number, &format!("sha256:a0{number:02}")).await;
+    }
+    let expected: Vec<String> = (5..=15).map(|number| format!("sha256:a0{number:02}")).collect();
+    assert_eq!(kept(&fake), expected);
+}
+
+#[tokio::test]
+async fn images_that_were_live_before_tags_were_given_get_theirs_with_the_next_release() {
+    let fake = with_live().await;
+    released(&fake, 2, BETTER).await;
+    fake.world.borrow_mut().tags.clear();
+    fake.world.borrow_mut().gone.push(GOOD.parse().unwrap());
+    released(&fake, 3, "sha256:a3").await;
+    assert_eq!(kept(&fake), [BETTER, "sha256:a3"], "and what is gone is not missed");
+}
+
+#[tokio::test]
+async fn an_image_that_cannot_be_kept_is_live_all_the_same_and_the_release_says_so() {
+    let fake = with_live().await;
+    let refuses = |fake: &Fake| {
+        let mut world = fake.world.borrow_mut();
+        world.immutable = true;
+        let tags = keeping::tags(&"hello".parse().unwrap(), &"prod".parse().unwrap(), &"api".parse().unwrap());
+        world.tags = tags.into_iter().map(|tag| (tag, MISSING.parse().unwrap())).collect();
+    };
+    refuses(&fake);
+    let (verdict, _) = released(&fake, 2, BETTER).await;
+    assert_eq!(
+        (verdict.outcome, verdict.reason.as_str()),
+        (Outcome::Succeeded, "1 of 1 tasks of hello-prod-api:2 serve")
+    );
+    let last = fake.steps(&run(2, BETTER)).await.pop().unwrap();
+    assert!(last.contains("serve; the lifecycle policy of hello-api may delete its image: "), "{last}");
+    fake.world.borrow_mut().immutable = false;
+    fake.world.borrow_mut().gone.push("sha256:a3".parse().unwrap());
+    released(&fake, 3, "sha256:a3").await;
+    let last = fake.steps(&run(3, "sha256:a3")).await.pop().unwrap();
+    assert!(last.ends_with("serve; its image is not in hello-api any more: push it again"), "{last}");
+}
+
+#[tokio::test]
+async fn cut_off_before_or_after_any_call_the_next_release_keeps_what_this_one_did_not() {
+    cut_everywhere(async |cut| {
+        let fake = with_live().await;
+        fake.line.cut(cut);
+        let verdict = finish(&fake, &run(2, BETTER), Ask::Deploy).await.unwrap();
+        let calls = fake.line.calls();
+        assert_eq!(verdict.outcome, Outcome::Succeeded, "{cut:?}");
+        assert!(fake.world.borrow().moved <= 2, "{cut:?}");
+        end(&fake.aside, &run(2, BETTER), verdict.outcome).await;
+        released(&fake, 3, BETTER).await;
+        assert_eq!((kept(&fake), fake.world.borrow().moved), (vec![GOOD.to_owned(), BETTER.to_owned()], 2), "{cut:?}");
+        calls
     })
     .await;
 }

@@ -276,6 +276,17 @@ async fn one_image_for_two_environments_is_a_release_in_each() {
 }
 
 #[tokio::test]
+async fn a_tag_that_shipway_gave_to_keep_an_image_releases_nothing() {
+    let fake = Fake::with(&["dev"]).await;
+    fake.take(&fake.pushes("nightly", 2)).await;
+    let ours = "shipway-hello.dev.api.0";
+    let expected = format!("ignored: no service takes the tag `{ours}` of hello-api");
+    assert_eq!(fake.take(&fake.pushes(ours, 3)).await, [expected]);
+    assert_eq!(fake.sweeps(3000).await, [""; 0], "the sweep does not take it for the newest image either");
+    assert_eq!(fake.started(), ["rollout dev/service/api hello-api@sha256:02"]);
+}
+
+#[tokio::test]
 async fn an_event_that_comes_again_starts_nothing_more_while_its_execution_runs_and_after() {
     let fake = Fake::with(&["prod"]).await;
     let event = fake.pushes("v1", 1);

@@ -10,7 +10,10 @@ use super::{
     reference::{EnvValue, SecretRef},
     unit::{Period, Stay, Timeout},
 };
-use crate::name::{ComponentName, RepositoryName};
+use crate::{
+    keeping,
+    name::{ComponentName, RepositoryName},
+};
 
 /// A service: tasks of one image, and of the sidecars beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -118,10 +121,11 @@ pub struct Image {
     /// rolled out when the manifest names another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public: Option<PublicImage>,
-    /// Patterns with `*` and `?`; a push whose tag matches one of them rolls out. All tags unless given.
+    /// Patterns with `*` and `?`; a push whose tag matches one of them rolls out. All tags unless given, but for those that begin
+    /// with `shipway-`, which are Shipway's own.
     #[serde(default = "default_tags", skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<TagPattern>,
-    /// How many tagged images the repository keeps; 500 unless given.
+    /// How many tagged images the repository keeps; 500 unless given. What is live and what was live before stays beside them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<u16>,
     /// How long the repository keeps an image that lost its tags; the newest 100 stay unless given.
@@ -155,7 +159,7 @@ checked_text!(
 pub struct TagPattern(String);
 
 impl TagPattern {
-    /// Whether the pattern matches this tag: `*` is any text, `?` any one character.
+    /// Whether the pattern matches this tag: `*` is any text, `?` any one character. Shipway's own tags are matched by none.
     pub fn matches(&self, tag: &str) -> bool {
         fn go(pattern: &[u8], text: &[u8]) -> bool {
             match (pattern.split_first(), text.split_first()) {
@@ -166,7 +170,7 @@ impl TagPattern {
                 _ => false,
             }
         }
-        go(self.0.as_bytes(), tag.as_bytes())
+        !tag.starts_with(keeping::PREFIX) && go(self.0.as_bytes(), tag.as_bytes())
     }
 }
 
@@ -180,6 +184,8 @@ impl TryFrom<String> for TagPattern {
             Err(format!("`{text}` is not a pattern of image tags: letters, digits, `_`, `.`, `-`, with `*` and `?`"))
         } else if text.matches('*').count() > 4 {
             Err(format!("`{text}` has more than 4 stars"))
+        } else if text.starts_with(keeping::PREFIX) {
+            Err(format!("`{text}` matches nothing: tags that begin with `{}` are Shipway's own", keeping::PREFIX))
         } else {
             Ok(TagPattern(text))
         }
