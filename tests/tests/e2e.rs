@@ -326,6 +326,36 @@ fn a_failing_migration_leaves_the_service_untouched() {
 }
 
 #[test]
+fn a_worker_follows_its_api_and_is_left_alone_where_that_does_not_hold() {
+    with_shipway(async |shipway| {
+        let text = manifest("follows").replace(
+            "services:\n",
+            "services:\n  a-worker:\n    image: {repository: follows-api, tags: [\"v*\"]}\n    after: [api]\n",
+        );
+        let place = provisioned_with(shipway, "follows", &text).await?;
+        let worker: Component = "service/a-worker".parse()?;
+        let (first, api) = roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
+        let followed = shipway.ended(&place, &worker, &first, RELEASED).await?;
+        expect(&followed, Outcome::Succeeded, shipway, &place).await?;
+        assert!(api.group.is_some() && api.group == followed.group, "{:?} {:?}", api.group, followed.group);
+        assert!(followed.steps[0].at > api.ended_at.context("the api's release has no end")?);
+
+        let bad = good("2").await?.command(["crash"]);
+        let (second, failed) = roll_out(shipway, &place, "v2", &bad, Outcome::RolledBack).await?;
+        let left = shipway.ended(&place, &worker, &second, RELEASED).await?;
+        expect(&left, Outcome::Rejected, shipway, &place).await?;
+        let reason = left.reason.unwrap_or_default();
+        let expected =
+            format!("service/a-worker stays as it is: `api` goes first, and its release {} of", failed.release);
+        assert!(reason.starts_with(&expected), "{reason}");
+        assert_eq!(left.steps.len(), 0);
+        let live = shipway.store.component(&place.app, &place.environment, &worker).await?.live;
+        assert_eq!(live.map(|live| live.artifact), Some(first));
+        Ok(())
+    });
+}
+
+#[test]
 fn what_is_live_and_what_was_live_before_carry_tags_that_release_nothing_themselves() {
     with_shipway(async |shipway| {
         let text = without_migration(&manifest("keeps")).replace("tags: [\"v*\"]", "tags: [\"*\"]");

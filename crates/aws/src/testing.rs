@@ -382,6 +382,7 @@ async fn begin_with(store: &Store, run: &Run, planned: Option<&Manifest>) {
         artifact: run.artifact.clone(),
         execution: run.release.to_string(),
         started_at: Timestamp::UNIX_EPOCH,
+        group: None,
         previous: state.live.clone(),
         ended_at: None,
         outcome: None,

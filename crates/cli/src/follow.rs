@@ -339,6 +339,7 @@ pub(crate) mod tests {
             artifact,
             execution: format!("event-web-{second}"),
             started_at: at(second),
+            group: None,
             previous: None,
             ended_at: outcome.map(|_| at(second + 7)),
             outcome,

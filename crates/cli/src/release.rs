@@ -149,6 +149,9 @@ fn lines(release: &ReleaseRecord, url: Option<&str>, links: &Links, now: Timesta
     if let Some(reason) = &release.reason {
         say("reason", reason.replace('\n', "\n             "));
     }
+    if let Some(group) = &release.group {
+        say("group", format!("{group}, which the releases of the same push have in common"));
+    }
     say("started", second(release.started_at));
     if let Some(ended) = release.ended_at {
         say("ended", second(ended));
@@ -191,6 +194,7 @@ mod tests {
     fn the_story_has_outcome_reason_steps_with_both_times_and_links() {
         let mut record = release(5, zip("3sL4kqtJlcpXro"), Some(Outcome::RolledBack));
         record.reason = Some("the container api exited with 1\npanic: no database".to_owned());
+        record.group = Some("3f9c2a1b".to_owned());
         record.previous = Some(Live { artifact: zip("a"), release: id(1), since: at(2) });
         record.steps =
             vec![Step { at: at(7), by: "deploy-service".to_owned(), what: "the new tasks were started".to_owned() }];
@@ -201,6 +205,7 @@ mod tests {
             "artifact:  sites/hello/prod/web/x.zip (3sL4kqtJ)",
             "rolled_back in 7.0 s",
             "reason:    the container api exited with 1\n             panic: no database",
+            "group:     3f9c2a1b, which the releases of the same push have in common",
             "before:    sites/hello/prod/web/x.zip (a), live since",
             "execution: https://execution",
             "log:       https://eu-west-1.console.aws.amazon.com/cloudwatch/",

@@ -28,7 +28,7 @@ pub(crate) async fn run(asked: &Releases, installation: &Installation, screen: &
         });
     } else {
         let rows: Vec<_> = releases.iter().map(|release| row(release, now)).collect();
-        let headings = ["RELEASE", "COMPONENT", "ARTIFACT", "OUTCOME", "TOOK", "REASON"];
+        let headings = ["RELEASE", "COMPONENT", "ARTIFACT", "GROUP", "OUTCOME", "TOOK", "REASON"];
         for line in laid_out(headings, &rows, screen.width()) {
             screen.line(line);
         }
@@ -37,11 +37,12 @@ pub(crate) async fn run(asked: &Releases, installation: &Installation, screen: &
     Ok(Exit::Done)
 }
 
-fn row(release: &ReleaseRecord, now: Timestamp) -> [Cell; 6] {
+fn row(release: &ReleaseRecord, now: Timestamp) -> [Cell; 7] {
     [
         Cell::plain(&release.release),
         Cell::plain(&release.component),
         Cell::plain(short(&release.artifact)),
+        Cell::plain(release.group.as_deref().unwrap_or_default()),
         Cell {
             text: release.outcome.map_or("under way", |outcome| outcome.word()).to_owned(),
             shown: screen::colored(release.outcome),
@@ -73,7 +74,10 @@ mod tests {
     fn a_release_is_a_row() {
         let text = |outcome| row(&release(5, zip("3sL4kqtJlcpXro"), outcome), at(40)).map(|cell| cell.text);
         let ended = text(Some(Outcome::Succeeded));
-        assert_eq!(ended[1..], ["site/web", "x.zip (3sL4kqtJ)", "succeeded", "7.0 s", "3 of 20 files were written"]);
-        assert_eq!(text(None)[3..], ["under way", "35 s", ""]);
+        assert_eq!(
+            ended[1..],
+            ["site/web", "x.zip (3sL4kqtJ)", "", "succeeded", "7.0 s", "3 of 20 files were written"]
+        );
+        assert_eq!(text(None)[4..], ["under way", "35 s", ""]);
     }
 }

@@ -272,6 +272,9 @@ pub struct ReleaseRecord {
     pub execution: String,
     /// When the execution started.
     pub started_at: Timestamp,
+    /// What the releases of one push to several services have in common.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// What was live when it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Live>,

@@ -15,9 +15,11 @@ use shipway_domain::{
         Around, Begun, Compared, Difference, DriftFound, DriftInput, Ended, Ending, Execution, Kept, RecordRequest,
         ReleaseInput, Run, TeardownInput,
     },
-    name::{Component, ReleaseId},
+    name::{Component, ComponentName, ReleaseId},
+    order::{self, Turn},
     release::{
-        Artifact, Begin, ComponentState, Contender, Outcome, QUEUE_SECONDS, ReleaseRecord, Yield, begin, end, make_way,
+        Artifact, Begin, ComponentState, Contender, EVENT_PREFIX, Outcome, QUEUE_SECONDS, ReleaseRecord, Yield, begin,
+        end, make_way,
     },
     task::databases,
 };
@@ -116,6 +118,10 @@ struct Plan {
     planned: Option<Manifest>,
     /// What belongs to the rollout of its service.
     around: Around,
+    /// The services that go before its own.
+    after: Vec<ComponentName>,
+    /// Whether other services take images of its repository too.
+    shared: bool,
 }
 
 impl Plan {
@@ -123,7 +129,9 @@ impl Plan {
     fn of(spec: &Spec, service: &Service) -> Plan {
         let around =
             Around { migrate: service.migrate.is_some(), databases: !databases::further(spec, service).is_empty() };
-        Plan { planned: None, around }
+        let of_it = |other: &&Service| other.image.repository == service.image.repository;
+        let shared = service.image.repository.is_some() && spec.services.values().filter(of_it).count() > 1;
+        Plan { planned: None, around, after: service.after.clone(), shared }
     }
 }
 
@@ -169,11 +177,15 @@ impl<C: Calls> Recorder<'_, C> {
             fence: 0,
             repair: *repair,
         };
-        let record = opening(&run, contender, &state);
+        let record = ReleaseRecord { group: group_of(contender, &state, plan), ..opening(&run, contender, &state) };
         let decision = match plan {
             Err(reason) => Err((Outcome::Rejected, reason.clone())),
             Ok(plan) => match begin(&state, contender, self.now) {
-                Begin::Claim(claimed) => Ok((plan, claimed)),
+                Begin::Claim(claimed) => match self.turn(input, contender, &state, &plan.after).await? {
+                    Turn::Go => Ok((plan, claimed)),
+                    Turn::Wait(note) => return Ok(Begun::Wait { seconds: QUEUE_SECONDS, note }),
+                    Turn::Refused(reason) => Err((Outcome::Rejected, format!("{component} stays as it is: {reason}"))),
+                },
                 Begin::Queue { behind } => return Ok(waits(&behind)),
                 Begin::Superseded { by } => Err((Outcome::Superseded, superseded(&by))),
             },
@@ -189,6 +201,36 @@ impl<C: Calls> Recorder<'_, C> {
             }
             Err((outcome, reason)) => self.turn_away(&record, &state, known.is_some(), outcome, reason).await,
         }
+    }
+
+    /// Whether the services that go first let this one begin. A person's execution waits for nobody, and one that began, by a call
+    /// whose answer was lost, has begun.
+    async fn turn(
+        &self,
+        input: &ReleaseInput,
+        contender: &Contender,
+        state: &ComponentState,
+        after: &[ComponentName],
+    ) -> Result<Turn, Error> {
+        let ReleaseInput { app, environment, artifact, .. } = input;
+        let began = state.claim.as_ref().is_some_and(|claim| claim.release == contender.release);
+        if after.is_empty() || began || !contender.execution.starts_with(EVENT_PREFIX) {
+            return Ok(Turn::Go);
+        }
+        // Read before the states: what ended in between is then seen as under way, and never the other way round.
+        let releases = self.store.newest_releases(app, environment, None, order::LOOKED_AT).await?;
+        let mut waits = Turn::Go;
+        for first in after {
+            let component = Component::Service(first.clone());
+            let state = self.store.component(app, environment, &component).await?;
+            let own: Vec<_> = releases.iter().filter(|release| release.component == component).cloned().collect();
+            match order::turn(first, &state, &own, artifact, self.now) {
+                Turn::Go => {}
+                Turn::Wait(note) => waits = Turn::Wait(note),
+                refused @ Turn::Refused(_) => return Ok(refused),
+            }
+        }
+        Ok(waits)
     }
 
     /// Closes the record of a release that does not begin.
@@ -541,6 +583,16 @@ fn claiming(run: Run, state: &ComponentState) -> Run {
     Run { fence: state.claim.as_ref().map_or(state.fence, |claim| claim.fence), ..run }
 }
 
+/// The group of a release that a push began, where the push is for several services.
+fn group_of(contender: &Contender, state: &ComponentState, plan: &Result<Plan, String>) -> Option<String> {
+    plan.as_ref().ok().filter(|plan| plan.shared)?;
+    let wanted = state.desired.as_ref().filter(|wanted| wanted.execution == contender.execution)?;
+    match &wanted.artifact {
+        Artifact::Image { repository, digest } => Some(order::group(repository, digest, wanted.order.at)),
+        Artifact::Public { .. } | Artifact::Object { .. } | Artifact::Nothing => None,
+    }
+}
+
 /// The record of a release that begins.
 fn opening(run: &Run, contender: &Contender, state: &ComponentState) -> ReleaseRecord {
     ReleaseRecord {
@@ -551,6 +603,7 @@ fn opening(run: &Run, contender: &Contender, state: &ComponentState) -> ReleaseR
         artifact: run.artifact.clone(),
         execution: contender.execution.clone(),
         started_at: contender.started_at,
+        group: None,
         previous: state.live.clone(),
         ended_at: None,
         outcome: None,

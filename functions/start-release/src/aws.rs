@@ -135,5 +135,5 @@ fn pushed(image: &ImageDetail) -> Option<PushedImage> {
     let digest = image.image_digest()?.parse().ok()?;
     let pushed = image.image_pushed_at()?;
     let pushed_at = Timestamp::new(pushed.secs(), i32::try_from(pushed.subsec_nanos()).ok()?).ok()?;
-    Some(PushedImage { digest, pushed_at })
+    Some(PushedImage { digest, pushed_at, tags: image.image_tags().to_vec() })
 }

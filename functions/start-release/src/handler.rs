@@ -3,6 +3,8 @@
 //! The order matters: what is desired is written before its execution starts, under the execution's name. A run cut off between
 //! the two is made good by the next event for the same artifact, or by the retry of this one.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,6 +19,7 @@ use shipway_domain::{
     manifest::{PublicImage, Service, TagPattern},
     message::{DriftInput, ReleaseInput},
     name::{AppName, Component, Digest, EnvironmentName, ReleaseId, RepositoryName},
+    order,
     release::{Artifact, ComponentState, Intake, Order, Wanted, execution_name, sweep, take_in},
 };
 
@@ -124,6 +127,8 @@ pub(crate) struct PushedImage {
     pub(crate) digest: Digest,
     /// When it was pushed.
     pub(crate) pushed_at: Timestamp,
+    /// The tags it has.
+    pub(crate) tags: Vec<String>,
 }
 
 /// The current version of an object in the intake bucket.
@@ -296,23 +301,24 @@ impl<C: Calls> Starter<'_, C> {
                     let note = format!("ignored: {repository}@{digest} is not there any more");
                     return Ok(vec![Answer::ignored(None, note)]);
                 };
+                let places: BTreeSet<Place> =
+                    routes.into_iter().map(|route| Place { app: route.app, environment: route.environment }).collect();
                 let mut answers = Vec::new();
-                for route in &routes {
-                    let target = Target {
-                        app: &route.app,
-                        environment: &route.environment,
-                        component: Component::Service(route.service.clone()),
-                    };
-                    let record = self.store.environment(&route.app, &route.environment).await?;
-                    if let Some(teardown) = record.and_then(|record| record.teardown) {
-                        answers.push(target.torn_down(&teardown));
-                        continue;
+                for Place { app, environment } in &places {
+                    let record = self.store.environment(app, environment).await?.unwrap_or_default();
+                    let Some(applied) = record.applied else { continue };
+                    for name in order::takers(&applied.spec, &repository, &tag, &image.tags) {
+                        let target = Target { app, environment, component: Component::Service(name) };
+                        if let Some(teardown) = &record.teardown {
+                            answers.push(target.torn_down(teardown));
+                            continue;
+                        }
+                        let object = Delivered {
+                            artifact: Artifact::Image { repository: repository.clone(), digest: digest.clone() },
+                            order: Order { at: image.pushed_at, sequencer: None },
+                        };
+                        answers.push(self.announce(&target, object).await?);
                     }
-                    let object = Delivered {
-                        artifact: Artifact::Image { repository: repository.clone(), digest: digest.clone() },
-                        order: Order { at: image.pushed_at, sequencer: None },
-                    };
-                    answers.push(self.announce(&target, object).await?);
                 }
                 Ok(answers)
             }
@@ -375,8 +381,15 @@ impl<C: Calls> Starter<'_, C> {
         let Some(record) = self.store.environment(app, environment).await? else { return Ok(Vec::new()) };
         let Some(applied) = record.applied.filter(|_| record.teardown.is_none()) else { return Ok(Vec::new()) };
         let mut answers = Vec::new();
-        for (name, service) in &applied.spec.services {
+        let mut left = BTreeSet::new();
+        for name in order::in_order(&applied.spec) {
+            let Some(service) = applied.spec.services.get(name) else { continue };
             let Some(repository) = &service.image.repository else { continue };
+            // Nobody overtakes a service that goes first and could not be looked at.
+            if service.after.iter().any(|first| left.contains(first)) {
+                left.insert(name);
+                continue;
+            }
             let target = Target { app, environment, component: Component::Service(name.clone()) };
             let swept = async || match self.calls.newest_image(repository, &service.image.tags).await? {
                 Some(image) if sweep::is_due(image.pushed_at, self.now) => {
@@ -386,7 +399,11 @@ impl<C: Calls> Starter<'_, C> {
                 }
                 _ => Ok(None),
             };
-            take(swept().await, &mut answers, failed);
+            let swept = swept().await;
+            if swept.is_err() {
+                left.insert(name);
+            }
+            take(swept, &mut answers, failed);
         }
         Ok(answers)
     }
@@ -416,7 +433,8 @@ impl<C: Calls> Starter<'_, C> {
             let target = Target { app: &app, environment: &environment, component: Component::Site(name.clone()) };
             answers.push(self.refresh(&target, &stands, None).await?);
         }
-        for (name, service) in &manifest.spec.services {
+        for name in order::in_order(&manifest.spec) {
+            let Some(service) = manifest.spec.services.get(name) else { continue };
             let target = Target { app: &app, environment: &environment, component: Component::Service(name.clone()) };
             answers.extend(self.service(&target, service, &stands).await?);
         }

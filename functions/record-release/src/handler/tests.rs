@@ -626,3 +626,129 @@ fn a_record_request_is_what_the_machines_send() {
     let Ok(RecordRequest::Drift { found, .. }) = serde_json::from_value(request) else { panic!() };
     assert_eq!(found.iter().map(|found| found.differences.len()).collect::<Vec<_>>(), [0, 1, 0]);
 }
+
+const ORDERED: &str = "version: 1
+app: hello
+services:
+  api: {image: {repository: hello-api}, port: 8080, migrate: {command: [migrate]}}
+  worker: {image: {repository: hello-api}, after: [api]}
+  lone: {image: {repository: other}}
+environments: {prod: {}}
+";
+
+impl Fake {
+    /// One whose worker goes after its api, with the first image live in both and the second one pushed.
+    async fn with_a_worker() -> Fake {
+        let fake = Fake::with_platform().await;
+        provision(&fake.aside, &prod(), ORDERED, None).await;
+        for service in ["api", "worker"] {
+            fake.takes_in(service, 1).await;
+            let run = fake.go(&pushed(service, 1)).await;
+            fake.changes(&run).await;
+            fake.end(&run, verdict(Outcome::Succeeded)).await;
+            fake.takes_in(service, 2).await;
+        }
+        fake
+    }
+
+    /// start-release took the n-th image in for a service.
+    async fn takes_in(&self, service: &str, number: u8) {
+        let Asks { execution, input } = pushed(service, number);
+        let state = self.state(&format!("service/{service}")).await;
+        let order = Order { at: at(i64::from(number)), sequencer: None };
+        let Intake::Want(wanted) = take_in(&state, &input.artifact, &order, &execution.name, order.at) else {
+            panic!()
+        };
+        let new = ComponentState { desired: Some(wanted), ..state.clone() };
+        self.aside.put_component(&app(), &prod(), &input.component, &state, &new).await.unwrap();
+    }
+
+    async fn waits(&self, asks: &Asks) -> String {
+        match self.begin(asks).await {
+            Begun::Wait { seconds: QUEUE_SECONDS, note } => note,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The execution that start-release started of a service for the n-th image.
+fn pushed(service: &str, number: u8) -> Asks {
+    let name = format!("{EVENT_PREFIX}{service}-{number}");
+    asks(&name, i64::from(number), &format!("service/{service}"), image(number))
+}
+
+#[tokio::test]
+async fn a_service_waits_for_the_one_before_it_until_that_is_live_and_both_are_one_group() {
+    cut_everywhere(async |cut| {
+        let fake = Fake::with_a_worker().await;
+        fake.line.cut(cut);
+        let note = fake.waits(&pushed("worker", 2)).await;
+        assert!(note.starts_with("waits for `api`, which goes first: its release of hello-api@sha256:02"), "{note}");
+        let api = fake.go(&pushed("api", 2)).await;
+        let note = fake.waits(&pushed("worker", 2)).await;
+        assert!(note.ends_with(&format!("its release {} is under way", api.release)), "{note}");
+        fake.changes(&api).await;
+        fake.end(&api, verdict(Outcome::Succeeded)).await;
+        let worker = fake.go(&pushed("worker", 2)).await;
+        let (api, worker) = (fake.record(&api.release).await, fake.record(&worker.release).await);
+        assert!(api.group.is_some() && api.group == worker.group, "{cut:?}: {:?} {:?}", api.group, worker.group);
+        fake.line.calls()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn where_the_service_before_it_did_not_go_live_a_service_stays_as_it_is() {
+    for ending in [
+        verdict(Outcome::RolledBack),
+        verdict(Outcome::Failed),
+        Ending::Error { error: "Migration".to_owned(), cause: "exit code 1".to_owned() },
+    ] {
+        let fake = Fake::with_a_worker().await;
+        let api = fake.go(&pushed("api", 2)).await;
+        fake.changes(&api).await;
+        fake.end(&api, ending).await;
+        let before = fake.state("service/worker").await;
+        let ended = fake.refused(&pushed("worker", 2)).await;
+        assert_eq!(ended.outcome, Outcome::Rejected);
+        let expected = format!("service/worker stays as it is: `api` goes first, and its release {} of", api.release);
+        assert!(ended.reason.starts_with(&expected), "{}", ended.reason);
+        assert_eq!((ended.live, fake.state("service/worker").await), (Some(image(1)), before));
+        // Asked again it answers the same, and what a person starts waits for nobody.
+        assert_eq!(fake.refused(&pushed("worker", 2)).await.reason, ended.reason);
+        fake.go(&asks("by-hand", 300, "service/worker", image(2))).await;
+    }
+}
+
+#[tokio::test]
+async fn who_is_pushed_another_image_or_has_it_live_is_not_waited_for() {
+    let fake = Fake::with_a_worker().await;
+    fake.takes_in("api", 3).await;
+    fake.go(&pushed("worker", 2)).await;
+    let fake = Fake::with_a_worker().await;
+    let api = fake.go(&asks("by-hand", 300, "service/api", image(1))).await;
+    fake.end(&api, verdict(Outcome::Succeeded)).await;
+    fake.go(&pushed("worker", 2)).await;
+}
+
+#[tokio::test]
+async fn a_service_that_waited_is_superseded_by_a_newer_push_of_its_own() {
+    let fake = Fake::with_a_worker().await;
+    fake.go(&pushed("api", 2)).await;
+    fake.waits(&pushed("worker", 2)).await;
+    for service in ["api", "worker"] {
+        fake.takes_in(service, 3).await;
+    }
+    assert_eq!(fake.refused(&pushed("worker", 2)).await.outcome, Outcome::Superseded);
+    fake.waits(&pushed("worker", 3)).await;
+}
+
+#[tokio::test]
+async fn only_what_several_services_share_is_a_group() {
+    let fake = Fake::with_a_worker().await;
+    let alone = Artifact::Image { repository: "other".parse().unwrap(), digest: "sha256:02".parse().unwrap() };
+    let run = fake.go(&asks("by-hand", 300, "service/lone", alone)).await;
+    assert_eq!(fake.record(&run.release).await.group, None);
+    let run = fake.go(&asks("by-hand", 300, "service/api", image(1))).await;
+    assert_eq!(fake.record(&run.release).await.group, None, "no push began it");
+}

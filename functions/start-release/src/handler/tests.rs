@@ -51,7 +51,7 @@ struct Fake {
 impl Calls for Fake {
     async fn image(&self, _: &RepositoryName, digest: &Digest) -> Result<Option<PushedImage>, AwsError> {
         self.line.call(|| {
-            self.images.borrow().iter().map(|image| &image.pushed).find(|image| image.digest == *digest).cloned()
+            self.images.borrow().iter().map(|image| &image.pushed).rfind(|image| image.digest == *digest).cloned()
         })
     }
 
@@ -119,8 +119,13 @@ impl Fake {
     /// The n-th image was pushed n seconds after the first.
     fn pushes(&self, tag: &str, number: u8) -> Value {
         let digest = format!("sha256:{number:02x}");
-        let pushed = PushedImage { digest: digest.parse().unwrap(), pushed_at: at(i64::from(number)) };
-        self.images.borrow_mut().push(Image { pushed, tag: tag.to_owned() });
+        let mut images = self.images.borrow_mut();
+        let mut pushed =
+            PushedImage { digest: digest.parse().unwrap(), pushed_at: at(i64::from(number)), tags: Vec::new() };
+        let known = images.iter().filter(|image| image.pushed.digest == pushed.digest).map(|image| image.tag.clone());
+        pushed.tags = known.chain([tag.to_owned()]).collect();
+        images.push(Image { pushed, tag: tag.to_owned() });
+        drop(images);
         json!({
             "source": "aws.ecr", "detail-type": "ECR Image Action", "account": "123456789012", "region": "eu-west-1",
             "detail": {"action-type": "PUSH", "result": "SUCCESS", "repository-name": "hello-api",
@@ -804,4 +809,51 @@ async fn one_repository_that_cannot_be_read_keeps_no_other_delivery_from_its_rel
     let error = fake.handle(&json!({"shipway": "sweep"})).await.unwrap_err();
     assert_eq!(error.failure(), Failure::Transient);
     assert_eq!(fake.started(), SWEPT[..4]);
+}
+
+const ORDERED: &str = r#"version: 1
+app: hello
+services:
+  migrator: {image: {repository: hello-api, tags: ["v*", "first-*"]}}
+  api: {image: {repository: hello-api, tags: ["v*"]}, after: [migrator]}
+environments: {prod: {}}
+"#;
+
+#[tokio::test]
+async fn what_goes_first_is_wanted_first_whatever_its_name_and_whichever_of_its_tags_is_announced() {
+    cut_everywhere(async |cut| {
+        let fake = Fake::with(&[]).await;
+        provision(&fake.aside, &environment("prod"), ORDERED, None).await;
+        fake.pushes("first-1", 1);
+        let event = fake.pushes("v1", 1);
+        // Between the two, the function is cut off: never is the one behind wanted and the one before it not.
+        fake.line.cut(cut);
+        while fake.handle(&event).await.is_err() {
+            let wanted = async |name| fake.state("prod", name).await.desired.is_some();
+            assert!(wanted("service/migrator").await || !wanted("service/api").await, "{cut:?}");
+        }
+        let calls = fake.line.calls();
+        let expected =
+            ["rollout prod/service/api hello-api@sha256:01", "rollout prod/service/migrator hello-api@sha256:01"];
+        assert_eq!(fake.started(), expected, "{cut:?}");
+        calls
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_sweep_and_a_platform_that_stands_begin_with_what_goes_first_too() {
+    let fake = Fake::with(&[]).await;
+    provision(&fake.aside, &environment("prod"), ORDERED, None).await;
+    fake.pushes("v1", 1);
+    fake.silent.set(true);
+    let error = fake.handle(&json!({"shipway": "sweep"})).await.unwrap_err();
+    assert_eq!((error.failure(), fake.started().len()), (Failure::Transient, 0));
+    fake.silent.set(false);
+    fake.second.set(3000);
+    for message in [json!({"shipway": "sweep"}), stands(PLATFORM)] {
+        let answers = fake.handle(&message).await.unwrap();
+        let components: Vec<_> = answers.into_iter().filter_map(|answer| answer.component).collect();
+        assert_eq!(components, ["hello/prod/service/migrator", "hello/prod/service/api"], "{message}");
+    }
 }

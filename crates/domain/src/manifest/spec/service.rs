@@ -70,6 +70,10 @@ pub struct Service {
     /// What a scan of the image must not find before it goes live. Needs `image.repository`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scan: Option<Scan>,
+    /// Services that go first: where one of them is released from the same push, this one waits until that is live, and stays as it
+    /// is where that did not go live. What a person starts waits for nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<ComponentName>,
     /// The log group's name; `/ecs/<app>-<environment>-<service>` unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_group: Option<LogGroupName>,

@@ -8,6 +8,7 @@ use crate::{
         EnvValue, Http, Image, Migrate, Networking, Scale, SecretRef, Service, Sidecar, Spec, Timeout, is_secret_name,
     },
     name::{ComponentName, RepositoryName},
+    order,
     task::{migration::Part, snapshots},
 };
 
@@ -55,6 +56,9 @@ pub(super) fn check(manifest: &Manifest<'_>) -> Checked {
         one(manifest, name, service).map_err(under(format_args!("services.{name}")))?;
     }
     same_repositories(manifest.spec)?;
+    for (name, service) in &manifest.spec.services {
+        after(manifest.spec, name, service).map_err(under(format_args!("services.{name}")))?;
+    }
     log_groups(manifest)
 }
 
@@ -319,6 +323,33 @@ fn uses(spec: &Spec, service: &Service) -> Checked {
         };
         if !exists {
             return refuse(format!("uses[{index}]"), format!("there is no `{used}`; add it, or leave this out"));
+        }
+    }
+    Ok(())
+}
+
+/// Only of one image do services go one after the other.
+fn after(spec: &Spec, name: &ComponentName, service: &Service) -> Checked {
+    no_doubles("after", &service.after)?;
+    for (index, first) in service.after.iter().enumerate() {
+        let path = format!("after[{index}]");
+        let Some(other) = spec.services.get(first) else {
+            return refuse(path, format!("there is no service `{first}`; add it, or leave this out"));
+        };
+        if first == name {
+            return refuse(path, "a service does not go after itself; leave it out");
+        }
+        if other.image.repository.is_none() || other.image.repository != service.image.repository {
+            return refuse(
+                path,
+                format!("`{first}` has images of its own; only services of one `repository` go one after the other"),
+            );
+        }
+        if order::goes_after_itself(spec, name) {
+            return refuse(
+                path,
+                format!("`{first}` goes after `{name}`, itself or by others; one of them must go first"),
+            );
         }
     }
     Ok(())
