@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
-use local_cloud::{Config, LocalCloud};
+use local_cloud::{Config, LocalCloud, hello};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use shipway_domain::{
@@ -206,6 +206,63 @@ async fn a_site_is_published_looked_at_taken_back_verified_and_mended() -> Resul
 }
 
 /// A pipeline with one right publishes, and says that it cannot follow.
+/// Under the rights that docs/command.md names for it, and no others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_needs_approval_is_shown_approved_and_refused() -> Result<()> {
+    let shipway = Shipway::install(LocalCloud::start(Config::new(tools()?)).await?).await?;
+    let mut terminal = Terminal::new(&shipway.cloud)?;
+    let manifest = "version: 1\napp: command\nnetwork: {vpc: default}\nservices:\n  \
+                    api: {image: {repository: command-api}, approval: required}\nenvironments: {dev: {}}\n";
+    terminal.write("shipway.yaml", manifest)?;
+    let place = Place::dev("command")?;
+    let artifact = shipway.upload_manifest(&place, manifest).await?;
+    shipway.ended(&place, &Component::Platform, &artifact, PROVISIONED).await?;
+    let table = format!("arn:aws:dynamodb:*:*:table/{}", shipway.output("Table")?);
+    let rights = [
+        allowed(&["cloudformation:DescribeStacks"], &["*"]),
+        allowed(&["dynamodb:GetItem", "dynamodb:Query"], &[&table]),
+        allowed(&["states:SendTaskSuccess", "states:SendTaskFailure"], &["*"]),
+    ];
+    terminal.sign_in(&user(&shipway.cloud, "approver", &rights)?);
+    let waiting = async |tag: &str| -> Result<String> {
+        let image = shipway.push("command-api", tag, &hello::image(tag).await?).await?;
+        for _ in 0..600 {
+            let newest = shipway.releases_of(&place, &"service/api".parse()?, &image).await?.pop();
+            if let Some(release) = newest.filter(|release| release.waits_for().is_some()) {
+                return Ok(release.release.to_string());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::bail!("nobody was asked\n{}", shipway.story(&place).await?)
+    };
+
+    let first = waiting("v1").await?;
+    let status = terminal.expect(&["status"], 0).await?;
+    ensure!(status.text.contains("needs approval"), "{}", status.text);
+    let command = format!("shipway approve {first} --app command --env dev");
+    ensure!(status.text.contains(&command), "{}", status.text);
+    ensure!(terminal.expect(&["releases"], 0).await?.text.contains("needs approval"), "the list does not say it");
+    let story = terminal.expect(&["release", &first], 0).await?;
+    ensure!(story.text.contains(&command), "{}", story.text);
+    ensure!(story.document["approval"]["token"].is_string(), "{}", story.document);
+    let approved = terminal.expect(&["approve", "service/api"], 0).await?;
+    assert_eq!(approved.document["release"]["outcome"], "succeeded", "{}", approved.text);
+    ensure!(approved.text.contains("user/approver"), "{}", approved.text);
+    let twice = terminal.expect(&["approve", &first], 2).await?;
+    ensure!(twice.text.contains("has ended already, succeeded"), "{}", twice.text);
+    ensure!(terminal.expect(&["approve", "service/api"], 2).await?.text.contains("waits for approval"), "who waits?");
+
+    // ECR tells the second of a push.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let second = waiting("v2").await?;
+    terminal.expect(&["approve", &second, "--refuse", "--reason", "not on a Friday"], 0).await?;
+    let refused = terminal.expect(&["watch", &second], 3).await?;
+    let reason = refused.document["reason"].as_str().unwrap_or_default();
+    ensure!(reason.starts_with("Rejected.Approval: refused by arn:aws:iam::"), "{reason}");
+    ensure!(reason.ends_with("user/approver: not on a Friday"), "{reason}");
+    Ok(())
+}
+
 async fn pipeline(shipway: &Shipway, place: &Place, mut terminal: Terminal) -> Result<()> {
     let intake = shipway.output("IntakeBucket")?;
     let resource = format!("arn:aws:s3:::{intake}/sites/command/dev/web/*");

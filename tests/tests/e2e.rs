@@ -7,13 +7,14 @@
 
 use std::{
     sync::{LazyLock, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use local_cloud::{Config, Containers, LocalCloud, hello, image::Image};
 use serde_json::json;
 use shipway_domain::{
+    approval::Asked,
     name::Component,
     release::{Artifact, Outcome, ReleaseRecord},
 };
@@ -422,6 +423,108 @@ fn an_image_whose_scan_found_something_critical_is_rejected_and_the_old_version_
         let expected = "Rejected.Scan: `api` was not touched: ECR's scan found 1 critical (CVE-2021-44228)";
         assert!(reason.starts_with(expected), "{reason}");
         shipway.version_served(&place, "1", RELEASED).await?;
+        Ok(())
+    });
+}
+
+/// A manifest by which a person must approve each image of the service.
+fn gated(app: &str, within: &str) -> Result<String> {
+    let text = without_migration(&manifest(app));
+    let approval = format!("    memory: 512\n    approval: required\n    approval_within: {within}\n");
+    let gated = text.replace("    memory: 512\n", &approval);
+    ensure!(gated != text, "the example has no place for the gate");
+    Ok(gated)
+}
+
+/// What answers the release of this image, once it waits.
+async fn asked(shipway: &Shipway, place: &Place, artifact: &Artifact) -> Result<(ReleaseRecord, Asked)> {
+    let started = Instant::now();
+    loop {
+        let newest = shipway.releases_of(place, &service(), artifact).await?.pop();
+        if let Some(release) = newest
+            && let Some(asked) = release.waits_for().cloned()
+        {
+            return Ok((release, asked));
+        }
+        ensure!(started.elapsed() < RELEASED, "nobody was asked\n{}", shipway.story(place).await?);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[test]
+fn an_image_goes_live_when_a_person_answers_the_callback_and_what_was_live_before_waits_for_nobody() {
+    with_shipway(async |shipway| {
+        let place = provisioned_with(shipway, "asked", &gated("asked", "2h")?).await?;
+        let first = shipway.push("asked-api", "v1", &good("1").await?).await?;
+        let (release, waits) = asked(shipway, &place, &first).await?;
+        let services = shipway.ecs().describe_services().cluster("asked-dev").services("asked-dev-api").send().await?;
+        ensure!(services.services().iter().all(|service| service.status() != Some("ACTIVE")), "it was touched");
+        let answer = json!({"taskToken": waits.token, "output": r#"{"by": "Ann"}"#});
+        Aws::of(&shipway.cloud)?.ask("stepfunctions", "send_task_success", answer)?;
+        let ended = shipway.ended(&place, &service(), &first, RELEASED).await?;
+        expect(&ended, Outcome::Succeeded, shipway, &place).await?;
+        assert_eq!(ended.release, release.release);
+        let said: Vec<&str> = ended.steps.iter().map(|step| step.what.as_str()).collect();
+        ensure!(said[0].starts_with("waits for approval until ") && said[1] == "approved by Ann", "{said:?}");
+        shipway.version_served(&place, "1", RELEASED).await?;
+
+        let arn = shipway.start(&place, &service(), &first).await?;
+        let again = shipway.ended_execution(&place, &arn, RELEASED).await?;
+        expect(&again, Outcome::Unchanged, shipway, &place).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn an_approval_that_nobody_gives_or_that_is_refused_leaves_the_service_as_it_is() {
+    with_shipway(async |shipway| {
+        let place = provisioned_with(shipway, "unasked", &gated("unasked", "5s")?).await?;
+        let (_, expired) = roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Rejected).await?;
+        let reason = expired.reason.unwrap_or_default();
+        assert!(
+            reason.starts_with("Rejected.Approval: Nobody approved it within 5 s, as `approval_within`"),
+            "{reason}"
+        );
+        assert!(reason.contains(&format!("shipway retry {} --app unasked --env dev", expired.release)), "{reason}");
+
+        let patient = shipway.upload_manifest(&place, &gated("unasked", "2h")?).await?;
+        shipway.ended(&place, &Component::Platform, &patient, PROVISIONED).await?;
+        let image = shipway.push("unasked-api", "v2", &good("2").await?).await?;
+        let (release, waits) = asked(shipway, &place, &image).await?;
+        let aws = Aws::of(&shipway.cloud)?;
+        let answer = json!({"taskToken": waits.token, "error": "Rejected.Approval", "cause": "refused by Ann: no"});
+        aws.ask("stepfunctions", "send_task_failure", answer)?;
+        let ended = shipway.ended(&place, &service(), &image, RELEASED).await?;
+        expect(&ended, Outcome::Rejected, shipway, &place).await?;
+        assert_eq!(ended.reason.as_deref(), Some("Rejected.Approval: refused by Ann: no"));
+        assert_eq!(ended.release, release.release);
+        let late = json!({"taskToken": waits.token, "output": "{}"});
+        ensure!(aws.ask("stepfunctions", "send_task_success", late).is_err(), "it was answered twice");
+        let services =
+            shipway.ecs().describe_services().cluster("unasked-dev").services("unasked-dev-api").send().await?;
+        ensure!(services.services().iter().all(|service| service.status() != Some("ACTIVE")), "it was touched");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_newer_push_takes_the_place_of_one_that_waits_for_approval_at_once() {
+    with_shipway(async |shipway| {
+        let place = provisioned_with(shipway, "overtaken", &gated("overtaken", "7d")?).await?;
+        let older = shipway.push("overtaken-api", "v1", &good("1").await?).await?;
+        let (_, waits) = asked(shipway, &place, &older).await?;
+        // ECR tells the second of a push.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let newer = shipway.push("overtaken-api", "v2", &good("2").await?).await?;
+        let ended = shipway.ended(&place, &service(), &older, RELEASED).await?;
+        expect(&ended, Outcome::Superseded, shipway, &place).await?;
+        let (release, second) = asked(shipway, &place, &newer).await?;
+        assert_ne!(second.token, waits.token);
+        let answer = json!({"taskToken": second.token, "output": "{}"});
+        Aws::of(&shipway.cloud)?.ask("stepfunctions", "send_task_success", answer)?;
+        let live = shipway.ended(&place, &service(), &newer, RELEASED).await?;
+        expect(&live, Outcome::Succeeded, shipway, &place).await?;
+        assert_eq!(live.release, release.release);
         Ok(())
     });
 }

@@ -29,6 +29,7 @@ use aws_sdk_dynamodb::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use shipway_domain::{
+    approval::Asked,
     drift::DriftReport,
     failure::Failure,
     manifest::{Service, Spec, TagPattern},
@@ -627,6 +628,25 @@ impl Store {
     pub async fn step(&self, run: &Run, step: Step) -> Result<(), StoreError> {
         let write = self.appending(run, &step, "")?.build();
         self.run_write(run, step.at, vec![TransactWriteItem::builder().update(built(write)?).build()]).await
+    }
+
+    /// Writes down that this run waits for an approval, or that it was given, and appends that to its story where a step says it.
+    pub async fn set_approval(
+        &self,
+        run: &Run,
+        asked: &Asked,
+        step: Option<&Step>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let write = match step {
+            Some(step) => {
+                let write = self.appending(run, step, ", approval = :approval")?;
+                let write = write.expression_attribute_values(":approval", value(asked)?);
+                TransactWriteItem::builder().update(built(write.build())?).build()
+            }
+            None => self.set(&Key::release(&run.app, &run.environment, &run.release), "approval", asked)?,
+        };
+        self.run_write(run, now, vec![write]).await
     }
 
     /// What this release's function wrote down on an earlier pass under this name.

@@ -387,6 +387,7 @@ async fn begin_with(store: &Store, run: &Run, planned: Option<&Manifest>) {
         ended_at: None,
         outcome: None,
         reason: None,
+        approval: None,
         steps: Vec::new(),
     };
     let known = store.release(&run.app, &run.environment, &run.release).await.unwrap();

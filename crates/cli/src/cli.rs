@@ -17,7 +17,7 @@ const STYLES: styling::Styles = styling::Styles::styled()
 
 /// Plans environments, publishes sites, follows releases and takes them back, with the Shipway of your AWS account.
 ///
-/// It reads, uploads to the intake bucket and starts executions of Shipway's state machines. What changes anything is done by
+/// It reads, uploads to the intake bucket, starts executions of Shipway's state machines and answers those that ask. What changes anything is done by
 /// Shipway inside the account, by its own rights.
 #[derive(Debug, Parser)]
 #[command(
@@ -110,6 +110,7 @@ pub(crate) enum Command {
     Releases(Releases),
     Release(Release),
     Watch(Watch),
+    Approve(Approve),
     Rollback(Rollback),
     Retry(Retry),
     Logs(Logs),
@@ -342,6 +343,36 @@ pub(crate) struct Watch {
     pub(crate) what: Watched,
     #[command(flatten)]
     pub(crate) place: Where,
+}
+
+/// Approve a release that waits for it, or refuse it
+///
+/// Where the manifest says `approval: required`, a release waits for a person before it changes anything. Who answered is written
+/// down with it. An approved release is then followed to its end; a refused one ends as rejected.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shipway approve service/api --env prod
+  shipway approve 20261121T031542123-3f9c2a --env prod --no-wait
+  shipway approve service/api --env prod --refuse --reason 'not on a Friday'
+
+What `shipway release` shows as token can be sent back by other means too, such as \
+`aws stepfunctions send-task-success --task-output '{\"by\": \"Ann\"}' --task-token …`.")]
+pub(crate) struct Approve {
+    /// The release's id, or a component, whose newest waiting release is then meant
+    #[arg(value_name = "RELEASE|COMPONENT")]
+    pub(crate) what: Watched,
+    #[command(flatten)]
+    pub(crate) place: Where,
+    /// Refuse it
+    #[arg(long)]
+    pub(crate) refuse: bool,
+    /// Why it is refused
+    #[arg(long, value_name = "TEXT", requires = "refuse")]
+    pub(crate) reason: Option<String>,
+    /// End when it has been answered
+    #[arg(long, conflicts_with = "refuse")]
+    pub(crate) no_wait: bool,
 }
 
 /// Make an earlier artifact of a service or a site live again

@@ -182,6 +182,15 @@ impl Follower<'_> {
                 bar.set_message(step.what.clone());
             }
             steps = record.steps.len();
+            // Nothing is heard of it until somebody answers, or its time is over.
+            if record.waits_for().is_some_and(|asked| asked.until > Timestamp::now()) {
+                since = Instant::now();
+                let command = approve_command(&record);
+                if told != command {
+                    self.screen.line(format!("  to answer: `{command}`"));
+                    told = command;
+                }
+            }
             if record.outcome.is_some() {
                 return Ok(record);
             }
@@ -252,6 +261,12 @@ fn broken(what: &str) -> String {
     if what.chars().count() <= LONG { what.to_owned() } else { what.replace("; ", ";\n      ") }
 }
 
+/// What answers a release that waits for approval.
+pub(crate) fn approve_command(release: &ReleaseRecord) -> String {
+    let ReleaseRecord { app, environment, release, .. } = release;
+    format!("shipway approve {release} --app {app} --env {environment}")
+}
+
 /// How long a release took, or has taken until now.
 pub(crate) fn took(release: &ReleaseRecord, now: Timestamp) -> SignedDuration {
     release.ended_at.unwrap_or(now).duration_since(release.started_at)
@@ -304,7 +319,7 @@ fn is_live(release: &ReleaseRecord) -> bool {
 pub(crate) fn ended(screen: &Screen, release: &ReleaseRecord, url: Option<&str>) -> Exit {
     let took = screen::duration(took(release, Timestamp::now()));
     let reason = release.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    screen.line(format!("{} in {took}{reason}", screen::colored(release.outcome)));
+    screen.line(format!("{} in {took}{reason}", screen::told(release)));
     if let Some(url) = url.filter(|_| is_live(release)) {
         screen.line(url);
     }
@@ -344,6 +359,7 @@ pub(crate) mod tests {
             ended_at: outcome.map(|_| at(second + 7)),
             outcome,
             reason: outcome.map(|_| "3 of 20 files were written".to_owned()),
+            approval: None,
             steps: Vec::new(),
         }
     }

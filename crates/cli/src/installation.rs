@@ -9,7 +9,7 @@ use aws_config::{
     BehaviorVersion, Region, SdkConfig, profile::ProfileFileCredentialsProvider, provider_config::ProviderConfig,
 };
 use aws_smithy_http_client::{Builder, tls};
-use shipway_aws::Store;
+use shipway_aws::{AwsError, Store};
 use shipway_domain::name::Component;
 use tokio::sync::OnceCell;
 
@@ -174,6 +174,13 @@ impl Installation {
     /// CloudWatch Logs.
     pub(crate) fn logs(&self) -> aws_sdk_cloudwatchlogs::Client {
         aws_sdk_cloudwatchlogs::Client::new(&self.config)
+    }
+
+    /// Who the credentials are, as AWS names them. It needs no right.
+    pub(crate) async fn caller(&self) -> Result<String, Problem> {
+        let identity = aws_sdk_sts::Client::new(&self.config).get_caller_identity().send().await;
+        let identity = identity.map_err(AwsError::of("sts:GetCallerIdentity"))?;
+        identity.arn().map(str::to_owned).ok_or_else(|| Problem::new("AWS does not say who the credentials are"))
     }
 
     /// Step Functions.

@@ -1,10 +1,11 @@
 //! The `shipway` command: what a person or CI does with an installed Shipway.
 //!
-//! It reads, uploads to the intake bucket and starts executions, and nothing else: every change is Shipway's own, made inside the
+//! It reads, uploads to the intake bucket, starts executions and answers those that ask, and nothing else: every change is Shipway's own, made inside the
 //! account by rights that nobody outside has. Each command is a module with a `run`; `cli.rs` says what can be typed, the modules
 //! beside it what they share: where the installation is, which place is meant, how a release is followed, what is printed.
 
 mod apply;
+mod approve;
 mod archive;
 mod check;
 mod cli;
@@ -77,6 +78,7 @@ async fn run(command: &Command, shared: &Shared, screen: &Screen) -> Result<Exit
         Command::Release(asked) => release::run(asked, &installation().await?, screen).await,
         Command::Watch(asked) => watch::run(asked, &installation().await?, screen).await,
         Command::Rollback(asked) => rollback::run(asked, &installation().await?, screen).await,
+        Command::Approve(asked) => approve::run(asked, &installation().await?, screen).await,
         Command::Retry(asked) => retry::run(asked, &installation().await?, screen).await,
         Command::Logs(asked) => logs::run(asked, &installation().await?, screen).await,
         Command::Site(Site::Verify(asked)) => Box::pin(verify::run(asked, &installation().await?, screen)).await,

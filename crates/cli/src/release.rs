@@ -139,11 +139,7 @@ fn lines(release: &ReleaseRecord, url: Option<&str>, links: &Links, now: Timesta
     let mut lines = vec![
         format!("release {} of {} in {app}/{environment}", release.release, release.component),
         format!("  artifact:  {}", release.artifact),
-        format!(
-            "  outcome:   {} in {}",
-            screen::colored(release.outcome),
-            screen::duration(follow::took(release, now))
-        ),
+        format!("  outcome:   {} in {}", screen::told(release), screen::duration(follow::took(release, now))),
     ];
     let mut say = |what: &str, text: String| lines.push(format!("  {:<10} {text}", format!("{what}:")));
     if let Some(reason) = &release.reason {
@@ -166,6 +162,10 @@ fn lines(release: &ReleaseRecord, url: Option<&str>, links: &Links, now: Timesta
     for LogLink { url, .. } in &links.logs {
         say("log", url.clone());
     }
+    if let Some(asked) = release.waits_for() {
+        say("waits", format!("for approval until {}: `{}`", second(asked.until), follow::approve_command(release)));
+        say("token", asked.token.clone());
+    }
     if release.steps.is_empty() {
         lines.push("no step was written down".to_owned());
     }
@@ -177,7 +177,10 @@ fn lines(release: &ReleaseRecord, url: Option<&str>, links: &Links, now: Timesta
 
 #[cfg(test)]
 mod tests {
-    use shipway_domain::release::{Live, Outcome, Step};
+    use shipway_domain::{
+        approval::Asked,
+        release::{Live, Outcome, Step},
+    };
 
     use super::*;
     use crate::follow::tests::{at, id, release, zip};
@@ -219,6 +222,18 @@ mod tests {
         let text = lines(&live, Some("https://x/"), &Links { execution: None, logs: Vec::new() }, at(90)).join("\n");
         assert!(text.contains("url:       https://x/") && text.contains("no step was written down"), "{text}");
         assert!(text.contains("execution: event-web-5"), "{text}");
+    }
+
+    #[test]
+    fn a_release_that_waits_for_approval_says_until_when_and_how_to_answer() {
+        let mut record = release(5, zip("a"), None);
+        record.approval = Some(Asked::new("AAAAtoken".to_owned(), 60, at(5)));
+        let text = lines(&record, None, &links(), at(20)).join("\n");
+        let command = format!("`shipway approve {} --app hello --env prod`", id(5));
+        assert!(text.contains(&format!("waits:     for approval until 2027-01-15 08:01:05 UTC: {command}")), "{text}");
+        assert!(text.contains("token:     AAAAtoken"), "{text}");
+        record.approval.as_mut().unwrap().approved_by = Some("Ann".to_owned());
+        assert!(!lines(&record, None, &links(), at(20)).join("\n").contains("AAAAtoken"));
     }
 
     #[test]

@@ -43,10 +43,7 @@ fn row(release: &ReleaseRecord, now: Timestamp) -> [Cell; 7] {
         Cell::plain(&release.component),
         Cell::plain(short(&release.artifact)),
         Cell::plain(release.group.as_deref().unwrap_or_default()),
-        Cell {
-            text: release.outcome.map_or("under way", |outcome| outcome.word()).to_owned(),
-            shown: screen::colored(release.outcome),
-        },
+        Cell { text: screen::word(release).to_owned(), shown: screen::told(release) },
         Cell::plain(screen::duration(took(release, now))),
         Cell::plain(release.reason.as_deref().unwrap_or_default().replace('\n', " ")),
     ]
@@ -65,7 +62,7 @@ fn short(artifact: &Artifact) -> String {
 
 #[cfg(test)]
 mod tests {
-    use shipway_domain::release::Outcome;
+    use shipway_domain::{approval::Asked, release::Outcome};
 
     use super::*;
     use crate::follow::tests::{at, release, zip};
@@ -79,5 +76,8 @@ mod tests {
             ["site/web", "x.zip (3sL4kqtJ)", "", "succeeded", "7.0 s", "3 of 20 files were written"]
         );
         assert_eq!(text(None)[4..], ["under way", "35 s", ""]);
+        let mut waits = release(5, zip("a"), None);
+        waits.approval = Some(Asked::new("token".to_owned(), 60, at(5)));
+        assert_eq!(row(&waits, at(40))[4].text, "needs approval");
     }
 }

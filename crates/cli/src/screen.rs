@@ -16,7 +16,7 @@ use jiff::SignedDuration;
 use serde::Serialize;
 use shipway_domain::{
     plan::{self, Tone},
-    release::Outcome,
+    release::{Outcome, ReleaseRecord},
 };
 
 use crate::{cli::Color, problem::Problem};
@@ -161,15 +161,19 @@ impl Screen {
     }
 }
 
-/// An outcome's word in its colour. The streams take the colour away again where it is not wanted.
-pub(crate) fn colored(outcome: Option<Outcome>) -> String {
-    match outcome {
-        Some(outcome) => {
-            let style = style_of(outcome);
-            format!("{style}{outcome}{style:#}")
-        }
-        None => format!("{NOTE}under way{NOTE:#}"),
+/// What became of a release, in a word or two.
+pub(crate) fn word(release: &ReleaseRecord) -> &'static str {
+    match release.outcome {
+        Some(outcome) => outcome.word(),
+        None if release.waits_for().is_some() => "needs approval",
+        None => "under way",
     }
+}
+
+/// The same in its colour. The streams take the colour away again where it is not wanted.
+pub(crate) fn told(release: &ReleaseRecord) -> String {
+    let style = release.outcome.map_or(NOTE, style_of);
+    format!("{style}{}{style:#}", word(release))
 }
 
 fn style_of(outcome: Outcome) -> Style {

@@ -6,7 +6,7 @@ use serde_json::json;
 use shipway_aws::store::Teardown;
 use shipway_domain::{
     name::Component,
-    release::{ComponentState, Outcome, ReleaseRecord},
+    release::{ComponentState, ReleaseRecord},
 };
 
 use crate::{
@@ -71,6 +71,12 @@ pub(crate) async fn run(asked: &Status, installation: &Installation, screen: &Sc
     for line in table.into_iter().filter(|_| !is_gone) {
         screen.line(line);
     }
+    for release in components.iter().filter_map(|(.., newest)| newest.as_ref()) {
+        if let Some(asked) = release.waits_for() {
+            let until = asked.until.strftime("%Y-%m-%d %H:%M UTC");
+            screen.line(format!("waits until {until}: `{}`", follow::approve_command(release)));
+        }
+    }
     let document: Vec<_> = components
         .iter()
         .map(|(component, state, newest)| {
@@ -79,6 +85,7 @@ pub(crate) async fn run(asked: &Status, installation: &Installation, screen: &Sc
                 "live": state.live,
                 "under_way": newest.as_ref().filter(|release| release.outcome.is_none()).map(|release| &release.release),
                 "last": newest.as_ref().map(|release| json!({"release": release.release, "outcome": release.outcome})),
+                "approval": newest.as_ref().and_then(ReleaseRecord::waits_for),
                 "url": follow::url(&record, component),
             })
         })
@@ -110,10 +117,7 @@ fn gone(teardown: &Teardown, place: &Place, screen: &Screen) {
 /// What became of the newest release, as a word and in its colour.
 fn doing(state: &ComponentState, newest: Option<&ReleaseRecord>) -> (String, String) {
     match newest {
-        Some(ReleaseRecord { outcome: Some(outcome), .. }) => {
-            (Outcome::word(*outcome).to_owned(), screen::colored(Some(*outcome)))
-        }
-        Some(_) => ("under way".to_owned(), screen::colored(None)),
+        Some(release) => (screen::word(release).to_owned(), screen::told(release)),
         None if state.desired.is_some() => ("begins".to_owned(), "begins".to_owned()),
         None => ("-".to_owned(), "-".to_owned()),
     }

@@ -14,6 +14,8 @@ pub enum Failure {
     RejectedImage,
     /// The image's scan found what must not go live, or could not be trusted.
     RejectedScan,
+    /// A person refused the release, or nobody approved it in time.
+    RejectedApproval,
     /// The zip cannot be published.
     RejectedArchive(Archive),
     /// IAM, or a resource's policy, refused the call.
@@ -37,11 +39,12 @@ pub enum Failure {
 }
 
 impl Failure {
-    const OTHERS: [Failure; 13] = [
+    const OTHERS: [Failure; 14] = [
         Failure::RejectedInput,
         Failure::RejectedManifest,
         Failure::RejectedImage,
         Failure::RejectedScan,
+        Failure::RejectedApproval,
         Failure::Denied,
         Failure::Quota,
         Failure::Conflict,
@@ -65,6 +68,7 @@ impl Failure {
             Failure::RejectedManifest => "Rejected.Manifest",
             Failure::RejectedImage => "Rejected.Image",
             Failure::RejectedScan => "Rejected.Scan",
+            Failure::RejectedApproval => "Rejected.Approval",
             Failure::RejectedArchive(why) => why.name(),
             Failure::Denied => "Denied",
             Failure::Quota => "Quota",
@@ -96,6 +100,7 @@ impl Failure {
                 | Failure::RejectedManifest
                 | Failure::RejectedImage
                 | Failure::RejectedScan
+                | Failure::RejectedApproval
                 | Failure::RejectedArchive(_)
         )
     }

@@ -4,6 +4,7 @@
 //! Nothing here knows an SDK, reads a clock or does I/O. Time comes in as a value, the world as an `Observed` type, and what to
 //! do about it goes out as a plain value for a function's `aws.rs` to perform.
 
+pub mod approval;
 pub mod capacity;
 pub mod drift;
 pub mod edge;

@@ -175,6 +175,22 @@ pub enum RecordRequest {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         kept: Vec<Kept>,
     },
+    /// A person must approve the release before it changes anything.
+    AskApproval {
+        /// The release.
+        run: Run,
+        /// What a person sends back to answer.
+        token: String,
+        /// For how many seconds the answer is waited for.
+        seconds: u32,
+    },
+    /// A person approved the release.
+    Approved {
+        /// The release.
+        run: Run,
+        /// What came back with the token: any JSON.
+        answer: serde_json::Value,
+    },
     /// An environment was compared with its records.
     Drift {
         /// The execution that compared.
@@ -244,6 +260,8 @@ pub struct Around {
     pub migrate: bool,
     /// Whether the service uses databases that may have to be made before.
     pub databases: bool,
+    /// For how many seconds a person's approval is waited for; 0 where none is needed.
+    pub approval: u32,
 }
 
 /// record-release's answer to [`RecordRequest::Drift`].

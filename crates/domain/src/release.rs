@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    approval::Asked,
     failure::Failure,
     manifest::PublicImage,
     name::{AppName, Component, Digest, EnvironmentName, ReleaseId, RepositoryName},
@@ -150,6 +151,7 @@ impl Outcome {
             | Failure::RejectedManifest
             | Failure::RejectedImage
             | Failure::RejectedScan
+            | Failure::RejectedApproval
             | Failure::RejectedArchive(_) => Outcome::Rejected,
             Failure::Superseded => Outcome::Superseded,
             Failure::Denied
@@ -287,9 +289,19 @@ pub struct ReleaseRecord {
     /// Why, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The approval that it needs, once it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Asked>,
     /// Its story.
     #[serde(default)]
     pub steps: Vec<Step>,
+}
+
+impl ReleaseRecord {
+    /// The approval that it waits for now.
+    pub fn waits_for(&self) -> Option<&Asked> {
+        self.approval.as_ref().filter(|asked| self.outcome.is_none() && asked.approved_by.is_none())
+    }
 }
 
 /// What start-release does about an artifact that an event announced.

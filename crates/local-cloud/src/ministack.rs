@@ -14,7 +14,7 @@ const READY: Duration = Duration::from_secs(60);
 const LOG_LINES: usize = 40;
 
 /// Our additions, as Python modules of the package `local_cloud`.
-const MODULES: [(&str, &str); 24] = [
+const MODULES: [(&str, &str); 25] = [
     ("__init__.py", include_str!("../ministack/local_cloud/__init__.py")),
     ("__main__.py", include_str!("../ministack/local_cloud/__main__.py")),
     ("change_sets.py", include_str!("../ministack/local_cloud/change_sets.py")),
@@ -31,6 +31,7 @@ const MODULES: [(&str, &str); 24] = [
     ("functions.py", include_str!("../ministack/local_cloud/functions.py")),
     ("instances.py", include_str!("../ministack/local_cloud/instances.py")),
     ("load_balancing.py", include_str!("../ministack/local_cloud/load_balancing.py")),
+    ("machines.py", include_str!("../ministack/local_cloud/machines.py")),
     ("objects.py", include_str!("../ministack/local_cloud/objects.py")),
     ("patch.py", include_str!("../ministack/local_cloud/patch.py")),
     ("processes.py", include_str!("../ministack/local_cloud/processes.py")),

@@ -1,28 +1,40 @@
-//! The calls: a manifest is read from the intake bucket.
+//! The calls: a manifest is read from the intake bucket, and an execution that waits for a person is told to end.
 
-use shipway_aws::AwsError;
-use shipway_domain::manifest;
+use std::time::Duration;
+
+use aws_sdk_sfn::config::timeout::TimeoutConfig;
+use shipway_aws::{AwsError, runtime::Later};
+use shipway_domain::{failure::Failure, manifest};
 
 use crate::handler::{Calls, Fetched};
 
-/// The intake bucket.
-pub(crate) struct Intake {
-    client: aws_sdk_s3::Client,
+/// How long Step Functions may take to be told, all tries together: nothing rests on it.
+const TOLD: Duration = Duration::from_secs(5);
+
+/// S3 and Step Functions.
+pub(crate) struct Aws {
+    s3: aws_sdk_s3::Client,
     bucket: String,
+    machines: Later<aws_sdk_sfn::Client>,
 }
 
-impl Intake {
-    /// The bucket of this name.
-    pub(crate) fn new(config: &aws_config::SdkConfig, bucket: String) -> Intake {
-        Intake { client: shipway_aws::s3::client(config), bucket }
+impl Aws {
+    /// With the intake bucket of this name.
+    pub(crate) fn new(config: &aws_config::SdkConfig, bucket: String) -> Aws {
+        let machines = Later::new(config, |config| {
+            let timeout = TimeoutConfig::builder().operation_timeout(TOLD).build();
+            let config = aws_sdk_sfn::config::Builder::from(config).timeout_config(timeout);
+            aws_sdk_sfn::Client::from_conf(config.build())
+        });
+        Aws { s3: shipway_aws::s3::client(config), bucket, machines }
     }
 }
 
-impl Calls for Intake {
+impl Calls for Aws {
     /// Never more than a manifest may have is read.
     async fn manifest(&self, key: &str, version: &str) -> Result<Fetched, AwsError> {
         let most = manifest::MOST_BYTES;
-        let asked = self.client.get_object().bucket(&self.bucket).key(key).version_id(version).send().await;
+        let asked = self.s3.get_object().bucket(&self.bucket).key(key).version_id(version).send().await;
         let output = match asked.map_err(AwsError::of("s3:GetObjectVersion")) {
             Ok(output) => output,
             Err(error) if error.is("NoSuchVersion") || error.is("NoSuchKey") => {
@@ -38,5 +50,10 @@ impl Calls for Intake {
             Ok(text) => Fetched::Text(text),
             Err(_) => Fetched::Unusable(format!("{key} is not UTF-8 text")),
         })
+    }
+
+    async fn fail_task(&self, token: &str, failure: Failure, cause: &str) -> Result<(), AwsError> {
+        let call = self.machines.get().send_task_failure().task_token(token).error(failure.name()).cause(cause);
+        call.send().await.map(drop).map_err(AwsError::of("states:SendTaskFailure"))
     }
 }

@@ -8,18 +8,19 @@ use shipway_aws::{
     store::{EnvironmentRecord, Manifest, StoreError, Teardown},
 };
 use shipway_domain::{
+    approval::{self, Asked},
     drift,
     failure::Failure,
     manifest::{self, Service, Spec},
     message::{
         Around, Begun, Compared, Difference, DriftFound, DriftInput, Ended, Ending, Execution, Kept, RecordRequest,
-        ReleaseInput, Run, TeardownInput,
+        ReleaseInput, Run, Summary, TeardownInput,
     },
-    name::{Component, ComponentName, ReleaseId},
+    name::{AppName, Component, ComponentName, EnvironmentName, ReleaseId},
     order::{self, Turn},
     release::{
-        Artifact, Begin, ComponentState, Contender, EVENT_PREFIX, Outcome, QUEUE_SECONDS, ReleaseRecord, Yield, begin,
-        end, make_way,
+        Artifact, Begin, ComponentState, Contender, EVENT_PREFIX, Outcome, QUEUE_SECONDS, ReleaseRecord, Step, Yield,
+        begin, end, make_way,
     },
     task::databases,
 };
@@ -27,10 +28,13 @@ use shipway_domain::{
 /// How often a write is tried again when another's came between.
 const RACES: usize = 5;
 
-/// The call beside the table's: S3's.
+/// The calls beside the table's.
 pub(crate) trait Calls {
     /// A manifest, by key and version.
     async fn manifest(&self, key: &str, version: &str) -> Result<Fetched, AwsError>;
+
+    /// Ends what an execution waits for, by its token, as this failure.
+    async fn fail_task(&self, token: &str, failure: Failure, cause: &str) -> Result<(), AwsError>;
 }
 
 /// An object that was asked for.
@@ -73,12 +77,14 @@ impl PublicError for Error {
     }
 }
 
-/// The answer: to a beginning, to an end, or to a comparison.
+/// The answer: to a beginning, to an approval, to an end, or to a comparison.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Answer {
     /// To a beginning.
     Begun(Begun),
+    /// To an approval that is asked for or given.
+    Noted(Summary),
     /// To an end.
     Ended(Ended),
     /// To a comparison.
@@ -94,11 +100,17 @@ pub(crate) async fn handle<C: Calls>(
 ) -> Result<Answer, Error> {
     let recorder = Recorder { store, calls, now };
     match request {
-        RecordRequest::Begin { execution, input } => recorder.begin(execution, input).await.map(Answer::Begun),
-        RecordRequest::BeginTeardown { execution, input } => {
-            recorder.begin_teardown(execution, input).await.map(Answer::Begun)
+        RecordRequest::Begin { execution, input } => {
+            Box::pin(recorder.begin(execution, input)).await.map(Answer::Begun)
         }
-        RecordRequest::End { run, result, kept } => recorder.end(run, result, &kept).await.map(Answer::Ended),
+        RecordRequest::BeginTeardown { execution, input } => {
+            Box::pin(recorder.begin_teardown(execution, input)).await.map(Answer::Begun)
+        }
+        RecordRequest::AskApproval { run, token, seconds } => {
+            recorder.ask_approval(&run, token, seconds).await.map(Answer::Noted)
+        }
+        RecordRequest::Approved { run, answer } => recorder.approved(&run, &answer).await.map(Answer::Noted),
+        RecordRequest::End { run, result, kept } => Box::pin(recorder.end(run, result, &kept)).await.map(Answer::Ended),
         RecordRequest::Drift { execution, input, found } => {
             recorder.compare(execution, input, found).await.map(Answer::Compared)
         }
@@ -127,8 +139,11 @@ struct Plan {
 impl Plan {
     /// What a service's release goes by.
     fn of(spec: &Spec, service: &Service) -> Plan {
-        let around =
-            Around { migrate: service.migrate.is_some(), databases: !databases::further(spec, service).is_empty() };
+        let around = Around {
+            migrate: service.migrate.is_some(),
+            databases: !databases::further(spec, service).is_empty(),
+            approval: service.approval_seconds(),
+        };
         let of_it = |other: &&Service| other.image.repository == service.image.repository;
         let shared = service.image.repository.is_some() && spec.services.values().filter(of_it).count() > 1;
         Plan { planned: None, around, after: service.after.clone(), shared }
@@ -196,8 +211,15 @@ impl<C: Calls> Recorder<'_, C> {
                 let opened = known.is_none().then_some(&record);
                 self.store.begin(&run, &state, &claimed, opened, plan.planned.as_ref()).await?;
                 tracing::info!(release = %run.release, fence = run.fence, artifact = %run.artifact, "begun");
-                let migrate = plan.around.migrate && !state.was_live(artifact);
-                Ok(Begun::Go { run, around: Around { migrate, ..plan.around } })
+                if let Some(claim) = state.claim.as_ref().filter(|claim| claim.release != run.release) {
+                    self.end_wait(app, environment, &claim.release).await;
+                }
+                let around = if state.was_live(artifact) {
+                    Around { migrate: false, approval: 0, ..plan.around }
+                } else {
+                    plan.around
+                };
+                Ok(Begun::Go { run, around })
             }
             Err((outcome, reason)) => self.turn_away(&record, &state, known.is_some(), outcome, reason).await,
         }
@@ -231,6 +253,58 @@ impl<C: Calls> Recorder<'_, C> {
             }
         }
         Ok(waits)
+    }
+
+    /// Ends the wait of a release that lost its claim while it waited for an approval. Nothing rests on it: if it cannot be ended,
+    /// it ends as superseded too, but only when somebody answers or its time is over.
+    async fn end_wait(&self, app: &AppName, environment: &EnvironmentName, release: &ReleaseId) {
+        let record = match self.store.release(app, environment, release).await {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::warn!(%release, %error, "whether it waits for an approval is not known");
+                return;
+            }
+        };
+        let Some(asked) = record.as_ref().and_then(ReleaseRecord::waits_for) else { return };
+        let cause = "a newer release took over while this one waited for approval";
+        match self.calls.fail_task(&asked.token, Failure::Superseded, cause).await {
+            Ok(()) => tracing::info!(%release, "no longer waits for approval"),
+            Err(error) => tracing::warn!(%release, %error, "still waits for approval, in vain"),
+        }
+    }
+
+    /// Writes down what a person answers with. Asked again, by an invocation that came twice, the newer token counts.
+    async fn ask_approval(&self, run: &Run, token: String, seconds: u32) -> Result<Summary, Error> {
+        let record = self.record(run).await?;
+        let asked = Asked::new(token, seconds, self.now);
+        let note = asked.step();
+        let step = record.approval.is_none().then(|| self.step(note.clone()));
+        self.store.set_approval(run, &asked, step.as_ref(), self.now).await?;
+        Ok(Summary { note })
+    }
+
+    /// Writes down who approved it, unless an invocation whose answer was lost did already.
+    async fn approved(&self, run: &Run, answer: &Value) -> Result<Summary, Error> {
+        let record = self.record(run).await?;
+        let by = approval::approver(answer);
+        let note = format!("approved by {by}");
+        match record.approval {
+            Some(asked) if asked.approved_by.is_none() => {
+                let asked = Asked { approved_by: Some(by), ..asked };
+                self.store.set_approval(run, &asked, Some(&self.step(note.clone())), self.now).await?;
+            }
+            _ => self.store.renew(run, self.now).await?,
+        }
+        Ok(Summary { note })
+    }
+
+    async fn record(&self, run: &Run) -> Result<ReleaseRecord, Error> {
+        let record = self.store.release(&run.app, &run.environment, &run.release).await?;
+        record.ok_or_else(|| Error::Input(format!("there is no release {}", run.release)))
+    }
+
+    fn step(&self, what: String) -> Step {
+        Step { at: self.now, by: "record-release".to_owned(), what }
     }
 
     /// Closes the record of a release that does not begin.
@@ -315,6 +389,9 @@ impl<C: Calls> Recorder<'_, C> {
                 Yield::Idle => {}
                 Yield::Stopped(new) => {
                     self.store.put_component(app, environment, &component, &state, &new).await?;
+                    if let Some(claim) = &state.claim {
+                        self.end_wait(app, environment, &claim.release).await;
+                    }
                     stopped = true;
                 }
                 Yield::Wait { behind: release } => behind = Some(release),
@@ -434,9 +511,7 @@ impl<C: Calls> Recorder<'_, C> {
     /// Decides by what the table shows now, and writes the end down unless it shows something else by then.
     async fn conclude(&self, run: &Run, outcome: Outcome, reason: &str, kept: &[Kept]) -> Result<Ended, Error> {
         let Run { app, environment, component, .. } = run;
-        let Some(record) = self.store.release(app, environment, &run.release).await? else {
-            return Err(Error::Input(format!("there is no release {}", run.release)));
-        };
+        let record = self.record(run).await?;
         let state = self.store.component(app, environment, component).await?;
         let outcome = outcome.told_by(&record.steps);
         match end(&state, &run.release, run.fence, &run.artifact, outcome, self.now) {
@@ -608,6 +683,7 @@ fn opening(run: &Run, contender: &Contender, state: &ComponentState) -> ReleaseR
         ended_at: None,
         outcome: None,
         reason: None,
+        approval: None,
         steps: Vec::new(),
     }
 }

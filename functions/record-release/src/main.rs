@@ -10,6 +10,6 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     runtime::init_logs();
     let config = runtime::sdk_config().await;
     let store = Store::new(&config, runtime::setting("TABLE")?);
-    let intake = aws::Intake::new(&config, runtime::setting("INTAKE_BUCKET")?);
-    shipway_aws::serve(|request| handler::handle(&store, &intake, request, jiff::Timestamp::now())).await
+    let calls = aws::Aws::new(&config, runtime::setting("INTAKE_BUCKET")?);
+    shipway_aws::serve(|request| handler::handle(&store, &calls, request, jiff::Timestamp::now())).await
 }

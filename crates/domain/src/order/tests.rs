@@ -90,6 +90,7 @@ fn release(number: u8, execution: &str, outcome: Option<Outcome>) -> ReleaseReco
         ended_at: outcome.map(|_| at(20)),
         outcome,
         reason: outcome.map(|_| "so it went".to_owned()),
+        approval: None,
         steps: Vec::new(),
     }
 }

@@ -1,10 +1,14 @@
 //! Executions that begin and end against a table and a bucket in memory: cut off at every call, beside one another, and after
 //! their time.
 
+mod approval;
 mod drift;
 mod teardown;
 
-use std::{cell::Cell, collections::BTreeMap};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+};
 
 use serde_json::json;
 use shipway_aws::testing::{Line, Table, cut_everywhere, provision};
@@ -32,6 +36,8 @@ struct Fake {
     aside: Store,
     /// Manifests by their versions.
     manifests: BTreeMap<&'static str, String>,
+    /// Tokens of what was ended, and as what.
+    failed: RefCell<Vec<(String, Failure)>>,
     second: Cell<i64>,
 }
 
@@ -41,6 +47,10 @@ impl Calls for Fake {
             Some(text) => Fetched::Text(text.clone()),
             None => Fetched::Unusable(format!("{key} has no version {version}; upload it again")),
         })
+    }
+
+    async fn fail_task(&self, token: &str, failure: Failure, _: &str) -> Result<(), AwsError> {
+        self.line.call(|| self.failed.borrow_mut().push((token.to_owned(), failure)))
     }
 }
 
@@ -104,7 +114,7 @@ impl Fake {
             ("bad", MANIFEST.replace("migrate:", "migrat:")),
         ]);
         let aside = table.store(&Line::default());
-        Fake { store: table.store(&line), aside, line, manifests, second: Cell::new(100) }
+        Fake { store: table.store(&line), aside, line, manifests, failed: RefCell::default(), second: Cell::new(100) }
     }
 
     /// One whose platform stands.
@@ -616,7 +626,13 @@ fn a_record_request_is_what_the_machines_send() {
         "result": {"outcome": "succeeded", "reason": "all is gone"},
         "kept": [{"what": "the database main", "in_network": true}, {"what": "the network, which it stands in"}]});
     let Ok(RecordRequest::End { run, kept, .. }) = serde_json::from_value(request) else { panic!() };
-    assert_eq!((run.artifact, kept[0].in_network, kept[1].in_network), (Artifact::Nothing, true, false));
+    assert_eq!((&run.artifact, kept[0].in_network, kept[1].in_network), (&Artifact::Nothing, true, false));
+    let asks = json!({"action": "ask_approval", "run": run, "token": "AAAA", "seconds": 86400});
+    assert!(matches!(serde_json::from_value(asks), Ok(RecordRequest::AskApproval { seconds: 86_400, .. })));
+    for answer in [json!({"by": "Ann"}), json!({}), json!(null), json!("yes")] {
+        let approved = json!({"action": "approved", "run": run, "answer": answer});
+        assert!(matches!(serde_json::from_value(approved), Ok(RecordRequest::Approved { .. })), "{answer}");
+    }
     let execution = json!({"arn": "arn:a", "name": "a", "started_at": "2026-11-21T03:15:42.123Z"});
     let request = json!({"action": "begin_teardown", "execution": execution, "input": {}});
     assert!(matches!(serde_json::from_value(request), Ok(RecordRequest::BeginTeardown { .. })));

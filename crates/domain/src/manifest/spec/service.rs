@@ -70,6 +70,12 @@ pub struct Service {
     /// What a scan of the image must not find before it goes live. Needs `image.repository`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scan: Option<Scan>,
+    /// Whether a person must approve each release before anything changes. What was live before needs no approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+    /// How long an approval is waited for, at most 7 days; 1 day unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval_within: Option<Stay>,
     /// Services that go first: where one of them is released from the same push, this one waits until that is live, and stays as it
     /// is where that did not go live. What a person starts waits for nobody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -100,6 +106,9 @@ fn default_memory() -> u32 {
     512
 }
 
+/// How long an approval is waited for where it is not said.
+const APPROVAL_SECONDS: u32 = 86_400;
+
 impl Service {
     /// How many tasks run at first, or where nothing scales them.
     #[must_use]
@@ -111,6 +120,17 @@ impl Service {
     #[must_use]
     pub fn most_tasks(&self) -> u32 {
         self.scale.as_ref().map_or_else(|| self.tasks(), |scale| scale.max)
+    }
+}
+
+impl Service {
+    /// For how many seconds a person's approval of a release is waited for; 0 where none is needed.
+    #[must_use]
+    pub fn approval_seconds(&self) -> u32 {
+        match self.approval {
+            Some(Approval::Required) => self.approval_within.map_or(APPROVAL_SECONDS, Stay::seconds),
+            None => 0,
+        }
     }
 }
 
@@ -376,4 +396,12 @@ pub enum Severity {
     High,
     /// Critical.
     Critical,
+}
+
+/// Whether a person must approve a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Approval {
+    /// By `shipway approve`, or by an answer to the callback of the release's execution.
+    Required,
 }

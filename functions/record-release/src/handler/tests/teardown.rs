@@ -25,6 +25,10 @@ impl Calls for Nothing {
     async fn manifest(&self, key: &str, _: &str) -> Result<Fetched, AwsError> {
         panic!("a teardown reads {key}")
     }
+
+    async fn fail_task(&self, token: &str, _: Failure, _: &str) -> Result<(), AwsError> {
+        panic!("nobody waits by {token}")
+    }
 }
 
 fn kept() -> Vec<Kept> {

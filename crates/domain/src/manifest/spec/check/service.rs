@@ -76,6 +76,9 @@ fn one(manifest: &Manifest<'_>, name: &ComponentName, service: &Service) -> Chec
     if service.scan.is_some() && service.image.repository.is_none() {
         return refuse("scan", "ECR scans the images of a `repository`, and this one is `public`; leave it out");
     }
+    if service.approval_within.is_some() && service.approval.is_none() {
+        return refuse("approval_within", "nothing is waited for without `approval: required`");
+    }
     match &service.migrate {
         Some(migrate) => check_migrate(manifest, name, service, migrate).map_err(under("migrate")),
         None => Ok(()),
