@@ -22,6 +22,7 @@ pub struct Image {
     command: Vec<String>,
     environment: Vec<(String, String)>,
     port: Option<u16>,
+    architecture: Option<&'static str>,
 }
 
 impl Image {
@@ -66,6 +67,14 @@ impl Image {
         self
     }
 
+    /// What it says it is for, as `docker build --platform linux/<architecture>` does: `arm64`. `amd64` unless given, which is also
+    /// what is in it.
+    #[must_use]
+    pub fn architecture(mut self, architecture: &'static str) -> Self {
+        self.architecture = Some(architecture);
+        self
+    }
+
     pub(crate) fn build(&self) -> std::io::Result<Built> {
         let mut archive = tar::Builder::new(Vec::new());
         for (path, content, mode) in &self.files {
@@ -90,7 +99,7 @@ impl Image {
             run["ExposedPorts"] = json!({ format!("{port}/tcp"): {} });
         }
         let config = json!({
-            "architecture": "amd64",
+            "architecture": self.architecture.unwrap_or("amd64"),
             "os": "linux",
             "config": run,
             "rootfs": { "type": "layers", "diff_ids": [diff_id] },

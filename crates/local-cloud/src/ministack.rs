@@ -35,6 +35,7 @@ const MODULES: [(&str, &str); 25] = [
     ("objects.py", include_str!("../ministack/local_cloud/objects.py")),
     ("patch.py", include_str!("../ministack/local_cloud/patch.py")),
     ("processes.py", include_str!("../ministack/local_cloud/processes.py")),
+    ("roles.py", include_str!("../ministack/local_cloud/roles.py")),
     ("s3.py", include_str!("../ministack/local_cloud/s3.py")),
     ("scaling.py", include_str!("../ministack/local_cloud/scaling.py")),
     ("stack_data.py", include_str!("../ministack/local_cloud/stack_data.py")),

@@ -1,5 +1,6 @@
-"""ECR: a pushed image is announced to EventBridge, its size is that of its layers, and its scan says what a test lets it say.
-An image is shown under the tag that it is asked for by; the same image under the same tag again is refused.
+"""ECR: a pushed image is announced to EventBridge, its size is that of its layers, which can be fetched where the registry is, and
+its scan says what a test lets it say. An image is shown under the tag that it is asked for by; the same image under the same tag
+again is refused.
 """
 
 import json
@@ -28,7 +29,7 @@ def install():
     replace(ecr, "_v2_put_manifest", _after_push)
     replace(ecr, "_put_image", _after_put_image)
     replace(ecr, "_batch_get_image", lambda _original: _batch_get_image)
-    replace(ecr, "handle_request", _with_scans)
+    replace(ecr, "handle_request", _with_layers_and_scans)
 
 
 def set_delivery(body):
@@ -134,13 +135,23 @@ def set_scan(body):
     return {}
 
 
-def _with_scans(handle):
+def _with_layers_and_scans(handle):
     async def handle_request(method, path, headers, body, query_params):
         if headers.get("x-amz-target", "").endswith(".DescribeImageScanFindings"):
             return _describe_image_scan_findings(json.loads(body or b"{}"))
+        if headers.get("x-amz-target", "").endswith(".GetDownloadUrlForLayer"):
+            return _get_download_url_for_layer(json.loads(body or b"{}"), headers.get("host"))
         return await handle(method, path, headers, body, query_params)
 
     return handle_request
+
+
+def _get_download_url_for_layer(data, host):
+    """AWS answers a URL of S3's that is signed; MiniStack one under ECR's own name, which leads nowhere here."""
+    name, digest = data["repositoryName"], data["layerDigest"]
+    if digest not in ecr._layer_blobs.get(name, {}):
+        return error_response_json("LayersNotFoundException", f"The layer {digest} does not exist in {name}", 400)
+    return json_response({"downloadUrl": f"http://{host}/v2/{name}/blobs/{digest}", "layerDigest": digest})
 
 
 def _describe_image_scan_findings(data):

@@ -10,7 +10,7 @@ def replace(module, name, make):
         sys.exit(f"{module.__name__} has no {name}: this MiniStack is not the pinned version")
     changed = make(original)
     setattr(module, name, changed)
-    for table in ("_ACTION_HANDLERS", "_ACTION_MAP", "_ACTIONS", "ACTION_MAP"):
+    for table in ("_ACTION_HANDLERS", "_ACTION_MAP", "_ACTIONS", "ACTION_MAP", "_IAM_HANDLERS"):
         actions = getattr(module, table, None)
         if isinstance(actions, dict):
             for action, handler in list(actions.items()):
