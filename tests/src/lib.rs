@@ -49,7 +49,7 @@ pub fn tools() -> Result<PathBuf> {
 /// Whether a function changed something with this call that is not Shipway's own state.
 pub fn is_write(call: &local_cloud::faults::Call) -> bool {
     const OWN: [&str; 5] = ["dynamodb", "states", "lambda", "logs", "sts"];
-    const READS: [&str; 5] = ["Describe", "Get", "List", "Head", "BatchGet"];
+    const READS: [&str; 6] = ["Describe", "Get", "List", "Head", "BatchGet", "Simulate"];
     call.caller.is_some()
         && !OWN.contains(&call.operation.service.as_str())
         && !READS.iter().any(|read| call.operation.name.starts_with(read))

@@ -589,6 +589,79 @@ fn an_image_that_is_gone_before_its_rollout_begins_is_rejected_and_the_old_versi
 }
 
 #[test]
+fn an_image_for_another_architecture_is_rejected_with_both_names() {
+    with_shipway(async |shipway| {
+        let place = provisioned_with(shipway, "arch", &without_migration(&manifest("arch"))).await?;
+        let image = good("1").await?.architecture("arm64");
+        let (_, rejected) = roll_out(shipway, &place, "v1", &image, Outcome::Rejected).await?;
+        let reason = rejected.reason.unwrap_or_default();
+        let expected = "Rejected.Image: `api` was not touched: the image is for linux/arm64, and the tasks of `api` are linux/amd64";
+        assert!(reason.starts_with(expected), "{reason}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_service_whose_secret_was_deleted_or_shut_is_not_touched_and_the_old_version_serves_on() {
+    with_shipway(async |shipway| {
+        let aws = Aws::of(&shipway.cloud)?;
+        aws.ask("secretsmanager", "create_secret", json!({"Name": "kept/token", "SecretString": "open sesame"}))?;
+        aws.ask("ssm", "put_parameter", json!({"Name": "/kept/pin", "Value": "1234", "Type": "SecureString"}))?;
+        let text = without_migration(&manifest("kept"));
+        let secrets = "    secrets: {TOKEN: {secretsmanager: kept/token}, PIN: {ssm: /kept/pin}}\n";
+        let given = text.replace("    memory: 512\n", &format!("    memory: 512\n{secrets}"));
+        ensure!(given != text, "the example has no place for secrets");
+        let place = provisioned_with(shipway, "kept", &given).await?;
+        roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
+        // Of calls nothing says whose app they are about, and others run beside; what each write of a rollout leaves does.
+        let written = || {
+            let ask = |operation: &str, arguments| aws.ask("ecs", operation, arguments);
+            let services = ask("describe_services", json!({"cluster": "kept-dev", "services": ["kept-dev-api"]}))?;
+            let definitions = ask("list_task_definitions", json!({"familyPrefix": "kept-dev-api"}))?;
+            let deployments = services["services"][0]["deployments"].as_array().into_iter().flatten();
+            let ids: Vec<_> = deployments.map(|deployment| deployment["id"].clone()).collect();
+            anyhow::Ok((ids, definitions["taskDefinitionArns"].clone()))
+        };
+        let before = written()?;
+
+        aws.ask("secretsmanager", "delete_secret", json!({"SecretId": "kept/token", "RecoveryWindowInDays": 7}))?;
+        aws.ask("ssm", "delete_parameter", json!({"Name": "/kept/pin"}))?;
+        let (second, failed) = roll_out(shipway, &place, "v2", &good("2").await?, Outcome::Failed).await?;
+        let reason = failed.reason.unwrap_or_default();
+        assert!(reason.starts_with("Preflight: `api` was not touched: 2 things are missing: "), "{reason}");
+        assert!(reason.contains("the secret kept/token (`services.api.secrets.TOKEN`) is being deleted"), "{reason}");
+        assert!(reason.contains("the parameter /kept/pin (`services.api.secrets.PIN`) is not there"), "{reason}");
+        assert_eq!(written()?, before);
+        shipway.version_served(&place, "1", RELEASED).await?;
+
+        aws.ask("secretsmanager", "restore_secret", json!({"SecretId": "kept/token"}))?;
+        aws.ask("ssm", "put_parameter", json!({"Name": "/kept/pin", "Value": "1234", "Type": "SecureString"}))?;
+        let role = shipway.platform(&place).await?.services[&"api".parse()?].execution_role.clone();
+        let role = role.rsplit('/').next().unwrap_or_default();
+        let shut = json!({"Version": "2012-10-17", "Statement": [
+            {"Effect": "Deny", "Action": "secretsmanager:GetSecretValue", "Resource": "*"}]});
+        let policy = json!({"RoleName": role, "PolicyName": "shut", "PolicyDocument": shut.to_string()});
+        aws.ask("iam", "put_role_policy", policy)?;
+        let again = async || {
+            let arn = shipway.start(&place, &service(), &second).await?;
+            shipway.ended_execution(&place, &arn, RELEASED).await
+        };
+        let failed = again().await?;
+        expect(&failed, Outcome::Failed, shipway, &place).await?;
+        let reason = failed.reason.unwrap_or_default();
+        let expected =
+            "Preflight: `api` was not touched: the secret kept/token (`services.api.secrets.TOKEN`) may not be read";
+        assert!(reason.starts_with(expected), "{reason}");
+        assert_eq!(written()?, before);
+
+        aws.ask("iam", "delete_role_policy", json!({"RoleName": role, "PolicyName": "shut"}))?;
+        expect(&again().await?, Outcome::Succeeded, shipway, &place).await?;
+        shipway.version_served(&place, "2", RELEASED).await?;
+        Ok(())
+    });
+}
+
+#[test]
 fn a_manifest_with_a_mistake_is_rejected_with_its_place_and_nothing_is_made() {
     with_shipway(async |shipway| {
         let place = Place::dev("mistake")?;

@@ -3,6 +3,7 @@
 //! Each function owns the calls of its own service; only what every function needs is here.
 
 pub mod error;
+pub mod fetch;
 pub mod runtime;
 #[cfg(feature = "s3")]
 pub mod s3;

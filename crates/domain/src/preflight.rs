@@ -3,9 +3,15 @@
 //!
 //! Only what would surely fail is a finding. What cannot be known from outside is left to ECS's own verdict.
 
-use std::collections::BTreeSet;
+mod given;
+mod role;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+
+pub use given::{Given, Keeper, Kept};
+pub use role::Role;
 
 use crate::{
     capacity,
@@ -23,6 +29,13 @@ pub const MEDIA_TYPES: [&str; 4] = [
     "application/vnd.docker.distribution.manifest.v2+json",
 ];
 
+/// The media types of what tells an image's platform: its configuration.
+const CONFIGURATIONS: [&str; 2] =
+    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+
+/// How many bytes an image's configuration has at most, so that it is read.
+pub const LARGEST_CONFIGURATION: usize = 1 << 20;
+
 /// What a rollout needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needs<'a> {
@@ -32,6 +45,12 @@ pub struct Needs<'a> {
     pub source: Source<'a>,
     /// The architecture of its tasks, as images name it: `amd64` or `arm64`.
     pub architecture: &'static str,
+    /// The ARN of the role with which ECS starts its tasks.
+    pub execution_role: &'a str,
+    /// The ARN of its containers' own role.
+    pub task_role: &'a str,
+    /// The secrets and parameters that its containers are given, by their ARNs.
+    pub given: BTreeMap<String, Given>,
     /// The log groups its containers write to.
     pub log_groups: BTreeSet<String>,
     /// The subnets in which each of its tasks takes an address of its own.
@@ -59,13 +78,16 @@ impl<'a> Needs<'a> {
     pub fn of(wanted: &Wanted<'a>, tasks: &[TaskDefinition], placement: &Placement) -> Needs<'a> {
         let requests: Vec<Value> = tasks.iter().map(TaskDefinition::request).collect();
         let is_arm = requests.first().is_some_and(|task| task["runtimePlatform"]["cpuArchitecture"] == "ARM64");
-        let containers = requests.iter().filter_map(|task| task["containerDefinitions"].as_array()).flatten();
+        let containers = requests.iter().flat_map(|task| items(&task["containerDefinitions"]));
         // A fixed port of the instance: the old task goes first.
         let beside = wanted.service.host_port.is_none();
         Needs {
             service: wanted.name,
             source: wanted.source,
             architecture: if is_arm { "arm64" } else { "amd64" },
+            execution_role: &wanted.outputs.execution_role,
+            task_role: &wanted.outputs.task_role,
+            given: given::of(wanted, &requests),
             log_groups: containers.filter_map(|container| log_group(&container["logConfiguration"])).collect(),
             subnets: placement.interfaces.as_ref().map(|own| own.subnets.clone()).unwrap_or_default(),
             tasks: wanted.service.tasks(),
@@ -75,6 +97,15 @@ impl<'a> Needs<'a> {
                 memory: wanted.service.memory,
             }),
         }
+    }
+}
+
+/// The items of a list; a single value is a list of one, nothing is an empty one.
+fn items(value: &Value) -> &[Value] {
+    match value {
+        Value::Null => &[],
+        Value::Array(items) => items,
+        one => std::slice::from_ref(one),
     }
 }
 
@@ -90,6 +121,14 @@ fn log_group(configuration: &Value) -> Option<String> {
 pub struct Facts {
     /// The image.
     pub image: Image,
+    /// The role with which ECS starts tasks.
+    pub execution_role: Role,
+    /// The containers' own role.
+    pub task_role: Role,
+    /// What is known of the secrets and parameters, by the ARNs that the task names.
+    pub kept: BTreeMap<String, Kept>,
+    /// Those of them that the execution role may not read.
+    pub unreadable: BTreeSet<String>,
     /// The log groups that are not there.
     pub missing_log_groups: BTreeSet<String>,
     /// The service as it runs now; none where it was never made.
@@ -108,8 +147,17 @@ pub enum Image {
     Elsewhere,
     /// It is not there, in the registry's words.
     Missing(String),
+    /// It is there.
+    There(Stored),
+}
+
+/// An image in its repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
     /// Its manifest.
-    There(String),
+    pub manifest: String,
+    /// Its configuration, where the manifest names one and it was read.
+    pub configuration: Option<String>,
 }
 
 /// A service that runs.
@@ -163,13 +211,16 @@ pub fn findings(needs: &Needs<'_>, facts: &Facts, again: bool) -> Vec<Finding> {
             Image::Missing(why) => Some(format!(
                 "the image {repository}@{digest} cannot be pulled ({why}); push it again, or release one that is there"
             )),
-            Image::There(manifest) => {
-                runs_as(manifest, digest, needs.architecture).err().map(|platforms| wrong_platform(needs, &platforms))
+            Image::There(image) => {
+                image.runs_as(digest, needs.architecture).err().map(|platforms| wrong_platform(needs, &platforms))
             }
         };
         found.extend(refused.map(|what| Finding { of_image: true, what }));
     }
     let mut around = Vec::new();
+    around.extend(role::finding("execution role", needs.execution_role, &facts.execution_role));
+    around.extend(role::finding("task role", needs.task_role, &facts.task_role));
+    around.extend(given::findings(needs, facts));
     around.extend(facts.missing_log_groups.iter().map(|group| {
         format!("the log group {group} is not there, and no container starts without it; `shipway apply --repair` makes it again")
     }));
@@ -189,33 +240,57 @@ pub fn findings(needs: &Needs<'_>, facts: &Facts, again: bool) -> Vec<Finding> {
     found
 }
 
-/// The image of this architecture among those that an index lists, or the platforms that it has instead. An image that is no index
-/// says its architecture only in its configuration, which is a layer and not read: it is taken for the right one.
-///
-/// # Errors
-/// The platforms that the index has, where the one is not among them.
-pub fn runs_as(manifest: &str, digest: &Digest, architecture: &str) -> Result<Digest, Vec<String>> {
-    let manifest: Value = serde_json::from_str(manifest).unwrap_or_default();
-    let Some(images) = manifest["manifests"].as_array() else { return Ok(digest.clone()) };
-    let of = |image: &Value| image["digest"].as_str().and_then(|digest| digest.parse().ok());
-    let is_it = |image: &&Value| {
-        image["platform"]["os"] == "linux" && image["platform"]["architecture"].as_str() == Some(architecture)
-    };
-    if let Some(found) = images.iter().find(is_it).and_then(of) {
-        return Ok(found);
-    }
-    // Without a platform nobody knows: whatever pulls it decides.
-    if images.iter().any(|image| image["platform"]["architecture"].is_null()) {
-        return Ok(digest.clone());
-    }
-    let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();
-    let platforms: BTreeSet<String> = images
-        .iter()
-        .map(|image| format!("{}/{}", text(&image["platform"]["os"]), text(&image["platform"]["architecture"])))
+/// The configuration of an image that is no index: what tells its platform, where the manifest does not. None where it is not one,
+/// or larger than any is.
+#[must_use]
+pub fn configuration_of(manifest: &str) -> Option<Digest> {
+    let manifest: Value = serde_json::from_str(manifest).ok()?;
+    let config = &manifest["config"];
+    let is_known = CONFIGURATIONS.iter().any(|known| config["mediaType"] == *known);
+    let is_read = config["size"].as_u64().is_some_and(|size| size <= LARGEST_CONFIGURATION as u64);
+    (is_known && is_read).then(|| config["digest"].as_str()?.parse().ok()).flatten()
+}
+
+impl Stored {
+    /// The image of this architecture: itself, or one of those that an index lists. Where nothing tells, it is taken for the right one.
+    ///
+    /// # Errors
+    /// The platforms that it is for, where the one is not among them.
+    pub fn runs_as(&self, digest: &Digest, architecture: &str) -> Result<Digest, Vec<String>> {
+        let manifest: Value = serde_json::from_str(&self.manifest).unwrap_or_default();
+        let Some(images) = manifest["manifests"].as_array() else {
+            let configuration = self.configuration.as_deref().unwrap_or_default();
+            let platform: Value = serde_json::from_str(configuration).unwrap_or_default();
+            let unknown = platform["architecture"].is_null();
+            return if unknown || is_for(&platform, architecture) {
+                Ok(digest.clone())
+            } else {
+                Err(vec![told(&platform)])
+            };
+        };
+        let of = |image: &Value| image["digest"].as_str().and_then(|digest| digest.parse().ok());
+        if let Some(found) = images.iter().find(|image| is_for(&image["platform"], architecture)).and_then(of) {
+            return Ok(found);
+        }
+        // Without a platform nobody knows: whatever pulls it decides.
+        if images.iter().any(|image| image["platform"]["architecture"].is_null()) {
+            return Ok(digest.clone());
+        }
         // What builders attach about an image has a platform too.
-        .filter(|platform| platform != "unknown/unknown")
-        .collect();
-    Err(platforms.into_iter().collect())
+        let platforms =
+            images.iter().map(|image| told(&image["platform"])).filter(|platform| platform != "unknown/unknown");
+        let platforms: BTreeSet<String> = platforms.collect();
+        Err(platforms.into_iter().collect())
+    }
+}
+
+fn is_for(platform: &Value, architecture: &str) -> bool {
+    platform["os"] == "linux" && platform["architecture"] == architecture
+}
+
+fn told(platform: &Value) -> String {
+    let text = |key: &str| platform[key].as_str().unwrap_or("unknown").to_owned();
+    format!("{}/{}", text("os"), text("architecture"))
 }
 
 fn wrong_platform(needs: &Needs<'_>, platforms: &[String]) -> String {

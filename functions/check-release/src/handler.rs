@@ -1,7 +1,8 @@
 //! One pass: gather what the release needs and what of it is there, let the domain compare, then ask the scan's gate.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_aws::{AwsError, PublicError, Store, store::StoreError};
@@ -9,7 +10,7 @@ use shipway_domain::{
     failure::Failure,
     message::{Pass, PassInput, Run, Summary},
     name::{ComponentName, Digest, RepositoryName},
-    preflight::{self, Facts, Finding, Image, Instance, Needs, Standing, Subnet},
+    preflight::{self, Facts, Finding, Image, Instance, Keeper, Kept, Needs, Role, Standing, Stored, Subnet},
     release::Step,
     scan::{self, Report, Verdict},
     task::{self, Source, Surroundings, migration::Part},
@@ -81,7 +82,20 @@ impl PublicError for Error {
 /// The calls beside the table's. None of them changes anything.
 pub(crate) trait Calls {
     async fn image(&self, repository: &RepositoryName, digest: &Digest) -> Result<Image, AwsError>;
+    /// An image's configuration, where it can be read.
+    async fn configuration(&self, repository: &RepositoryName, layer: &Digest) -> Result<Option<String>, AwsError>;
     async fn scan(&self, repository: &RepositoryName, digest: &Digest) -> Result<Report, AwsError>;
+    async fn role(&self, arn: &str) -> Result<Role, AwsError>;
+    async fn secret(&self, arn: &str) -> Result<Kept, AwsError>;
+    /// Those of these parameters that are there.
+    async fn parameters(&self, arns: &BTreeSet<&str>) -> Result<BTreeSet<String>, AwsError>;
+    /// Those of these resources on which the role may surely not do this.
+    async fn denied(
+        &self,
+        role: &str,
+        right: &'static str,
+        arns: &BTreeSet<&str>,
+    ) -> Result<BTreeSet<String>, AwsError>;
     async fn has_log_group(&self, name: &str) -> Result<bool, AwsError>;
     /// Those of these subnets that are there.
     async fn subnets(&self, ids: &BTreeSet<String>) -> Result<Vec<Subnet>, AwsError>;
@@ -133,7 +147,7 @@ pub(crate) async fn handle<C: Calls>(
         return ready();
     };
     // Of an index nothing is scanned but the images it lists.
-    let scanned = preflight::runs_as(image, digest, needs.architecture).unwrap_or_else(|_| digest.clone());
+    let scanned = image.runs_as(digest, needs.architecture).unwrap_or_else(|_| digest.clone());
     let report = calls.scan(repository, &scanned).await?;
     let since = progress.as_ref().map_or(now, |progress| progress.since);
     match scan::judge(gate, manifest.spec.production, &report, now.duration_since(since).as_secs()) {
@@ -152,25 +166,78 @@ pub(crate) async fn handle<C: Calls>(
     }
 }
 
+/// Asks for everything at once; what the role may read only when it is known that role and secrets are there.
 async fn gather<C: Calls>(calls: &C, run: &Run, cluster: &str, needs: &Needs<'_>) -> Result<Facts, Error> {
-    let image = match needs.source {
-        Source::Repository { repository, digest } => calls.image(repository, digest).await?,
-        Source::Public(_) => Image::Elsewhere,
-    };
-    let mut missing_log_groups = BTreeSet::new();
-    for group in &needs.log_groups {
-        if !calls.has_log_group(group).await? {
-            missing_log_groups.insert(group.clone());
-        }
-    }
     let service = task::service_name(&run.app, &run.environment, needs.service);
-    Ok(Facts {
-        image,
-        missing_log_groups,
-        standing: calls.standing(cluster, &service).await?,
-        subnets: if needs.subnets.is_empty() { Vec::new() } else { calls.subnets(&needs.subnets).await? },
-        instances: if needs.room.is_some() { calls.instances(cluster).await? } else { Vec::new() },
-    })
+    let subnets = async { if needs.subnets.is_empty() { Ok(Vec::new()) } else { calls.subnets(&needs.subnets).await } };
+    let instances = async { if needs.room.is_some() { calls.instances(cluster).await } else { Ok(Vec::new()) } };
+    let (image, execution_role, task_role, kept, missing_log_groups, standing, subnets, instances) = tokio::try_join!(
+        Box::pin(image(calls, needs.source)),
+        Box::pin(calls.role(needs.execution_role)),
+        Box::pin(calls.role(needs.task_role)),
+        Box::pin(kept(calls, needs)),
+        Box::pin(missing_log_groups(calls, needs)),
+        Box::pin(calls.standing(cluster, &service)),
+        Box::pin(subnets),
+        Box::pin(instances),
+    )?;
+    let unreadable = match execution_role {
+        Role::Missing => BTreeSet::new(),
+        Role::There(_) | Role::Unknown => unreadable(calls, needs, &kept).await?,
+    };
+    Ok(Facts { image, execution_role, task_role, kept, unreadable, missing_log_groups, standing, subnets, instances })
+}
+
+/// An image, with its configuration where its manifest does not tell what it runs on.
+async fn image<C: Calls>(calls: &C, source: Source<'_>) -> Result<Image, AwsError> {
+    let Source::Repository { repository, digest } = source else { return Ok(Image::Elsewhere) };
+    let image = calls.image(repository, digest).await?;
+    let Image::There(Stored { manifest, .. }) = &image else { return Ok(image) };
+    let Some(layer) = preflight::configuration_of(manifest) else { return Ok(image) };
+    let configuration = calls.configuration(repository, &layer).await?;
+    Ok(Image::There(Stored { manifest: manifest.clone(), configuration }))
+}
+
+/// What is known of what the tasks are given. One call a secret, as AWS describes no more at once; parameters together.
+async fn kept<C: Calls>(calls: &C, needs: &Needs<'_>) -> Result<BTreeMap<String, Kept>, AwsError> {
+    let all = |keeper| needs.given.iter().filter(move |(_, given)| given.keeper == keeper).map(|(arn, _)| arn.as_str());
+    let named: BTreeSet<&str> = all(Keeper::ParameterStore).collect();
+    let secrets = all(Keeper::SecretsManager).map(async |arn| Ok((arn.to_owned(), calls.secret(arn).await?)));
+    let parameters = async { if named.is_empty() { Ok(BTreeSet::new()) } else { calls.parameters(&named).await } };
+    let (secrets, there) = tokio::try_join!(try_join_all(secrets), Box::pin(parameters))?;
+    let parameters = named.into_iter().map(|arn| {
+        let kept = if there.contains(arn) { Kept::There(arn.to_owned()) } else { Kept::Missing };
+        (arn.to_owned(), kept)
+    });
+    Ok(secrets.into_iter().chain(parameters).collect())
+}
+
+/// What of it the execution role may not read. A policy names whole ARNs, so what is not there cannot be asked for.
+async fn unreadable<C: Calls>(
+    calls: &C,
+    needs: &Needs<'_>,
+    kept: &BTreeMap<String, Kept>,
+) -> Result<BTreeSet<String>, AwsError> {
+    let denied = [Keeper::SecretsManager, Keeper::ParameterStore].map(async |keeper| {
+        let there = needs.given.iter().filter(|(_, given)| given.keeper == keeper).filter_map(|(arn, _)| {
+            let Some(Kept::There(whole)) = kept.get(arn) else { return None };
+            Some((whole.as_str(), arn))
+        });
+        let there: Vec<(&str, &String)> = there.collect();
+        if there.is_empty() {
+            return Ok(Vec::new());
+        }
+        let whole = there.iter().map(|(whole, _)| *whole).collect();
+        let denied = calls.denied(needs.execution_role, keeper.right(), &whole).await?;
+        Ok(there.into_iter().filter(|(whole, _)| denied.contains(*whole)).map(|(_, arn)| arn.clone()).collect())
+    });
+    Ok(try_join_all(denied).await?.into_iter().flatten().collect())
+}
+
+async fn missing_log_groups<C: Calls>(calls: &C, needs: &Needs<'_>) -> Result<BTreeSet<String>, AwsError> {
+    let asked = needs.log_groups.iter().map(async |group| Ok((group, calls.has_log_group(group).await?)));
+    let asked = try_join_all(asked).await?;
+    Ok(asked.into_iter().filter(|(_, there)| !there).map(|(group, _)| group.clone()).collect())
 }
 
 #[cfg(test)]

@@ -11,6 +11,14 @@ use super::*;
 struct World {
     now: i64,
     image: Image,
+    configuration: Option<String>,
+    roles: BTreeMap<String, Role>,
+    /// The secrets and parameters that are there.
+    kept: BTreeMap<String, Kept>,
+    /// Which of them the execution role may not read, by their whole ARNs.
+    denied: BTreeSet<String>,
+    /// The calls that were made, by their names.
+    calls: Vec<&'static str>,
     /// What each look at the scan shows; the last one stays.
     reports: Vec<Report>,
     /// Which digests' scans were looked at.
@@ -32,6 +40,13 @@ impl Fake {
         self.line.call(|| act(&mut self.world.borrow_mut()))
     }
 
+    fn named<T>(&self, name: &'static str, act: impl FnOnce(&mut World) -> T) -> Result<T, AwsError> {
+        self.call(|world| {
+            world.calls.push(name);
+            act(world)
+        })
+    }
+
     async fn steps(&self, run: &Run) -> Vec<String> {
         let record = self.aside.release(&run.app, &run.environment, &run.release).await.unwrap().unwrap();
         record.steps.into_iter().map(|step| step.what).collect()
@@ -42,6 +57,31 @@ impl Calls for Fake {
     async fn image(&self, repository: &RepositoryName, _: &Digest) -> Result<Image, AwsError> {
         assert_eq!(repository.as_str(), "hello-api");
         self.call(|world| world.image.clone())
+    }
+
+    async fn configuration(&self, _: &RepositoryName, _: &Digest) -> Result<Option<String>, AwsError> {
+        self.named("configuration", |world| world.configuration.clone())
+    }
+
+    async fn role(&self, arn: &str) -> Result<Role, AwsError> {
+        self.named("role", |world| world.roles[arn.rsplit('/').next().unwrap()].clone())
+    }
+
+    async fn secret(&self, arn: &str) -> Result<Kept, AwsError> {
+        self.named("secret", |world| world.kept.get(arn).cloned().unwrap_or(Kept::Missing))
+    }
+
+    async fn parameters(&self, arns: &BTreeSet<&str>) -> Result<BTreeSet<String>, AwsError> {
+        let there = |world: &mut World| {
+            let there = arns.iter().filter(|arn| world.kept.contains_key(**arn));
+            there.map(|arn| (*arn).to_owned()).collect()
+        };
+        self.named("parameters", there)
+    }
+
+    async fn denied(&self, role: &str, _: &'static str, arns: &BTreeSet<&str>) -> Result<BTreeSet<String>, AwsError> {
+        assert!(role.ends_with("/execution"), "{role}");
+        self.named("denied", |world| world.denied.iter().filter(|arn| arns.contains(arn.as_str())).cloned().collect())
     }
 
     async fn scan(&self, _: &RepositoryName, digest: &Digest) -> Result<Report, AwsError> {
@@ -68,6 +108,10 @@ impl Calls for Fake {
     async fn instances(&self, _: &str) -> Result<Vec<Instance>, AwsError> {
         panic!("there are no instances on Fargate")
     }
+}
+
+fn stored(manifest: &str) -> Image {
+    Image::There(Stored { manifest: manifest.to_owned(), configuration: None })
 }
 
 fn report(status: &str, criticals: Option<u32>) -> Report {
@@ -99,8 +143,20 @@ fn run(number: u8) -> Run {
 
 async fn cloud(manifest: &str, reports: Vec<Report>) -> Fake {
     let (table, line) = (Table::default(), Line::default());
-    let image = Image::There(r#"{"layers": []}"#.to_owned());
-    let world = RefCell::new(World { now: 0, image, reports, scanned: Vec::new(), log_group: true, free: 200 });
+    let trust = r#"{"Statement": {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}}"#;
+    let world = RefCell::new(World {
+        now: 0,
+        image: stored(r#"{"layers": []}"#),
+        configuration: None,
+        roles: ["execution", "task"].map(|name| (name.to_owned(), Role::There(trust.to_owned()))).into(),
+        kept: BTreeMap::new(),
+        denied: BTreeSet::new(),
+        calls: Vec::new(),
+        reports,
+        scanned: Vec::new(),
+        log_group: true,
+        free: 200,
+    });
     let fake = Fake { world, store: table.store(&line), aside: table.store(&Line::default()), line };
     platform(&fake.aside, manifest).await;
     begin(&fake.aside, &run(1)).await;
@@ -149,8 +205,94 @@ async fn everything_that_is_missing_is_told_at_once_before_any_scan() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(fake.world.borrow().scanned.is_empty());
-    fake.world.borrow_mut().image = Image::There("{}".to_owned());
+    fake.world.borrow_mut().image = stored("{}");
     assert_eq!(finish(&fake, &run(1)).await.unwrap_err().failure(), Failure::Preflight);
+}
+
+const GIVEN: &str = "version: 1
+app: hello
+environments: {prod: {}}
+services:
+  api:
+    image: {repository: hello-api}
+    port: 8080
+    secrets: {A: {secretsmanager: prod/a}, B: {secretsmanager: 'prod/b:key'}, C: {ssm: /c}, D: {ssm: /d}}
+    migrate: {command: [migrate]}
+";
+const SECRET: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod";
+const PARAMETER: &str = "arn:aws:ssm:eu-west-1:123456789012:parameter";
+
+/// All that the service is given, readable.
+async fn given() -> Fake {
+    let fake = cloud(GIVEN, Vec::new()).await;
+    let secrets = ["a", "b"].map(|name| (format!("{SECRET}/{name}"), Kept::There(format!("{SECRET}/{name}-abcdef"))));
+    let parameters = ["c", "d"].map(|name| format!("{PARAMETER}/{name}"));
+    let parameters = parameters.map(|arn| (arn.clone(), Kept::There(arn)));
+    fake.world.borrow_mut().kept = secrets.into_iter().chain(parameters).collect();
+    fake
+}
+
+#[tokio::test]
+async fn what_a_service_is_given_takes_a_call_a_secret_and_one_for_all_parameters() {
+    let fake = given().await;
+    finish(&fake, &run(1)).await.unwrap();
+    let world = fake.world.borrow();
+    let count = |name: &str| world.calls.iter().filter(|call| **call == name).count();
+    // Its migration is given the same, and is not asked about again.
+    assert_eq!(["role", "secret", "parameters", "denied"].map(count), [2, 2, 1, 2]);
+    assert_eq!(count("configuration"), 0, "this manifest names none");
+}
+
+#[tokio::test]
+async fn secrets_and_roles_that_are_missing_or_shut_are_told_at_once() {
+    let fake = given().await;
+    {
+        let mut world = fake.world.borrow_mut();
+        world.kept.insert(format!("{SECRET}/a"), Kept::Deleted);
+        world.kept.remove(&format!("{PARAMETER}/c"));
+        world.denied = [format!("{SECRET}/b-abcdef"), format!("{PARAMETER}/d")].into();
+        world.roles.insert("task".to_owned(), Role::Missing);
+    }
+    let error = finish(&fake, &run(1)).await.unwrap_err();
+    assert_eq!(error.failure(), Failure::Preflight);
+    let text = error.to_string();
+    assert!(text.starts_with("`api` was not touched: 5 things are missing: (1) the task role"), "{text}");
+    for part in [
+        "the secret prod/a (`services.api.secrets.A`) is being deleted",
+        "the parameter /c (`services.api.secrets.C`) is not there",
+        "the secret prod/b (`services.api.secrets.B`) may not be read (secretsmanager:GetSecretValue)",
+        "the parameter /d (`services.api.secrets.D`) may not be read (ssm:GetParameters)",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_role_that_is_gone_may_read_is_not_asked() {
+    let fake = given().await;
+    fake.world.borrow_mut().roles.insert("execution".to_owned(), Role::Missing);
+    let text = finish(&fake, &run(1)).await.unwrap_err().to_string();
+    assert!(text.starts_with("`api` was not touched: the execution role"), "{text}");
+    assert!(!fake.world.borrow().calls.contains(&"denied"));
+}
+
+#[tokio::test]
+async fn an_image_for_another_architecture_is_rejected_by_its_configuration() {
+    let fake = cloud(&GATED.replace(", scan: {block: critical, wait: 1m}", ""), Vec::new()).await;
+    let kind = "application/vnd.oci.image.config.v1+json";
+    {
+        let mut world = fake.world.borrow_mut();
+        world.image = stored(&format!(
+            r#"{{"config": {{"mediaType": "{kind}", "digest": "sha256:cf", "size": 9}}, "layers": []}}"#
+        ));
+        world.configuration = Some(r#"{"os": "linux", "architecture": "arm64"}"#.to_owned());
+    }
+    let error = finish(&fake, &run(1)).await.unwrap_err();
+    assert_eq!(error.failure(), Failure::RejectedImage);
+    let text = error.to_string();
+    assert!(text.contains("the image is for linux/arm64, and the tasks of `api` are linux/amd64"), "{text}");
+    fake.world.borrow_mut().configuration = None;
+    finish(&fake, &run(1)).await.unwrap();
 }
 
 #[tokio::test]
@@ -187,7 +329,7 @@ async fn of_an_index_the_scan_is_of_the_image_that_will_run() {
     let fake = cloud(GATED, vec![report("COMPLETE", Some(0))]).await;
     let platform = r#"{"os": "linux", "architecture": "amd64"}"#;
     fake.world.borrow_mut().image =
-        Image::There(format!(r#"{{"manifests": [{{"digest": "sha256:c7", "platform": {platform}}}]}}"#));
+        stored(&format!(r#"{{"manifests": [{{"digest": "sha256:c7", "platform": {platform}}}]}}"#));
     finish(&fake, &run(1)).await.unwrap();
     assert_eq!(fake.world.borrow().scanned, ["sha256:c7"]);
 }
@@ -211,6 +353,17 @@ async fn a_release_that_lost_its_claim_looks_at_nothing() {
     begin(&fake.aside, &run(2)).await;
     assert_eq!(finish(&fake, &run(1)).await.unwrap_err().failure(), Failure::Superseded);
     assert!(fake.world.borrow().scanned.is_empty());
+}
+
+#[tokio::test]
+async fn wherever_a_look_is_cut_off_the_next_one_comes_to_the_same_end() {
+    cut_everywhere(async |cut| {
+        let fake = given().await;
+        fake.line.cut(cut);
+        finish(&fake, &run(1)).await.unwrap();
+        fake.line.calls()
+    })
+    .await;
 }
 
 #[tokio::test]
