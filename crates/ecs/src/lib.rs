@@ -1,8 +1,9 @@
-//! What deploy-service and run-migrations share of ECS: task definitions, tasks, the ends of their logs, and why a release
-//! cannot be one of a service.
+//! What the functions that start tasks, or look whether they can, share of ECS: task definitions, tasks, instances, the ends of
+//! logs, and why a release cannot be one of a service.
 //!
 //! Only calls, and the way between the SDK's types and the domain's. What to call when is each function's own.
 
+pub mod instances;
 pub mod logs;
 pub mod task_definitions;
 pub mod tasks;

@@ -16,11 +16,9 @@ use shipway_domain::{
     preflight::{Image, Instance, Kept, LARGEST_CONFIGURATION, MEDIA_TYPES, Role, Standing, Stored, Subnet},
     scan::{Finding, Report},
 };
+use shipway_ecs::instances;
 
 use crate::handler::Calls;
-
-/// DescribeContainerInstances takes so many at once.
-const INSTANCES_AT_ONCE: usize = 100;
 
 /// DescribeParameters takes so many names in a filter, and answers so many parameters at once.
 /// <https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_DescribeParameters.html>
@@ -280,19 +278,7 @@ impl Calls for Aws {
         while let Some(arn) = pages.next().await {
             arns.push(arn.map_err(AwsError::of("ecs:ListContainerInstances"))?);
         }
-        let mut instances = Vec::new();
-        for some in arns.chunks(INSTANCES_AT_ONCE) {
-            let answer = self
-                .ecs
-                .describe_container_instances()
-                .cluster(cluster)
-                .set_container_instances(Some(some.to_vec()))
-                .send()
-                .await
-                .map_err(AwsError::of("ecs:DescribeContainerInstances"))?;
-            instances.extend(answer.container_instances().iter().map(instance));
-        }
-        Ok(instances)
+        Ok(instances::describe(&self.ecs, cluster, &arns).await?.iter().map(instance).collect())
     }
 }
 

@@ -23,7 +23,7 @@ use shipway_domain::{
     },
     task::{self, Capacity, DescribedTaskDefinition, Interfaces, Placement, Task, TaskDefinition},
 };
-use shipway_ecs::{logs, network, strategy, tags, tags_of, task_definitions, tasks};
+use shipway_ecs::{instances, logs, network, strategy, tags, tags_of, task_definitions, tasks};
 
 use crate::{
     handler::{Calls, Change, NewService, Place, Started},
@@ -64,22 +64,10 @@ impl Aws {
         let instances: BTreeSet<String> =
             tasks.iter().filter(|task| share(task)).filter_map(|task| task.instance.clone()).collect();
         let instances: Vec<String> = instances.into_iter().collect();
-        // DescribeContainerInstances takes 100 at once.
-        for some in instances.chunks(100) {
-            let answer = self
-                .ecs
-                .describe_container_instances()
-                .cluster(cluster)
-                .set_container_instances(Some(some.to_vec()))
-                .send()
-                .await
-                .map_err(AwsError::of("ecs:DescribeContainerInstances"))?;
-            for instance in answer.container_instances() {
-                let runs =
-                    |task: &&mut Task| share(task) && task.instance.as_deref() == instance.container_instance_arn();
-                for task in tasks.iter_mut().filter(runs) {
-                    task.addresses.extend(instance.ec2_instance_id().map(str::to_owned));
-                }
+        for instance in instances::describe(&self.ecs, cluster, &instances).await? {
+            let runs = |task: &&mut Task| share(task) && task.instance.as_deref() == instance.container_instance_arn();
+            for task in tasks.iter_mut().filter(runs) {
+                task.addresses.extend(instance.ec2_instance_id().map(str::to_owned));
             }
         }
         Ok(())
