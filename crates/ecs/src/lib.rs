@@ -16,13 +16,16 @@ use aws_config::SdkConfig;
 use aws_sdk_ecs::types::{
     AssignPublicIp, AwsVpcConfiguration, CapacityProviderStrategyItem, NetworkConfiguration, Tag,
 };
-use shipway_aws::{AwsError, PublicError, runtime::setting};
+use shipway_aws::{
+    AwsError, PublicError, Store,
+    runtime::setting,
+    store::{EnvironmentRecord, Manifest, StoreError},
+};
 use shipway_domain::{
     failure::Failure,
-    manifest::Spec,
     message::Run,
     name::{Component, ComponentName},
-    platform::PlatformOutputs,
+    network::NetworkOutputs,
     release::Artifact,
     task::{Interfaces, Source, Surroundings, TaskError, Wanted},
 };
@@ -85,23 +88,64 @@ pub fn image_of(run: &Run) -> Result<(&ComponentName, Source<'_>), ServiceError>
     }
 }
 
-/// What a release should run, by the manifest and what was provisioned for it.
-///
-/// # Errors
-/// It is of no service, or of one that the manifest or the platform does not have.
-pub fn wanted<'a>(run: &'a Run, spec: &'a Spec, platform: &'a PlatformOutputs) -> Result<Wanted<'a>, ServiceError> {
-    let (name, source) = image_of(run)?;
-    let missing = ServiceError::NotProvisioned { service: name.clone(), what: "the repository" };
-    Ok(Wanted {
-        app: &run.app,
-        environment: &run.environment,
-        name,
-        spec,
-        service: spec.services.get(name).ok_or_else(|| ServiceError::Unknown(name.clone()))?,
-        platform,
-        outputs: platform.services.get(name).ok_or(missing)?,
-        source,
-    })
+/// What a release of a service stands on: the manifest that was applied last, and what was provisioned by it.
+#[derive(Debug)]
+pub struct Ground<'r> {
+    run: &'r Run,
+    name: &'r ComponentName,
+    manifest: Manifest,
+    /// What was provisioned.
+    pub record: EnvironmentRecord,
+}
+
+impl<'r> Ground<'r> {
+    /// Reads it, for the service that the release is of.
+    ///
+    /// # Errors
+    /// The table's, or nothing was applied yet.
+    pub async fn of(store: &Store, run: &'r Run, name: &'r ComponentName) -> Result<Ground<'r>, StoreError> {
+        let (record, manifest) = store.applied(&run.app, &run.environment).await?;
+        Ok(Ground { run, name, manifest, record })
+    }
+
+    /// The cluster.
+    ///
+    /// # Errors
+    /// It was not provisioned.
+    pub fn cluster(&self) -> Result<&str, ServiceError> {
+        self.record.platform.cluster.as_deref().ok_or_else(|| self.missing("the cluster"))
+    }
+
+    /// The network.
+    ///
+    /// # Errors
+    /// It was not provisioned.
+    pub fn network(&self) -> Result<&NetworkOutputs, ServiceError> {
+        self.record.network.as_ref().ok_or_else(|| self.missing("the network"))
+    }
+
+    /// What the release should run.
+    ///
+    /// # Errors
+    /// It is of a service that the manifest or the platform does not have.
+    pub fn wanted(&self) -> Result<Wanted<'_>, ServiceError> {
+        let (name, source) = image_of(self.run)?;
+        let (spec, platform) = (&self.manifest.spec, &self.record.platform);
+        Ok(Wanted {
+            app: &self.run.app,
+            environment: &self.run.environment,
+            name,
+            spec,
+            service: spec.services.get(name).ok_or_else(|| ServiceError::Unknown(name.clone()))?,
+            platform,
+            outputs: platform.services.get(name).ok_or_else(|| self.missing("the repository"))?,
+            source,
+        })
+    }
+
+    fn missing(&self, what: &'static str) -> ServiceError {
+        ServiceError::NotProvisioned { service: self.name.clone(), what }
+    }
 }
 
 /// Where the function's tasks run.

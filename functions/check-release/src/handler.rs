@@ -15,7 +15,7 @@ use shipway_domain::{
     scan::{self, Report, Verdict},
     task::{self, Source, Surroundings, migration::Part},
 };
-use shipway_ecs::ServiceError;
+use shipway_ecs::{Ground, ServiceError};
 
 /// Under what it is remembered how far the checks of this release are.
 const PROGRESS: &str = "check";
@@ -119,12 +119,10 @@ pub(crate) async fn handle<C: Calls>(
     if let Some(note) = progress.as_ref().and_then(|progress| progress.passed.clone()) {
         return Ok(Pass::Done(Summary { note }));
     }
-    let (record, manifest) = store.applied(&run.app, &run.environment).await?;
-    let missing = |what| ServiceError::NotProvisioned { service: name.clone(), what };
-    let wanted = shipway_ecs::wanted(run, &manifest.spec, &record.platform)?;
-    let cluster = record.platform.cluster.as_deref().ok_or_else(|| missing("the cluster"))?;
-    let network = record.network.as_ref().ok_or_else(|| missing("the network"))?;
-    let placement = wanted.placement(network).map_err(ServiceError::from)?;
+    let ground = Ground::of(store, run, name).await?;
+    let wanted = ground.wanted()?;
+    let cluster = ground.cluster()?;
+    let placement = wanted.placement(ground.network()?).map_err(ServiceError::from)?;
     let mut tasks = vec![wanted.service_task(surroundings).map_err(ServiceError::from)?];
     if let Some(migrate) = &wanted.service.migrate {
         // What follows the migration runs where it does.
@@ -150,7 +148,7 @@ pub(crate) async fn handle<C: Calls>(
     let scanned = image.runs_as(digest, needs.architecture).unwrap_or_else(|_| digest.clone());
     let report = calls.scan(repository, &scanned).await?;
     let since = progress.as_ref().map_or(now, |progress| progress.since);
-    match scan::judge(gate, manifest.spec.production, &report, now.duration_since(since).as_secs()) {
+    match scan::judge(gate, wanted.spec.production, &report, now.duration_since(since).as_secs()) {
         Verdict::Wait(note) => {
             if progress.is_none() {
                 store.save_progress(run, PROGRESS, &Progress { since, passed: None }, now).await?;

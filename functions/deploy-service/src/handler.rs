@@ -18,7 +18,7 @@ use shipway_domain::{
     },
     task::{self, DescribedTaskDefinition, Revision, Surroundings, Task, TaskDefinition, Wanted},
 };
-use shipway_ecs::ServiceError;
+use shipway_ecs::{Ground, ServiceError};
 
 use crate::{
     drift, half_way,
@@ -210,21 +210,16 @@ pub(crate) async fn handle<C: Calls>(
         },
     }
 
-    let (record, manifest) = store.applied(&run.app, &run.environment).await?;
-    let missing = |what| ServiceError::NotProvisioned { service: name.clone(), what };
-    let outputs = record.platform.services.get(name);
-    let place = Place {
-        cluster: record.platform.cluster.clone().ok_or_else(|| missing("the cluster"))?,
-        name: task::service_name(&run.app, &run.environment, name),
-    };
+    let ground = Ground::of(store, run, name).await?;
+    let outputs = ground.record.platform.services.get(name);
+    let place =
+        Place { cluster: ground.cluster()?.to_owned(), name: task::service_name(&run.app, &run.environment, name) };
     let service = calls.service(&place).await?;
     let progress = match progress {
         Some(progress) => progress,
         // Only the beginning goes by the manifest: another one that is applied meanwhile changes nothing about this release.
         None => {
-            let wanted = shipway_ecs::wanted(run, &manifest.spec, &record.platform)?;
-            let network = record.network.as_ref().ok_or_else(|| missing("the network"))?;
-            let release = Release { run, wanted, network };
+            let release = Release { run, wanted: ground.wanted()?, network: ground.network()? };
             prepare(store, calls, surroundings, &release, service.as_ref(), now).await?
         }
     };

@@ -20,7 +20,7 @@ use shipway_domain::{
         snapshots::Snapshot,
     },
 };
-use shipway_ecs::ServiceError;
+use shipway_ecs::{Ground, ServiceError};
 
 use crate::{
     job::{Job, Kind},
@@ -156,17 +156,15 @@ pub(crate) async fn handle<C: Calls>(
             None
         }
     };
-    let (record, manifest) = store.applied(&run.app, &run.environment).await?;
-    let missing = |what| ServiceError::NotProvisioned { service: name.clone(), what };
-    let cluster = record.platform.cluster.as_deref().ok_or_else(|| missing("the cluster"))?;
+    let ground = Ground::of(store, run, name).await?;
+    let cluster = ground.cluster()?;
     let job = |kind| Job { store, calls, run, name, cluster, now, kind };
     let migration = match migration {
         Some(progress) => progress,
         // Only the beginning goes by the manifest: another one that is applied meanwhile changes nothing about this release.
         None => {
-            let wanted = shipway_ecs::wanted(run, &manifest.spec, &record.platform)?;
-            let network = record.network.as_ref().ok_or_else(|| missing("the network"))?;
-            let placement = wanted.placement(network).map_err(ServiceError::from)?.of_one_off();
+            let wanted = ground.wanted()?;
+            let placement = wanted.placement(ground.network()?).map_err(ServiceError::from)?.of_one_off();
             let save = wanted.service.migrate.as_ref().is_some_and(|migrate| migrate.snapshot);
             if save
                 && *action == Ask::Migrate
