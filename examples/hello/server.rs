@@ -3,7 +3,7 @@
 //!
 //! `server`          answers `GET /health` with `ok` and every other GET with JSON: service, version, path; what ends with
 //!                   `/status/404` with that status
-//! `server migrate`  prints a line and exits 0; 1 with `MIGRATE_FAIL=1`
+//! `server migrate`  prints a line and exits 0; 1 with `MIGRATE_FAIL=1`; after `MIGRATE_SECONDS`
 //! `server migrate-fail`, `server crash`  print a line and exit 1
 //!
 //! Environment: `PORT` (8080), `HOST` (0.0.0.0), `SERVICE` (api), `VERSION`, `HEALTH_STATUS` (200).
@@ -16,7 +16,11 @@ use std::thread;
 use std::time::Duration;
 
 fn main() -> ExitCode {
-    match env::args().nth(1).as_deref() {
+    let mode = env::args().nth(1);
+    if mode.as_deref() == Some("migrate") {
+        thread::sleep(Duration::from_secs(variable("MIGRATE_SECONDS", "0").parse().unwrap_or(0)));
+    }
+    match mode.as_deref() {
         None | Some("serve") => serve(),
         Some("migrate") if env::var("MIGRATE_FAIL").as_deref() != Ok("1") => {
             println!("migrated to version {}", variable("VERSION", "unknown"));

@@ -21,6 +21,13 @@ use shipway_domain::{
 use shipway_tests::{Place, Shipway, ask::Aws, site, tools};
 use tokio::runtime::Runtime;
 
+use visitor::Visitor;
+
+#[path = "e2e/rollouts.rs"]
+mod rollouts;
+#[path = "e2e/visitor.rs"]
+mod visitor;
+
 const PROVISIONED: Duration = Duration::from_secs(120);
 const RELEASED: Duration = Duration::from_secs(120);
 
@@ -275,37 +282,6 @@ fn of_two_pushes_in_a_row_the_newer_lives_and_the_older_is_superseded() {
 }
 
 #[test]
-fn an_image_that_exits_at_once_fails_where_nothing_was_live_and_is_rolled_back_where_something_was() {
-    with_shipway(async |shipway| {
-        let text = without_migration(&manifest("crash"));
-        let place = provisioned_with(shipway, "crash", &text).await?;
-        let (_, failed) =
-            roll_out(shipway, &place, "v0", &good("0").await?.command(["crash"]), Outcome::Failed).await?;
-        let reason = failed.reason.unwrap_or_default();
-        assert!(reason.contains("exit code 1") || reason.contains("exited with 1"), "{reason}");
-
-        roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
-        roll_out(shipway, &place, "v2", &good("2").await?.command(["crash"]), Outcome::RolledBack).await?;
-        shipway.version_served(&place, "1", RELEASED).await?;
-        let live = shipway
-            .store
-            .component(&place.app, &place.environment, &service())
-            .await?
-            .live
-            .context("nothing is live")?;
-        let Artifact::Image { digest, .. } = live.artifact else { unreachable!() };
-        let described = shipway.ecs().describe_services().cluster("crash-dev").services("crash-dev-api").send().await?;
-        let definition = described.services()[0].task_definition().context("no task definition")?;
-        let described = shipway.ecs().describe_task_definition().task_definition(definition).send().await?;
-        let image = described.task_definition().context("no task definition")?.container_definitions()[0]
-            .image()
-            .unwrap_or_default();
-        assert!(image.ends_with(digest.as_str()), "{image} is not {digest}");
-        Ok(())
-    });
-}
-
-#[test]
 fn a_failing_migration_leaves_the_service_untouched() {
     with_shipway(async |shipway| {
         let place = provisioned(shipway, "migration").await?;
@@ -316,12 +292,14 @@ fn a_failing_migration_leaves_the_service_untouched() {
             anyhow::Ok(described.services()[0].task_definition().map(str::to_owned))
         };
         let before = definition(shipway).await?;
+        let visitor = Visitor::arrives(shipway, &place).await?;
         let image = good("2").await?.env("MIGRATE_FAIL", "1");
         let (_, release) = roll_out(shipway, &place, "v2", &image, Outcome::Failed).await?;
         let reason = release.reason.unwrap_or_default();
         assert!(reason.starts_with("Migration: "), "{reason}");
         assert_eq!(definition(shipway).await?, before);
         shipway.version_served(&place, "1", RELEASED).await?;
+        visitor.was_answered_by(shipway, &place, &["1"]).await?;
         Ok(())
     });
 }
@@ -571,6 +549,7 @@ fn an_image_that_is_gone_before_its_rollout_begins_is_rejected_and_the_old_versi
     with_shipway(async |shipway| {
         let place = provisioned_with(shipway, "gone", &without_migration(&manifest("gone"))).await?;
         roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
+        let visitor = Visitor::arrives(shipway, &place).await?;
         let absent = "sha256:7f5b2640fe6fb4f46592dfd3410c4a7953b3d9f0a2f3f8a6f0c2a1f1d1c7a1b2";
         let artifact = Artifact::Image { repository: "gone-api".parse()?, digest: absent.parse()? };
         let arn = shipway.start(&place, &service(), &artifact).await?;
@@ -584,6 +563,7 @@ fn an_image_that_is_gone_before_its_rollout_begins_is_rejected_and_the_old_versi
         let states = shipway.execution_story(&arn).await?;
         assert!(!states.contains("DeployService"), "{states}");
         shipway.version_served(&place, "1", RELEASED).await?;
+        visitor.was_answered_by(shipway, &place, &["1"]).await?;
         Ok(())
     });
 }

@@ -1,6 +1,6 @@
-"""ECR: a pushed image is announced to EventBridge, its size is that of its layers, which can be fetched where the registry is, and
-its scan says what a test lets it say. An image is shown under the tag that it is asked for by; the same image under the same tag
-again is refused.
+"""ECR: a pushed image is announced to EventBridge, its size is that of its layers, which can be fetched where the registry is, a
+deleted one is gone, and its scan says what a test lets it say. An image is shown under the tag that it is asked for by; the same
+image under the same tag again is refused.
 """
 
 import json
@@ -28,6 +28,7 @@ _scans = {}
 def install():
     replace(ecr, "_v2_put_manifest", _after_push)
     replace(ecr, "_put_image", _after_put_image)
+    replace(ecr, "_batch_delete_image", _after_delete)
     replace(ecr, "_batch_get_image", lambda _original: _batch_get_image)
     replace(ecr, "handle_request", _with_layers_and_scans)
 
@@ -70,6 +71,21 @@ def _after_put_image(put):
         return status, headers, body
 
     return put_image
+
+
+def _after_delete(delete):
+    """What was deleted cannot be pulled any more, by its digest neither."""
+
+    def batch_delete_image(data):
+        answer = delete(data)
+        name = data.get("repositoryName", "")
+        there = {image["imageDigest"] for image in ecr._images.get(name, [])}
+        for deleted in json.loads(answer[2]).get("imageIds", []):
+            if deleted.get("imageDigest") not in there:
+                ecr._manifest_blobs.get(name, {}).pop(deleted.get("imageDigest"), None)
+        return answer
+
+    return batch_delete_image
 
 
 def _batch_get_image(data):

@@ -49,6 +49,7 @@ def install():
     replace(ecs, "_record_service_task_failure", _count_failure)
     replace(ecs, "_complete_service_deployment", _complete_when_healthy)
     replace(ecs, "_cleanup_task_resources", _drain)
+    replace(ecs, "_stop_task", _keep_what_serves)
     replace(ecs, "_build_run_kwargs", _name_entry_point)
     replace(ecs, "_update_service", _take_registries)
     replace(ecs, "_list_task_definition_families", _list_all_families)
@@ -196,6 +197,31 @@ def _drain(clean_up):
         return clean_up(task, docker_client, extra_container)
 
     return drain_and_clean_up
+
+
+def _keep_what_serves(stop):
+    """A deployment that failed stops no old task; one that needs room stops old tasks that are not healthy before any that is."""
+
+    def stop_task(data):
+        reason = data.get("reason")
+        if reason not in ("Deployment capacity limit", "Task definition updated"):
+            return stop(data)
+        chosen = ecs._tasks[data["task"]]
+        _, service = _service_of(chosen)
+        primary = ecs._primary_deployment(service) if service else None
+        if not primary:
+            return stop(data)
+        if reason == "Task definition updated":
+            failed = primary.get("rolloutState") == "FAILED"
+            return ecs.json_response({"task": ecs._sanitize(chosen)}) if failed else stop(data)
+        for task in list(ecs._tasks.values()):
+            old = task.get("group") == chosen.get("group") and task.get("clusterArn") == chosen.get("clusterArn") \
+                and task.get("_deployment_id") != primary["id"] and task.get("lastStatus") == "RUNNING"
+            if old and any(health.state != "healthy" for _, health in _health(service, task)):
+                return stop({**data, "task": task["taskArn"]})
+        return stop(data)
+
+    return stop_task
 
 
 def _service_of(task):

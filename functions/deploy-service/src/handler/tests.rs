@@ -12,6 +12,14 @@ const BETTER: &str = "sha256:a2";
 const CRASHING: &str = "sha256:c1";
 const SICK: &str = "sha256:c2";
 const MISSING: &str = "sha256:c3";
+/// Killed for its memory.
+const HUNGRY: &str = "sha256:c4";
+/// Wants a secret that nobody made.
+const LOCKED: &str = "sha256:c5";
+/// As ECS writes it.
+const NO_SECRET: &str = "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval failed: unable to retrieve secret from asm: service call has been retried 1 time(s): failed to fetch secret arn:aws:secretsmanager:eu-west-1:123456789012:secret:hello/token from secrets manager: ResourceNotFoundException: Secrets Manager can't find the specified secret.";
+/// Healthy for ten seconds, and then not.
+const FICKLE: &str = "sha256:c6";
 
 #[derive(Default)]
 struct World {
@@ -101,6 +109,18 @@ impl World {
             }],
             ..Task::default()
         };
+        for task in self.tasks.iter_mut().filter(|task| task.running()) {
+            if self
+                .definitions
+                .iter()
+                .any(|one| one.described.arn == task.task_definition && one.image.ends_with(FICKLE))
+                && task.started_at.is_some_and(|at| now.duration_since(at).as_secs() > 20)
+            {
+                task.status = "STOPPED".to_owned();
+                task.stop_code = Some("ServiceSchedulerInitiated".to_owned());
+                task.stopped_reason = Some("Task failed ELB health checks in (target-group api)".to_owned());
+            }
+        }
         let failures =
             self.tasks.iter().filter(|task| task.stopped() && task.started_by.as_deref() == Some(id.as_str())).count();
         if service.desired == 0 {
@@ -118,6 +138,17 @@ impl World {
                     Some(("TaskFailedToStart", "CannotPullContainerError: not found")),
                     None,
                 )),
+                HUNGRY => {
+                    let mut killed = task(
+                        "STOPPED",
+                        Some(("EssentialContainerExited", "Essential container in task exited")),
+                        Some(137),
+                    );
+                    killed.containers[0].reason =
+                        Some("OutOfMemoryError: Container killed due to memory usage".to_owned());
+                    self.tasks.push(killed);
+                }
+                LOCKED => self.tasks.push(task("STOPPED", Some(("TaskFailedToStart", NO_SECRET)), None)),
                 _ => self.tasks.push(task("RUNNING", None, None)),
             }
         } else {
@@ -182,12 +213,16 @@ impl Calls for Fake {
     async fn targets(&self, _: &TargetGroup) -> Result<Vec<Target>, AwsError> {
         self.call(|world| {
             let running = world.tasks.iter().filter(|task| task.running());
+            let healthy = |task: &Task| match world.digest_of(&task.task_definition).as_str() {
+                SICK => false,
+                FICKLE => task.started_at.is_some_and(|began| at(world.now).duration_since(began).as_secs() <= 10),
+                _ => true,
+            };
             running
                 .map(|task| Target {
                     address: task.addresses[0].clone(),
                     port: 8080,
-                    state: if world.digest_of(&task.task_definition) == SICK { "unhealthy" } else { "healthy" }
-                        .to_owned(),
+                    state: if healthy(task) { "healthy" } else { "unhealthy" }.to_owned(),
                     reason: Some("Health checks failed with these codes: [500]".to_owned()),
                 })
                 .collect()
@@ -468,6 +503,24 @@ async fn an_image_that_is_not_there_and_one_that_is_never_healthy_are_rolled_bac
         assert_eq!(verdict.outcome, Outcome::RolledBack);
         assert!(verdict.reason.contains(part), "{}", verdict.reason);
         assert_eq!(serves(&fake), (GOOD.to_owned(), 1));
+    }
+}
+
+#[tokio::test]
+async fn whatever_ends_the_tasks_is_named_and_the_live_version_serves_again() {
+    for (digest, parts) in [
+        (HUNGRY, ["3 tasks failed", "OutOfMemoryError: Container killed due to memory usage"]),
+        (LOCKED, ["2 tasks failed", "secret:hello/token from secrets manager: ResourceNotFoundException"]),
+        // Four are wanted, one starts after the other, and the first is not well any more before the last one is.
+        (FICKLE, ["failed ELB health checks", "the load balancer said: Health checks failed with these codes: [500]"]),
+    ] {
+        let fake = with_live_of("    count: 4\n").await;
+        let verdict = finish(&fake, &run(2, digest), Ask::Deploy).await.unwrap();
+        assert_eq!(verdict.outcome, Outcome::RolledBack, "{}", verdict.reason);
+        for part in parts.into_iter().chain(["4 of 4 tasks of hello-prod-api:1 serve again"]) {
+            assert!(verdict.reason.contains(part), "{part}: {}", verdict.reason);
+        }
+        assert_eq!(serves(&fake), (GOOD.to_owned(), 4));
     }
 }
 
