@@ -12,6 +12,7 @@ pub mod ask;
 pub mod example;
 pub mod follow;
 pub mod site;
+pub mod visitor;
 
 use std::{
     collections::HashMap,

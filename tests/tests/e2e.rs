@@ -18,15 +18,13 @@ use shipway_domain::{
     name::Component,
     release::{Artifact, Outcome, ReleaseRecord},
 };
-use shipway_tests::{Place, Shipway, ask::Aws, site, tools};
+use shipway_tests::{Place, Shipway, ask::Aws, site, tools, visitor::Visitor};
 use tokio::runtime::Runtime;
-
-use visitor::Visitor;
 
 #[path = "e2e/rollouts.rs"]
 mod rollouts;
-#[path = "e2e/visitor.rs"]
-mod visitor;
+#[path = "e2e/snapshots.rs"]
+mod snapshots;
 
 const PROVISIONED: Duration = Duration::from_secs(120);
 const RELEASED: Duration = Duration::from_secs(120);

@@ -14,7 +14,7 @@ const READY: Duration = Duration::from_secs(60);
 const LOG_LINES: usize = 40;
 
 /// Our additions, as Python modules of the package `local_cloud`.
-const MODULES: [(&str, &str); 26] = [
+const MODULES: [(&str, &str); 27] = [
     ("__init__.py", include_str!("../ministack/local_cloud/__init__.py")),
     ("__main__.py", include_str!("../ministack/local_cloud/__main__.py")),
     ("change_sets.py", include_str!("../ministack/local_cloud/change_sets.py")),
@@ -35,6 +35,7 @@ const MODULES: [(&str, &str); 26] = [
     ("objects.py", include_str!("../ministack/local_cloud/objects.py")),
     ("patch.py", include_str!("../ministack/local_cloud/patch.py")),
     ("processes.py", include_str!("../ministack/local_cloud/processes.py")),
+    ("rds_rights.py", include_str!("../ministack/local_cloud/rds_rights.py")),
     ("roles.py", include_str!("../ministack/local_cloud/roles.py")),
     ("s3.py", include_str!("../ministack/local_cloud/s3.py")),
     ("scaling.py", include_str!("../ministack/local_cloud/scaling.py")),
@@ -164,8 +165,6 @@ fn environment(settings: &Settings<'_>, temporary: &Path) -> Vec<(&'static str, 
     search.extend(node_directory(settings.venv));
     search.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     let search = std::env::join_paths(search).unwrap_or_default();
-    // A network per cloud, so that the containers of two clouds never meet: 127.<high byte>.<low byte>.<container>.
-    let [high, low] = settings.port.to_be_bytes();
     let mut environment = vec![
         ("PATH", search.to_string_lossy().into_owned()),
         ("HOME", text(directory)),
@@ -193,12 +192,18 @@ fn environment(settings: &Settings<'_>, temporary: &Path) -> Vec<(&'static str, 
         // Databases and caches stay metadata: no image of theirs is here. Only ECS gets an engine, by our module.
         ("DOCKER_HOST", format!("unix://{}", path("no-docker"))),
         ("LOCAL_CLOUD_CONTAINERS", path("containers")),
-        ("LOCAL_CLOUD_NETWORK", format!("127.{high}.{low}")),
+        ("LOCAL_CLOUD_NETWORK", network(settings.port)),
     ];
     if let Some(host) = settings.docker_host {
         environment.push(("LOCAL_CLOUD_DOCKER_HOST", host.to_owned()));
     }
     environment
+}
+
+/// A network per cloud, so that the containers of two clouds never meet: `127.<high byte>.<low byte>`, and after it the container.
+pub(crate) fn network(port: u16) -> String {
+    let [high, low] = port.to_be_bytes();
+    format!("127.{high}.{low}")
 }
 
 fn node_directory(venv: &Path) -> Option<PathBuf> {

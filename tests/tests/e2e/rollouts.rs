@@ -14,11 +14,11 @@ use shipway_domain::{
     release::{Artifact, Outcome, ReleaseRecord},
     rollout::{DEADLINE, Phase, Progress},
 };
-use shipway_tests::{Place, Shipway, ask::Aws};
+use shipway_tests::{Place, Shipway, ask::Aws, visitor::Visitor};
 
 use super::{
-    PROVISIONED, RELEASED, digest, expect, good, manifest, provisioned_with, roll_out, service, visitor::Visitor,
-    with_shipway, without_migration,
+    PROVISIONED, RELEASED, digest, expect, good, manifest, provisioned_with, roll_out, service, with_shipway,
+    without_migration,
 };
 
 /// The example's manifest with one more line for its service.

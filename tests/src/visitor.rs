@@ -12,8 +12,9 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
-use shipway_tests::{Place, Shipway};
 use tokio::task::JoinHandle;
+
+use crate::{Place, Shipway};
 
 const PAUSE: Duration = Duration::from_millis(20);
 /// Fewer answers than these say nothing about a rollout.
@@ -35,6 +36,9 @@ struct Visits {
 
 impl Visitor {
     /// Begins to ask.
+    ///
+    /// # Errors
+    /// The platform has no load balancer.
     pub async fn arrives(shipway: &'static Shipway, place: &Place) -> Result<Visitor> {
         let balancer = shipway.platform(place).await?.load_balancer.context("no load balancer")?;
         let leaves = Arc::new(AtomicBool::new(false));
@@ -60,6 +64,9 @@ impl Visitor {
     }
 
     /// Leaves; every request must have been answered, by these versions and no others.
+    ///
+    /// # Errors
+    /// One was not.
     pub async fn was_answered_by(mut self, shipway: &Shipway, place: &Place, versions: &[&str]) -> Result<()> {
         self.leaves.store(true, Ordering::Relaxed);
         let Visits { answers, failures } = self.visits.take().context("it left before")?.await?;
