@@ -63,6 +63,20 @@ pub(crate) fn test(filter: Option<&str>) -> anyhow::Result<()> {
         None => println!("No Docker engine answers: the end-to-end tests did not run with containers in Docker."),
     }
 
+    match postgres() {
+        Some(programs) => {
+            println!("Migrations of a PostgreSQL, {}:", programs.display());
+            let mut tests = cargo();
+            tests.args(["test", "--quiet", "--workspace", "--test", "migrations"]).args(filter);
+            let tests = for_local_cloud(tests.args(["--", "--ignored"]), &tools, &workspace)?;
+            openly(tests.env("SHIPWAY_POSTGRES", programs))?;
+        }
+        None => println!(
+            "No PostgreSQL is here: the tests of migrations did not run. `apt-get install postgresql` brings one on Debian; \
+             SHIPWAY_POSTGRES names the directory of any other's programs."
+        ),
+    }
+
     match chromium() {
         Some(program) => {
             println!("Sites in a browser, {}:", program.display());
@@ -91,6 +105,26 @@ fn chromium() -> Option<PathBuf> {
         let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
         names.iter().find_map(|name| places.iter().map(|place| place.join(name)).find(|program| program.is_file()))
     })
+}
+
+/// The directory of PostgreSQL's programs: the one that is named, where Debian has the newest, or one on the path.
+fn postgres() -> Option<PathBuf> {
+    let named = std::env::var_os("SHIPWAY_POSTGRES").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let debian = || {
+        let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
+        let numbered = versions.filter_map(|one| Some((one.file_name().to_str()?.parse::<u32>().ok()?, one.path())));
+        numbered.max().map(|(_, path)| path.join("bin"))
+    };
+    let on_path = || {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).find(|place| is_whole(place))
+    };
+    named.or_else(|| debian().filter(|place| is_whole(place))).or_else(on_path)
+}
+
+/// Whether a directory has the server and its client.
+fn is_whole(place: &std::path::Path) -> bool {
+    ["initdb", "postgres", "psql", "createdb"].iter().all(|program| place.join(program).is_file())
 }
 
 /// The end-to-end tests, in one process: they share one cloud with one installation in it. Of the workspace and not of

@@ -16,7 +16,7 @@ use crate::control::Control;
 use crate::data_plane::{self, Answer};
 use crate::faults::Faults;
 use crate::image::Image;
-use crate::ministack::{Ministack, Settings};
+use crate::ministack::{self, Ministack, Settings};
 use crate::proxy::{Listener, Proxy};
 use crate::registry::Registry;
 use crate::{Error, docker};
@@ -202,6 +202,13 @@ impl LocalCloud {
     #[must_use]
     pub fn registry(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where containers that run as processes look for every database of RDS, whatever name it has: an address of this machine,
+    /// on which nothing listens unless a test lets a PostgreSQL do it.
+    #[must_use]
+    pub fn database_host(&self) -> String {
+        format!("{}.255", ministack::network(self.backend))
     }
 
     /// Pushes an image as `docker push` would; answers its digest. The repository must exist.

@@ -11,6 +11,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,8 @@ from docker.errors import APIError, ImageNotFound, NotFound
 from ministack.services import ecr
 
 logger = logging.getLogger("local-cloud")
+
+DATABASE = re.compile(r"[\w.-]+\.rds\.amazonaws\.com")
 
 
 class Engine:
@@ -123,7 +126,9 @@ class Containers:
         number = next(self.addresses)
         address = f"{self.network}.{1 + number % 254}"
         container = Container(unpacked, image, name, labels or {}, address, self.directory)
-        container.start(entrypoint, command, environment or {})
+        # No container has this address.
+        database = f"{self.network}.255"
+        container.start(entrypoint, command, {k: DATABASE.sub(database, v) for k, v in (environment or {}).items()})
         self.known[container.id] = container
         return container
 
