@@ -34,11 +34,12 @@ const COMMAND: (&str, &[&str]) =
 const TOOLS: [&str; 6] = ["hello-function", "local-cloud", "publish-bench", "put-function", "shipway-tests", "xtask"];
 
 /// Which of what is shipped may use an SDK. One that is new here has to be thought about: each takes minutes to build.
-const SDKS: [(&str, &[&str]); 17] = [
+const SDKS: [(&str, &[&str]); 18] = [
     ("aws-sdk-applicationautoscaling", &["deploy-service"]),
     ("aws-sdk-cloudformation", &["shipway-stacks", "provision-platform", "shipway"]),
     ("aws-sdk-cloudfront", &["invalidate-cache"]),
     ("aws-sdk-cloudfrontkeyvaluestore", &["invalidate-cache"]),
+    ("aws-sdk-cloudwatch", &["check-release"]),
     ("aws-sdk-cloudwatchlogs", &["shipway-ecs", "check-release", "deploy-service", "run-migrations", "shipway"]),
     ("aws-sdk-dynamodb", &["shipway-aws"]),
     ("aws-sdk-ec2", &["shipway-ec2", "check-release"]),

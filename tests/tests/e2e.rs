@@ -280,6 +280,65 @@ fn of_two_pushes_in_a_row_the_newer_lives_and_the_older_is_superseded() {
 }
 
 #[test]
+fn an_alarm_that_is_on_keeps_a_rollout_from_beginning_and_one_that_goes_off_meanwhile_ends_it() {
+    with_shipway(async |shipway| {
+        let alarm = "gated: an error, or many";
+        let text = without_migration(&manifest("gated"));
+        let text =
+            text.replace("    port: 8080\n", &format!("    port: 8080\n    rollout: {{alarms: [\"{alarm}\"]}}\n"));
+        ensure!(text.contains("rollout:"), "the example's service has another port:\n{text}");
+        let place = provisioned_with(shipway, "gated", &text).await?;
+        let aws = Aws::of(&shipway.cloud)?;
+        let turn = |state: &str| {
+            aws.ask(
+                "cloudwatch",
+                "set_alarm_state",
+                json!({"AlarmName": alarm, "StateValue": state, "StateReason": "a test says so"}),
+            )
+        };
+        let refused = |release: ReleaseRecord, why: &str| {
+            let reason = release.reason.unwrap_or_default();
+            ensure!(reason.starts_with("Preflight: ") && reason.contains(why), "{reason}");
+            Ok(())
+        };
+
+        let (_, release) = roll_out(shipway, &place, "v0", &good("0").await?, Outcome::Failed).await?;
+        refused(release, &format!("there is no alarm {alarm}"))?;
+        let metric = json!({
+            "AlarmName": alarm, "Namespace": "gated", "MetricName": "errors", "Statistic": "Sum", "Period": 60,
+            "EvaluationPeriods": 1, "Threshold": 1, "ComparisonOperator": "GreaterThanThreshold",
+        });
+        aws.ask("cloudwatch", "put_metric_alarm", metric)?;
+        roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
+
+        let bad = shipway.push("gated-api", "v2", &good("2").await?).await?;
+        while !shipway.releases_of(&place, &service(), &bad).await?.iter().any(|release| {
+            ensure_open(release);
+            release.steps.iter().any(|step| step.what.ends_with("serves; ECS watches the alarms"))
+        }) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        turn("ALARM")?;
+        let release = shipway.ended(&place, &service(), &bad, RELEASED).await?;
+        expect(&release, Outcome::RolledBack, shipway, &place).await?;
+        let reason = release.reason.unwrap_or_default();
+        assert!(reason.contains(&format!("an alarm went off, of {alarm}: ")), "{reason}");
+        shipway.version_served(&place, "1", RELEASED).await?;
+
+        let (_, release) = roll_out(shipway, &place, "v3", &good("3").await?, Outcome::Failed).await?;
+        refused(release, &format!("the alarm {alarm} is on"))?;
+        turn("OK")?;
+        roll_out(shipway, &place, "v4", &good("4").await?, Outcome::Succeeded).await?;
+        shipway.version_served(&place, "4", RELEASED).await
+    });
+}
+
+/// A release that ended already will not do what is waited for.
+fn ensure_open(release: &ReleaseRecord) {
+    assert!(release.outcome.is_none(), "{} ended: {}", release.artifact, release.reason.as_deref().unwrap_or_default());
+}
+
+#[test]
 fn a_failing_migration_leaves_the_service_untouched() {
     with_shipway(async |shipway| {
         let place = provisioned(shipway, "migration").await?;

@@ -7,6 +7,7 @@ mod tests;
 use crate::{
     manifest::{Ec2, InstanceType, Networking, Service, Spec},
     name::ComponentName,
+    rollout::Limits,
 };
 
 /// What an instance has.
@@ -354,15 +355,13 @@ pub fn check(spec: &Spec) -> Result<Room, Shortage> {
     Ok(Room::Enough)
 }
 
-/// Each task, and the one that takes its place. Where they would need the same port of an instance, the old one goes first and
-/// none is beside it, but for a migration, which has no port.
+/// Each task, and the one that takes its place, as far as `rollout` lets them be there together. With a fixed port of the
+/// instance the old one goes first and none is beside it, but for a migration, which has no port.
 fn in_a_rollout(spec: &Spec, ec2: &Ec2) -> Vec<Task> {
     let of = |service: &Service| {
         let task = Task::of(service, ec2);
-        let beside = match (service.host_port, &service.migrate) {
-            (None, _) => service.tasks() as usize,
-            (Some(_), migrate) => usize::from(migrate.is_some()),
-        };
+        let surge = Limits::of(service).surge(service.tasks()) as usize;
+        let beside = surge.max(usize::from(service.migrate.is_some()));
         let standing = std::iter::repeat_n(task, service.tasks() as usize);
         standing.chain(std::iter::repeat_n(Task { host_port: None, ..task }, beside)).collect::<Vec<_>>()
     };

@@ -35,10 +35,11 @@ pub use text::{Line, Tone};
 
 use crate::{
     capacity::{self, Room, interrupted_by_rollouts},
-    manifest::Spec,
+    manifest::{Service, Spec},
     name::EnvironmentName,
     network::{Desired, NetworkOutputs, Observed},
     platform::{self, Place, StackName, WantedStack, Wish, taken},
+    rollout::Limits,
 };
 
 /// What a plan is made from.
@@ -224,7 +225,7 @@ pub fn plan(looked: &Looked<'_>) -> Plan {
     }
     let kept = taken::of_before(spec, environment, &place.account, looked.kept, |name| !stands(name));
     kept.into_iter().for_each(|kept| warn(WarningKind::Note, kept));
-    fixed_ports(spec).for_each(|what| warn(WarningKind::Downtime, what));
+    fixed_ports(spec).chain(none_left(spec)).for_each(|what| warn(WarningKind::Downtime, what));
     if let Ok(Room::Unknown(kind)) = capacity::check(spec) {
         let what = format!(
             "cluster.ec2.instance_type: how much room a {} has is not known here, so nobody checked it",
@@ -334,6 +335,15 @@ fn fixed_ports(spec: &Spec) -> impl Iterator<Item = String> {
             "services.{name}.host_port: two tasks cannot have the same port of one instance, so each rollout stops the old task before \
              the new one starts; leave it out and ECS chooses a port for each, or allow more instances"
         )
+    })
+}
+
+/// Services that let a rollout stop all of their tasks at once.
+fn none_left(spec: &Spec) -> impl Iterator<Item = String> {
+    let all = |service: &Service| service.tasks() > 0 && Limits::of(service).spare(service.tasks()) == service.tasks();
+    let stops = spec.services.iter().filter(move |(_, service)| service.host_port.is_none() && all(service));
+    stops.map(|(name, _)| {
+        format!("services.{name}.rollout.min_percent: each rollout may stop all of its tasks before a new one runs; raise it")
     })
 }
 

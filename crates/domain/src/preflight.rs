@@ -17,6 +17,7 @@ use crate::{
     capacity,
     manifest::{Ec2, Networking},
     name::{ComponentName, Digest},
+    rollout::Limits,
     task::{Placement, Source, TaskDefinition, Wanted},
 };
 
@@ -57,6 +58,10 @@ pub struct Needs<'a> {
     pub subnets: BTreeSet<String>,
     /// How many tasks it has by the manifest.
     pub tasks: u32,
+    /// How many of them, and beside them, run meanwhile.
+    pub limits: Limits,
+    /// The alarms that end it when they go off.
+    pub alarms: BTreeSet<String>,
     /// The room that one more task takes on an instance, where tasks run on instances and a new one starts beside an old one.
     pub room: Option<Room<'a>>,
 }
@@ -79,8 +84,9 @@ impl<'a> Needs<'a> {
         let requests: Vec<Value> = tasks.iter().map(TaskDefinition::request).collect();
         let is_arm = requests.first().is_some_and(|task| task["runtimePlatform"]["cpuArchitecture"] == "ARM64");
         let containers = requests.iter().flat_map(|task| items(&task["containerDefinitions"]));
-        // A fixed port of the instance: the old task goes first.
-        let beside = wanted.service.host_port.is_none();
+        let limits = Limits::of(wanted.service);
+        // Where an old task may go first, its room is the new one's.
+        let beside = limits.spare(wanted.service.tasks()) == 0;
         Needs {
             service: wanted.name,
             source: wanted.source,
@@ -91,6 +97,8 @@ impl<'a> Needs<'a> {
             log_groups: containers.filter_map(|container| log_group(&container["logConfiguration"])).collect(),
             subnets: placement.interfaces.as_ref().map(|own| own.subnets.clone()).unwrap_or_default(),
             tasks: wanted.service.tasks(),
+            limits,
+            alarms: wanted.service.rollout.alarms.iter().map(ToString::to_string).collect(),
             room: wanted.spec.cluster.ec2.as_ref().filter(|_| beside).map(|ec2| Room {
                 ec2,
                 cpu: wanted.service.cpu,
@@ -137,6 +145,8 @@ pub struct Facts {
     pub subnets: Vec<Subnet>,
     /// The instances that take tasks.
     pub instances: Vec<Instance>,
+    /// Those of the alarms that are there, and whether each is on.
+    pub alarms: BTreeMap<String, bool>,
 }
 
 /// What a registry says of an image.
@@ -232,6 +242,7 @@ pub fn findings(needs: &Needs<'_>, facts: &Facts, again: bool) -> Vec<Finding> {
             .filter(|id| !there.contains(id.as_str()))
             .map(|id| format!("the subnet {id} of its tasks is not there; `shipway apply --repair` makes it again")),
     );
+    around.extend(alarms(needs, facts));
     if !again && !facts.standing.is_some_and(|standing| standing.deploying) {
         around.extend(without_addresses(needs, facts));
         around.extend(without_room(needs, facts));
@@ -303,10 +314,28 @@ fn wrong_platform(needs: &Needs<'_>, platforms: &[String]) -> String {
     )
 }
 
-/// A rollout starts all new tasks beside the old ones, spread over the subnets.
+/// ECS does not watch an alarm that is on as a deployment begins, lest it stop the way out; it would be no gate.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-alarm-failure.html>
+fn alarms(needs: &Needs<'_>, facts: &Facts) -> Vec<String> {
+    let service = needs.service;
+    let told = |name: &String| match facts.alarms.get(name) {
+        Some(false) => None,
+        Some(true) => Some(format!(
+            "the alarm {name} is on, so ECS would not watch it; put right what it tells, go back to an earlier release of \
+             `{service}`, or take it out of its `rollout.alarms`"
+        )),
+        None => {
+            Some(format!("there is no alarm {name}; make it, or take it out of the `rollout.alarms` of `{service}`"))
+        }
+    };
+    needs.alarms.iter().filter_map(told).collect()
+}
+
+/// A rollout starts new tasks beside the old ones, spread over the subnets: all at once, where the service's limits let it.
 fn without_addresses(needs: &Needs<'_>, facts: &Facts) -> Vec<String> {
     let tasks = facts.standing.map_or(needs.tasks, |standing| standing.desired);
-    let share = tasks.div_ceil(u32::try_from(needs.subnets.len()).unwrap_or(u32::MAX).max(1));
+    let new = facts.standing.map_or(tasks, |_| needs.limits.surge(tasks));
+    let share = new.div_ceil(u32::try_from(needs.subnets.len()).unwrap_or(u32::MAX).max(1));
     let short = facts.subnets.iter().filter(|subnet| needs.subnets.contains(&subnet.id) && subnet.free < share);
     short
         .map(|Subnet { id, free }| {

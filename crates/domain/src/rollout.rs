@@ -7,18 +7,21 @@
 //! ECS's own circuit breaker is switched on without its rollback. On, because a deployment it gave up starts no more tasks: a
 //! crash loop ends even if every function of Shipway is dead. Without rollback, because a service has one writer: going
 //! back is this module's decision, to the revision of the live release, which is not always the one that ECS ran last.
-//! A service that was made otherwise may still be rolled back by ECS; that is told apart from success and from a stranger's
-//! deployment.
+//!
+//! Alarms are another matter: they judge what serves already, and ECS watches them for minutes after that. So a rollout with
+//! alarms has succeeded only when ECS has completed it, and ECS goes back by itself when one goes off, also where nobody looks.
+//! That is told apart from success and from a stranger's deployment.
 
 pub mod drift;
 pub mod scaling;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    manifest::{self, Timeout},
     message::Verdict,
     network::NetworkOutputs,
     release::Outcome,
@@ -26,8 +29,10 @@ use crate::{
 };
 use scaling::Scaling;
 
-/// How long a deployment may take until it serves, and how long the way back may take.
-pub const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
+/// How long ECS may go on watching the alarms of a deployment that serves: until the old tasks have drained, an hour at most,
+/// and then for as long as the alarms take to judge, which it computes and nobody can set.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-alarm-failure.html>
+pub const WATCHED: SignedDuration = SignedDuration::from_hours(3);
 
 /// How long ECS may still show what was before a change: its answers are eventually consistent.
 pub const SETTLE: SignedDuration = SignedDuration::from_secs(60);
@@ -72,9 +77,50 @@ pub struct Settings {
     /// Its entry in the service discovery, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<Registry>,
-    /// Whether an old task stops before a new one starts: two cannot have one port of an instance.
+    /// How many of its tasks run while a new version takes the place of an old one.
     #[serde(default)]
-    pub stops_first: bool,
+    pub limits: Limits,
+    /// The CloudWatch alarms that end a rollout when they go off.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub alarms: BTreeSet<String>,
+}
+
+/// How many tasks of a service run during a deployment, in percent of those that it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// At least so many.
+    pub least: u16,
+    /// At most so many, of both versions.
+    pub most: u16,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { least: 100, most: 200 }
+    }
+}
+
+impl Limits {
+    /// Those of a service. With a fixed port of the instance an old task stops before a new one starts: two cannot have it.
+    #[must_use]
+    pub fn of(service: &manifest::Service) -> Limits {
+        let usual = if service.host_port.is_some() { Limits { least: 0, most: 100 } } else { Limits::default() };
+        let rollout = &service.rollout;
+        Limits { least: rollout.min_percent.unwrap_or(usual.least), most: rollout.max_percent.unwrap_or(usual.most) }
+    }
+
+    /// How many tasks may start before one of so many stops. ECS rounds the upper limit down.
+    /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DeploymentConfiguration.html>
+    #[must_use]
+    pub fn surge(self, tasks: u32) -> u32 {
+        (tasks.saturating_mul(u32::from(self.most)) / 100).saturating_sub(tasks)
+    }
+
+    /// How many of so many may stop before one starts. ECS rounds the lower limit up.
+    #[must_use]
+    pub fn spare(self, tasks: u32) -> u32 {
+        tasks.saturating_sub(tasks.saturating_mul(u32::from(self.least)).div_ceil(100))
+    }
 }
 
 /// A service's entry in the service discovery.
@@ -112,8 +158,9 @@ impl Settings {
             }),
             None => None,
         };
-        let stops_first = placement.interfaces.is_none() && wanted.service.host_port.is_some();
-        Ok(Settings { placement, target_group, registry, stops_first })
+        let limits = Limits::of(wanted.service);
+        let alarms = wanted.service.rollout.alarms.iter().map(ToString::to_string).collect();
+        Ok(Settings { placement, target_group, registry, limits, alarms })
     }
 
     /// Why ECS cannot bring a service from these settings to others, if it cannot.
@@ -160,6 +207,9 @@ pub struct Progress {
     /// What was live when it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<Version>,
+    /// How many seconds it may take until our version serves, and how many the way back may take.
+    #[serde(default = "ten_minutes")]
+    pub deadline: u32,
     /// How many tasks the service is made with.
     #[serde(default = "one")]
     pub tasks: u32,
@@ -188,6 +238,9 @@ pub struct Progress {
     /// The deployment that brings the live version back, once its id is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub back: Option<String>,
+    /// When our version served, where ECS goes on watching alarms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<Timestamp>,
     /// What the load balancer last said against a task of ours: once the task is gone, nobody can ask any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complaint: Option<String>,
@@ -212,6 +265,10 @@ fn one() -> u32 {
     1
 }
 
+fn ten_minutes() -> u32 {
+    Timeout::default().seconds()
+}
+
 impl Progress {
     /// A rollout that has done nothing yet.
     pub fn new(container: String, ours: Version, live: Option<Version>, now: Timestamp) -> Progress {
@@ -219,6 +276,7 @@ impl Progress {
             container,
             ours,
             live,
+            deadline: ten_minutes(),
             tasks: 1,
             resize: None,
             scaling: None,
@@ -229,6 +287,7 @@ impl Progress {
             begun: false,
             deployment: None,
             back: None,
+            served: None,
             complaint: None,
             cause: None,
             verdict: None,
@@ -238,7 +297,7 @@ impl Progress {
     /// The same rollout on its way back, or down where there is nothing to go back to.
     pub fn give_up(self, cause: String, now: Timestamp) -> Progress {
         let phase = if self.live.is_some() { Phase::RollingBack } else { Phase::Stopping };
-        Progress { phase, since: now, cause: Some(cause), complaint: None, ..self }
+        Progress { phase, since: now, cause: Some(cause), complaint: None, served: None, ..self }
     }
 
     /// The way back from another release's deployment, for a release that ends with an error before it began one itself.
@@ -291,6 +350,10 @@ impl Progress {
     /// Whether the live version is the one that this release makes live: then there is nothing to go back to.
     fn is_live_already(&self) -> bool {
         self.live.as_ref().is_some_and(|live| live.revision.task_definition == self.ours.revision.task_definition)
+    }
+
+    fn deadline(&self) -> SignedDuration {
+        SignedDuration::from_secs(self.deadline.into())
     }
 
     fn cause(&self) -> &str {
@@ -369,6 +432,8 @@ pub struct Deployment {
     pub running: u32,
     /// Whether ECS gave it up.
     pub failed: bool,
+    /// Whether ECS is through with it: its tasks run, the old ones are gone, and no alarm went off.
+    pub completed: bool,
     /// ECS's own words about its state.
     pub reason: Option<String>,
 }
@@ -418,6 +483,8 @@ pub enum Action {
         /// Its id.
         deployment: String,
     },
+    /// Write down that our version serves. ECS goes on watching its alarms.
+    Serves,
     /// Give the release up: go back, or down.
     GiveUp {
         /// Why.
@@ -488,10 +555,10 @@ fn deploy(progress: &Progress, observed: &Observed) -> Action {
     };
     if service.draining {
         let note = "a service of this name is still being deleted";
-        return if elapsed < DEADLINE {
+        return if elapsed < progress.deadline() {
             wait(5, note)
         } else {
-            end(Outcome::Failed, format!("{note} after {}", minutes(DEADLINE)))
+            end(Outcome::Failed, format!("{note} after {}", told(progress.deadline())))
         };
     }
     let ours = &progress.ours.revision.task_definition;
@@ -530,7 +597,7 @@ fn deploy(progress: &Progress, observed: &Observed) -> Action {
         let own = own.and_then(|one| one.reason.as_deref()).filter(|reason| !reason.is_empty());
         let (why, task) = match failures(progress, observed, deployment, ours).last() {
             Some(task) => (task.why_stopped(&progress.container), Some(task.arn.clone())),
-            None => (own.unwrap_or("it gave no reason").to_owned(), None),
+            None => (words_of_ecs(progress, own.unwrap_or("it gave no reason")), None),
         };
         return Action::GiveUp { cause: format!("ECS went back to the live revision by itself: {why}"), task };
     }
@@ -570,7 +637,12 @@ fn taken_over(primary: Option<&Deployment>) -> String {
 fn watch(progress: &Progress, observed: &Observed, service: &Service, primary: &Deployment) -> Action {
     let revision = &progress.ours.revision;
     let failed = failures(progress, observed, &primary.id, &revision.task_definition);
+    let gated = !progress.ours.settings.alarms.is_empty();
     let missing = match serving(progress, observed, service, primary, revision, !failed.is_empty()) {
+        // Our tasks serve, and ECS says all the same that they must not: an alarm went off.
+        Ok(_) if progress.begun && primary.failed => "it serves".to_owned(),
+        Ok(_) if gated && !primary.completed && progress.served.is_none() => return Action::Serves,
+        Ok(count) if gated && !primary.completed => format!("{count} tasks serve, and ECS still watches the alarms"),
         Ok(count) if progress.begun => {
             return end(
                 Outcome::Succeeded,
@@ -814,14 +886,19 @@ fn hopeless(
     let mut cause = if repeated || failed.len() >= ANY_FAILURES {
         format!("{} tasks failed, the last one: {}", failed.len(), why?)
     } else if primary.failed {
-        let reason = primary.reason.as_deref().unwrap_or("no reason given");
+        let reason = words_of_ecs(progress, primary.reason.as_deref().unwrap_or("no reason given"));
         let why = why.map(|why| format!("; the last task: {why}")).unwrap_or_default();
         format!("ECS gave the deployment up: {reason}{why}")
-    } else if observed.now.duration_since(progress.since) >= DEADLINE {
+    } else if let Some(served) = progress.served {
+        if observed.now.duration_since(served) < WATCHED {
+            return None;
+        }
+        format!("ECS did not complete it within {} of its serving: {missing}", told(WATCHED))
+    } else if observed.now.duration_since(progress.since) >= progress.deadline() {
         let why = why.map(|why| format!("; the last task that failed: {why}")).unwrap_or_default();
         let remark =
             service.remark.as_deref().map(|remark| format!("; ECS says: {}", clipped(remark, 300))).unwrap_or_default();
-        format!("it did not serve within {}: {missing}{why}{remark}", minutes(DEADLINE))
+        format!("it did not serve within {}: {missing}{why}{remark}", told(progress.deadline()))
     } else {
         return None;
     };
@@ -832,6 +909,15 @@ fn hopeless(
     let runs = |task: &&Task| task.running() && task.task_definition == primary.task_definition;
     let task = last.copied().or_else(|| observed.tasks.iter().find(runs));
     Some((cause, task.map(|task| task.arn.clone())))
+}
+
+/// What ECS says of a deployment that it gave up. Which of several alarms went off it does not say there.
+fn words_of_ecs(progress: &Progress, reason: &str) -> String {
+    let alarms: Vec<&str> = progress.ours.settings.alarms.iter().map(String::as_str).collect();
+    if alarms.is_empty() || !reason.to_ascii_lowercase().contains("alarm") {
+        return reason.to_owned();
+    }
+    format!("an alarm went off, of {}: {reason}", alarms.join(", "))
 }
 
 /// What the load balancer says against a task of the revision that is waited for.
@@ -853,8 +939,13 @@ fn pace(elapsed: SignedDuration) -> u32 {
     if elapsed < SignedDuration::from_secs(60) { 2 } else { 4 }
 }
 
-fn minutes(duration: SignedDuration) -> String {
-    format!("{} minutes", duration.as_mins())
+/// A duration as people say it.
+fn told(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs();
+    let (unit, length) =
+        [("hour", 3600), ("minute", 60)].into_iter().find(|unit| seconds % unit.1 == 0).unwrap_or(("second", 1));
+    let count = seconds / length;
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A revision as people say it: `family:7`.

@@ -14,12 +14,13 @@ const READY: Duration = Duration::from_secs(60);
 const LOG_LINES: usize = 40;
 
 /// Our additions, as Python modules of the package `local_cloud`.
-const MODULES: [(&str, &str); 27] = [
+const MODULES: [(&str, &str); 28] = [
     ("__init__.py", include_str!("../ministack/local_cloud/__init__.py")),
     ("__main__.py", include_str!("../ministack/local_cloud/__main__.py")),
     ("change_sets.py", include_str!("../ministack/local_cloud/change_sets.py")),
     ("cloudfront.py", include_str!("../ministack/local_cloud/cloudfront.py")),
     ("control.py", include_str!("../ministack/local_cloud/control.py")),
+    ("deployment_alarms.py", include_str!("../ministack/local_cloud/deployment_alarms.py")),
     ("docker_engine.py", include_str!("../ministack/local_cloud/docker_engine.py")),
     ("dynamodb_rights.py", include_str!("../ministack/local_cloud/dynamodb_rights.py")),
     ("ec2.py", include_str!("../ministack/local_cloud/ec2.py")),

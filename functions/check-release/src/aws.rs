@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_config::SdkConfig;
+use aws_sdk_cloudwatch::types::{AlarmType, StateValue};
 use aws_sdk_ec2::types::Filter;
 use aws_sdk_ecr::types::{ImageIdentifier, ImageScanFindings};
 use aws_sdk_ecs::types::{ContainerInstance, ContainerInstanceStatus};
@@ -27,12 +28,17 @@ const PARAMETERS_AT_ONCE: usize = 50;
 /// The version of a secret that a reference without one means.
 const CURRENT: &str = "AWSCURRENT";
 
+/// DescribeAlarms takes so many names, and answers with half of it unless told.
+/// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DescribeAlarms.html>
+const ALARMS_AT_ONCE: i32 = 100;
+
 /// The attribute of an instance that gives tasks more interfaces than its type has.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/container-instance-eni.html>
 const TRUNK: &str = "ecs.awsvpc-trunk-id";
 
 /// The clients.
 pub(crate) struct Aws {
+    cloudwatch: Later<aws_sdk_cloudwatch::Client>,
     ec2: Later<aws_sdk_ec2::Client>,
     ecr: Later<aws_sdk_ecr::Client>,
     ecs: aws_sdk_ecs::Client,
@@ -45,6 +51,7 @@ pub(crate) struct Aws {
 impl Aws {
     pub(crate) fn new(config: &SdkConfig) -> Aws {
         Aws {
+            cloudwatch: Later::new(config, aws_sdk_cloudwatch::Client::new),
             ec2: Later::new(config, aws_sdk_ec2::Client::new),
             ecr: Later::new(config, aws_sdk_ecr::Client::new),
             ecs: aws_sdk_ecs::Client::new(config),
@@ -279,6 +286,24 @@ impl Calls for Aws {
             arns.push(arn.map_err(AwsError::of("ecs:ListContainerInstances"))?);
         }
         Ok(instances::describe(&self.ecs, cluster, &arns).await?.iter().map(instance).collect())
+    }
+
+    async fn alarms(&self, names: &BTreeSet<String>) -> Result<BTreeMap<String, bool>, AwsError> {
+        let answer = self
+            .cloudwatch
+            .get()
+            .describe_alarms()
+            .set_alarm_names(Some(names.iter().cloned().collect()))
+            .alarm_types(AlarmType::MetricAlarm)
+            .alarm_types(AlarmType::CompositeAlarm)
+            .max_records(ALARMS_AT_ONCE)
+            .send()
+            .await
+            .map_err(AwsError::of("cloudwatch:DescribeAlarms"))?;
+        let metric = answer.metric_alarms().iter().map(|alarm| (alarm.alarm_name(), alarm.state_value()));
+        let composite = answer.composite_alarms().iter().map(|alarm| (alarm.alarm_name(), alarm.state_value()));
+        let found = metric.chain(composite);
+        Ok(found.filter_map(|(name, state)| Some((name?.to_owned(), state == Some(&StateValue::Alarm)))).collect())
     }
 }
 

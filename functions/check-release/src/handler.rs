@@ -102,6 +102,8 @@ pub(crate) trait Calls {
     async fn standing(&self, cluster: &str, service: &str) -> Result<Option<Standing>, AwsError>;
     /// The instances of a cluster that take tasks.
     async fn instances(&self, cluster: &str) -> Result<Vec<Instance>, AwsError>;
+    /// Those of these alarms that are there, and whether each is on.
+    async fn alarms(&self, names: &BTreeSet<String>) -> Result<BTreeMap<String, bool>, AwsError>;
 }
 
 /// Makes one pass.
@@ -129,9 +131,13 @@ pub(crate) async fn handle<C: Calls>(
         let task = wanted.migration_task(surroundings, Part::Migrate, &migrate.command);
         tasks.push(task.map_err(ServiceError::from)?);
     }
-    let needs = Needs::of(&wanted, &tasks, &placement);
-    let facts = gather(calls, run, cluster, &needs).await?;
     let state = store.component(&run.app, &run.environment, &run.component).await?;
+    let mut needs = Needs::of(&wanted, &tasks, &placement);
+    if state.was_live(&run.artifact) {
+        // The alarm that is on may be why somebody goes back.
+        needs.alarms.clear();
+    }
+    let facts = gather(calls, run, cluster, &needs).await?;
     let is_live = state.live.as_ref().is_some_and(|live| live.artifact == run.artifact);
     let findings = preflight::findings(&needs, &facts, is_live);
     if !findings.is_empty() {
@@ -169,7 +175,8 @@ async fn gather<C: Calls>(calls: &C, run: &Run, cluster: &str, needs: &Needs<'_>
     let service = task::service_name(&run.app, &run.environment, needs.service);
     let subnets = async { if needs.subnets.is_empty() { Ok(Vec::new()) } else { calls.subnets(&needs.subnets).await } };
     let instances = async { if needs.room.is_some() { calls.instances(cluster).await } else { Ok(Vec::new()) } };
-    let (image, execution_role, task_role, kept, missing_log_groups, standing, subnets, instances) = tokio::try_join!(
+    let alarms = async { if needs.alarms.is_empty() { Ok(BTreeMap::new()) } else { calls.alarms(&needs.alarms).await } };
+    let (image, execution_role, task_role, kept, missing_log_groups, standing, subnets, instances, alarms) = tokio::try_join!(
         Box::pin(image(calls, needs.source)),
         Box::pin(calls.role(needs.execution_role)),
         Box::pin(calls.role(needs.task_role)),
@@ -178,12 +185,24 @@ async fn gather<C: Calls>(calls: &C, run: &Run, cluster: &str, needs: &Needs<'_>
         Box::pin(calls.standing(cluster, &service)),
         Box::pin(subnets),
         Box::pin(instances),
+        Box::pin(alarms),
     )?;
     let unreadable = match execution_role {
         Role::Missing => BTreeSet::new(),
         Role::There(_) | Role::Unknown => unreadable(calls, needs, &kept).await?,
     };
-    Ok(Facts { image, execution_role, task_role, kept, unreadable, missing_log_groups, standing, subnets, instances })
+    Ok(Facts {
+        image,
+        execution_role,
+        task_role,
+        kept,
+        unreadable,
+        missing_log_groups,
+        standing,
+        subnets,
+        instances,
+        alarms,
+    })
 }
 
 /// An image, with its configuration where its manifest does not tell what it runs on.

@@ -9,21 +9,21 @@ use aws_sdk_applicationautoscaling::types::{
 };
 use aws_sdk_ecr::types::{Image, ImageIdentifier};
 use aws_sdk_ecs::types::{
-    AssignPublicIp, DeploymentCircuitBreaker, DeploymentConfiguration, DeploymentRolloutState, LaunchType,
-    LoadBalancer, PropagateTags, Service as SdkService, ServiceField, ServiceRegistry, TaskDefinitionFamilyStatus,
-    TaskDefinitionField, TaskDefinitionStatus,
+    AssignPublicIp, DeploymentAlarms, DeploymentCircuitBreaker, DeploymentConfiguration, DeploymentRolloutState,
+    LaunchType, LoadBalancer, PropagateTags, Service as SdkService, ServiceField, ServiceRegistry,
+    TaskDefinitionFamilyStatus, TaskDefinitionField, TaskDefinitionStatus,
 };
 use shipway_aws::{AwsError, runtime::Later};
 use shipway_domain::{
     name::{Digest, RepositoryName},
     preflight::MEDIA_TYPES,
     rollout::{
-        Deployment, Registry, Service, Settings, Target, TargetGroup,
+        Deployment, Limits, Registry, Service, Settings, Target, TargetGroup,
         scaling::{self, Metric, Policy},
     },
     task::{self, Capacity, DescribedTaskDefinition, Interfaces, Placement, Task, TaskDefinition},
 };
-use shipway_ecs::{instances, logs, network, strategy, tags, tags_of, task_definitions, tasks};
+use shipway_ecs::{instances, logs, network, strategy, tags, tags_of, task_definitions, tasks, unbuilt};
 
 use crate::{
     handler::{Calls, Change, NewService, Place, Started},
@@ -173,7 +173,7 @@ impl Calls for Aws {
             .set_service_registries(settings.registry.as_ref().map(|registry| vec![service_registry(registry)]))
             // ECS refuses a grace period where there is no load balancer.
             .set_health_check_grace_period_seconds(settings.target_group.as_ref().map(|_| GRACE_SECONDS))
-            .deployment_configuration(deployment(settings))
+            .deployment_configuration(deployment(CALL, settings)?)
             .propagate_tags(PropagateTags::Service)
             .enable_ecs_managed_tags(true)
             .set_tags(Some(tags(&task::tags(&new.run.app, &new.run.environment, &new.run.component))))
@@ -202,7 +202,7 @@ impl Calls for Aws {
                 .set_network_configuration(network(CALL, settings.placement.interfaces.as_ref())?)
                 .set_load_balancers(Some(settings.target_group.iter().map(load_balancer).collect()))
                 .set_service_registries(Some(settings.registry.iter().map(service_registry).collect()))
-                .deployment_configuration(deployment(settings))
+                .deployment_configuration(deployment(CALL, settings)?)
                 .set_health_check_grace_period_seconds(settings.target_group.as_ref().map(|_| GRACE_SECONDS));
             if change.moves {
                 call =
@@ -516,15 +516,22 @@ fn policy(from: &ScalingPolicy) -> Option<Policy> {
     })
 }
 
-/// ECS's own circuit breaker ends a crash loop; going back is Shipway's.
-fn deployment(settings: &Settings) -> DeploymentConfiguration {
-    let (least, most) = if settings.stops_first { (0, 100) } else { (100, 200) };
-    let breaker = DeploymentCircuitBreaker::builder().enable(true).rollback(false).build();
-    DeploymentConfiguration::builder()
-        .minimum_healthy_percent(least)
-        .maximum_percent(most)
-        .deployment_circuit_breaker(breaker)
+/// ECS's own circuit breaker ends a crash loop; going back is Shipway's. An alarm that goes off is answered even where nobody looks.
+fn deployment(call: &'static str, settings: &Settings) -> Result<DeploymentConfiguration, AwsError> {
+    let gated = !settings.alarms.is_empty();
+    let alarms = DeploymentAlarms::builder()
+        .set_alarm_names(Some(settings.alarms.iter().cloned().collect()))
+        .enable(gated)
+        .rollback(gated)
         .build()
+        .map_err(unbuilt(call))?;
+    let breaker = DeploymentCircuitBreaker::builder().enable(true).rollback(false).build();
+    let configuration = DeploymentConfiguration::builder()
+        .minimum_healthy_percent(settings.limits.least.into())
+        .maximum_percent(settings.limits.most.into())
+        .deployment_circuit_breaker(breaker)
+        .alarms(alarms);
+    Ok(configuration.build())
 }
 
 fn service_registry(registry: &Registry) -> ServiceRegistry {
@@ -576,13 +583,21 @@ fn observed(from: &SdkService) -> Service {
             public_address: vpc.assign_public_ip() == Some(&AssignPublicIp::Enabled),
         }),
     };
-    let least = from.deployment_configuration().and_then(|deployment| deployment.minimum_healthy_percent());
+    let configuration = from.deployment_configuration();
+    let percent = |percent: Option<i32>, usual| percent.and_then(|one| u16::try_from(one).ok()).unwrap_or(usual);
+    let usual = Limits::default();
+    let limits = Limits {
+        least: percent(configuration.and_then(DeploymentConfiguration::minimum_healthy_percent), usual.least),
+        most: percent(configuration.and_then(DeploymentConfiguration::maximum_percent), usual.most),
+    };
+    let alarms = configuration.and_then(DeploymentConfiguration::alarms).filter(|alarms| alarms.enable());
+    let alarms = alarms.map(|alarms| alarms.alarm_names().iter().cloned().collect()).unwrap_or_default();
     Service {
         draining: from.status() == Some("DRAINING"),
         desired: count(from.desired_count()),
         running: count(from.running_count()),
         pending: count(from.pending_count()),
-        settings: Settings { placement, target_group, registry, stops_first: least == Some(0) },
+        settings: Settings { placement, target_group, registry, limits, alarms },
         deployments: from
             .deployments()
             .iter()
@@ -592,6 +607,7 @@ fn observed(from: &SdkService) -> Service {
                 task_definition: one.task_definition().unwrap_or_default().to_owned(),
                 running: count(one.running_count()),
                 failed: one.rollout_state() == Some(&DeploymentRolloutState::Failed),
+                completed: one.rollout_state() == Some(&DeploymentRolloutState::Completed),
                 reason: one.rollout_state_reason().filter(|reason| !reason.is_empty()).map(str::to_owned),
             })
             .collect(),

@@ -295,7 +295,15 @@ async fn prepare<C: Calls>(
         .and(service)
         .map(|service| Resize { from: service.desired, to: tasks });
     let was_scaled = live.is_some() && known.is_none_or(|known| known.scaling.is_some());
-    Ok(Progress { tasks, resize, scaling, was_scaled, ..Progress::new(wanted.name.to_string(), ours, live, now) })
+    let deadline = wanted.service.rollout.deadline.seconds();
+    Ok(Progress {
+        deadline,
+        tasks,
+        resize,
+        scaling,
+        was_scaled,
+        ..Progress::new(wanted.name.to_string(), ours, live, now)
+    })
 }
 
 /// The revision of a task definition: the one that the service runs, the newest of the family, or a new one. RegisterTaskDefinition
@@ -374,6 +382,12 @@ impl<C: Calls> Rollout<'_, C> {
                 Action::Adopt { deployment } => {
                     let what = format!("took up deployment {deployment} of {}", progress.ours.revision.task_definition);
                     progress.deployment = Some(deployment);
+                    // One that was there before this release is nothing that it did.
+                    if progress.begun { self.tell(&progress, what).await? } else { self.save(&progress).await? }
+                }
+                Action::Serves => {
+                    progress.served = Some(self.now);
+                    let what = format!("{} serves; ECS watches the alarms", progress.ours.revision.task_definition);
                     // One that was there before this release is nothing that it did.
                     if progress.begun { self.tell(&progress, what).await? } else { self.save(&progress).await? }
                 }

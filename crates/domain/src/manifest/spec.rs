@@ -23,8 +23,8 @@ pub use reference::{
     CacheAttribute, DatabaseAttribute, EnvValue, NetworkAttribute, Reference, SecretRef, ServiceAttribute,
 };
 pub use service::{
-    Approval, HostName, Http, Image, LogGroupName, Migrate, PublicImage, Scale, Scan, Service, Severity, Sidecar,
-    TagPattern, Use,
+    AlarmName, Approval, HostName, Http, Image, LogGroupName, Migrate, PublicImage, Rollout, Scale, Scan, Service,
+    Severity, Sidecar, TagPattern, Use,
 };
 pub use site::{CacheRule, Glob, Redirect, Routing, Site, TrailingSlash, Verify};
 pub use stack::Stack;

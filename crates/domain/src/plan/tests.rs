@@ -404,6 +404,24 @@ environments: {dev: {}}
 }
 
 #[test]
+fn a_rollout_that_may_stop_all_tasks_is_told() {
+    let manifest = |percent: u8| {
+        let rollout = format!(
+            "app: hello\nservices: {{api: {{image: {{repository: api}}, count: 2, rollout: {{min_percent: {percent}}}}}}}"
+        );
+        offline(&spec(&format!("version: 1\n{rollout}\nenvironments: {{dev: {{}}}}\n")), &dev(), REGION).warnings
+    };
+    let [warning] = &manifest(0)[..] else { panic!("{:?}", manifest(0)) };
+    assert_eq!(warning.kind, WarningKind::Downtime);
+    assert!(
+        warning.what.starts_with("services.api.rollout.min_percent: each rollout may stop all"),
+        "{}",
+        warning.what
+    );
+    assert_eq!(manifest(50), []);
+}
+
+#[test]
 fn an_instance_whose_room_is_not_known_is_told_and_has_no_price() {
     let manifest = MANIFEST.replace("services:", "cluster: {ec2: {instance_type: z9.large}}\nservices:");
     let plan = offline(&spec(&manifest), &dev(), REGION);

@@ -44,6 +44,8 @@ impl World {
             log_groups: ["/ecs/hello".to_owned()].into(),
             subnets: ["subnet-1", "subnet-2"].map(str::to_owned).into(),
             tasks: 3,
+            limits: Limits::default(),
+            alarms: ["hello-5xx".to_owned()].into(),
             room: self.spec.cluster.ec2.as_ref().map(|ec2| Room { ec2, cpu: 256, memory: 512 }),
         }
     }
@@ -61,6 +63,7 @@ fn facts() -> Facts {
         standing: Some(Standing { desired: 3, deploying: false }),
         subnets: [("subnet-1", 2), ("subnet-2", 2)].map(|(id, free)| Subnet { id: id.to_owned(), free }).into(),
         instances: vec![Instance { cpu: Some(256), memory: Some(512), tasks: 1, trunk: false }],
+        alarms: [("hello-5xx".to_owned(), false)].into(),
     }
 }
 
@@ -108,6 +111,8 @@ fn each_thing_that_is_missing_is_told_by_its_name() {
     addresses.subnets[1].free = 1;
     let mut room = facts();
     room.instances[0].memory = Some(511);
+    let on = Facts { alarms: [("hello-5xx".to_owned(), true)].into(), ..facts() };
+    let no_alarm = Facts { alarms: BTreeMap::new(), ..facts() };
     for (facts, of_image, start) in [
         (missing, true, "the image hello-api@sha256:00ab cannot be pulled (ImageNotFound); push it again"),
         (
@@ -122,6 +127,8 @@ fn each_thing_that_is_missing_is_told_by_its_name() {
         ),
         (execution, false, "the execution role arn:aws:iam::123456789012:role/shipway/execution is not there"),
         (task, false, "the task role arn:aws:iam::123456789012:role/shipway/task may not be taken by tasks"),
+        (on, false, "the alarm hello-5xx is on, so ECS would not watch it; put right what it tells"),
+        (no_alarm, false, "there is no alarm hello-5xx; make it, or take it out of the `rollout.alarms` of `api`"),
         (log, false, "the log group /ecs/hello is not there"),
         (subnet, false, "the subnet subnet-2 of its tasks is not there"),
         (addresses, false, "the subnet subnet-2 has 1 free addresses, and a rollout of 3 tasks needs 2 there"),
@@ -148,9 +155,10 @@ fn everything_that_is_missing_is_told_at_once() {
         standing: None,
         subnets: vec![Subnet { id: "subnet-1".to_owned(), free: 0 }],
         instances: vec![Instance { cpu: Some(0), ..Instance::default() }],
+        alarms: BTreeMap::new(),
         ..Facts::default()
     };
-    assert_eq!(told(&nothing).len(), 7);
+    assert_eq!(told(&nothing).len(), 8);
 }
 
 #[test]
@@ -166,6 +174,18 @@ fn room_and_addresses_are_asked_for_only_where_a_rollout_will_take_them() {
     // The tasks of the deployment that is under way make room.
     let standing = Some(Standing { desired: 3, deploying: true });
     assert_eq!(told(&Facts { standing, ..full }), [""; 0]);
+}
+
+#[test]
+fn a_rollout_that_starts_fewer_tasks_at_once_needs_fewer_addresses() {
+    let world = world();
+    let few =
+        Facts { subnets: facts().subnets.into_iter().map(|subnet| Subnet { free: 1, ..subnet }).collect(), ..facts() };
+    assert_eq!(findings(&world.needs(), &few, false).len(), 2);
+    let slower = Needs { limits: Limits { least: 100, most: 150 }, ..world.needs() };
+    assert_eq!(findings(&slower, &few, false), []);
+    // The first time all of them start.
+    assert_eq!(findings(&slower, &Facts { standing: None, ..few }, false).len(), 2);
 }
 
 #[test]

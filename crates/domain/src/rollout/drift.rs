@@ -51,7 +51,8 @@ fn settings(live: &Settings, shown: &Settings) -> impl Iterator<Item = String> {
         (live.placement.interfaces != shown.placement.interfaces, "it is in other subnets or security groups"),
         (live.target_group != shown.target_group, "another target group or port gets its requests"),
         (live.registry != shown.registry, "its entry in the service discovery is another one"),
-        (live.stops_first != shown.stops_first, "its limits during a deployment are others"),
+        (live.limits != shown.limits, "its limits during a deployment are others"),
+        (live.alarms != shown.alarms, "other alarms end its rollouts"),
     ];
     table.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| what.to_owned())
 }
@@ -94,11 +95,15 @@ mod tests {
         changed.deployments[0].failed = true;
         changed.settings.target_group =
             Some(TargetGroup { arn: "tg".to_owned(), container: "api".to_owned(), port: 1 });
+        changed.settings.limits.least = 50;
+        changed.settings.alarms.insert("errors".to_owned());
         changed.desired = 5;
         let expected = [
             "it runs hello-prod-api:9, but hello-prod-api:6 is live",
             "ECS gave its deployment up: it gave no reason",
             "another target group or port gets its requests",
+            "its limits during a deployment are others",
+            "other alarms end its rollouts",
             "it wants 5 tasks, not 2",
             "2 of 5 tasks run",
         ];

@@ -40,6 +40,7 @@ fn deployment(number: u32, task_definition: &str, primary: bool, running: u32) -
         task_definition: task_definition.to_owned(),
         running,
         failed: false,
+        completed: false,
         reason: None,
     }
 }
@@ -290,6 +291,69 @@ fn the_deadline_tells_what_was_missing() {
         cause(next_action(&begun(), &observed)),
         "it did not serve within 10 minutes: target 10.0.0.7:3000 is unhealthy: Health checks failed with these codes: [500]"
     );
+}
+
+#[test]
+fn the_deadline_is_the_releases_own() {
+    let mut sick = good();
+    sick.targets[0].state = "unhealthy".to_owned();
+    for (deadline, text) in [(90, "90 seconds"), (120, "2 minutes"), (3600, "1 hour")] {
+        let patient = Progress { deadline, ..begun() };
+        sick.now = at(i64::from(deadline) - 1);
+        waits(next_action(&patient, &sick));
+        sick.now = at(deadline.into());
+        let told = cause(next_action(&patient, &sick));
+        assert!(told.starts_with(&format!("it did not serve within {text}: ")), "{told}");
+    }
+}
+
+/// A rollout that two alarms may end, and what ECS shows of it while its tasks serve.
+fn gated() -> (Progress, Observed) {
+    let mut gated = begun();
+    gated.ours.settings.alarms = ["errors", "latency"].map(str::to_owned).into();
+    (gated, good())
+}
+
+#[test]
+fn with_alarms_serving_is_written_down_and_success_waits_for_ecs() {
+    let (gated, mut seen) = gated();
+    assert_eq!(next_action(&gated, &seen), Action::Serves);
+    let served = Progress { served: Some(at(30)), ..gated };
+    // Its deadline was for serving.
+    seen.now = at(5000);
+    assert_eq!(waits(next_action(&served, &seen)), "1 tasks serve, and ECS still watches the alarms");
+    // Meanwhile it may scale.
+    seen.service.as_mut().unwrap().desired = 2;
+    assert_eq!(waits(next_action(&served, &seen)), "1 of 2 tasks run");
+    seen.service.as_mut().unwrap().desired = 1;
+    seen.service.as_mut().unwrap().deployments[0].completed = true;
+    assert_eq!(verdict(next_action(&served, &seen)).0, Outcome::Succeeded);
+}
+
+#[test]
+fn what_ecs_never_completes_is_given_up() {
+    let (gated, mut seen) = gated();
+    seen.now = at(30) + WATCHED;
+    let told = cause(next_action(&Progress { served: Some(at(30)), ..gated }, &seen));
+    let expected =
+        "ECS did not complete it within 3 hours of its serving: 1 tasks serve, and ECS still watches the alarms";
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn an_alarm_that_goes_off_while_it_serves_is_told_as_such() {
+    let (gated, mut seen) = gated();
+    let served = Progress { served: Some(at(30)), ..gated };
+    let failed = &mut seen.service.as_mut().unwrap().deployments[0];
+    (failed.failed, failed.reason) = (true, Some("ECS deployment failed: alarm detected.".to_owned()));
+    let why = "an alarm went off, of errors, latency: ECS deployment failed: alarm detected.";
+    assert_eq!(cause(next_action(&served, &seen)), format!("ECS gave the deployment up: {why}"));
+    // ECS has begun to go back before anybody looked.
+    let own = seen.service.as_mut().unwrap().deployments.remove(0);
+    let mut back = service(vec![deployment(8, LIVE, true, 0), Deployment { primary: false, ..own }]);
+    back.deployments[0].reason = Some("ECS deployment in progress.".to_owned());
+    let told = cause(next_action(&served, &Observed { service: Some(back), ..seen }));
+    assert_eq!(told, format!("ECS went back to the live revision by itself: {why}"));
 }
 
 #[test]
@@ -595,6 +659,7 @@ proptest! {
                         progress.deployment = (!lost.next().unwrap_or(false)).then_some(id);
                     }
                     Action::Adopt { deployment } => progress.deployment = Some(deployment),
+                    Action::Serves => progress.served = Some(at(world.now)),
                     Action::GiveUp { cause, .. } => progress = progress.give_up(cause, at(world.now)),
                     Action::Restore => {
                         let id = world.start(LIVE);

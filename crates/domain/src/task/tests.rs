@@ -5,7 +5,7 @@ use crate::{
     manifest,
     network::NetworkOutputs,
     platform::DatabaseOutputs,
-    rollout::{Settings, scaling::Scaling},
+    rollout::{Limits, Settings, scaling::Scaling},
 };
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/hello-prod-api-execution";
@@ -363,10 +363,13 @@ fn a_service_with_a_fixed_port_stops_first_and_one_without_addresses_tells_its_p
     };
     let bridge = "cluster: {ec2: {instance_type: t3.small}}\n";
     let fixed = settings("    host_port: 80\n    discovery: true\n", bridge);
-    assert!(fixed.stops_first);
+    assert_eq!(fixed.limits, Limits { least: 0, most: 100 });
     assert_eq!(fixed.registry.as_ref().unwrap().port, Some(("api".to_owned(), 3000)));
     let fargate = settings("    discovery: true\n", "");
-    assert!(!fargate.stops_first && !settings("", bridge).stops_first);
+    assert_eq!((fargate.limits, settings("", bridge).limits), (Limits::default(), Limits::default()));
+    let given = settings("    host_port: 80\n    rollout: {min_percent: 50, alarms: [b, a]}\n", bridge);
+    assert_eq!(given.limits, Limits { least: 50, most: 100 });
+    assert_eq!(given.alarms.into_iter().collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(fargate.registry.as_ref().unwrap().port, None);
     assert!(fargate.no_way_to(&fixed).is_some() && fixed.no_way_to(&fargate).is_some());
     assert_eq!(fargate.no_way_to(&settings("", "")), None);

@@ -25,6 +25,8 @@ struct World {
     scanned: Vec<String>,
     log_group: bool,
     free: u32,
+    /// Whether the alarm is on.
+    alarm: bool,
 }
 
 struct Fake {
@@ -108,6 +110,10 @@ impl Calls for Fake {
     async fn instances(&self, _: &str) -> Result<Vec<Instance>, AwsError> {
         panic!("there are no instances on Fargate")
     }
+
+    async fn alarms(&self, names: &BTreeSet<String>) -> Result<BTreeMap<String, bool>, AwsError> {
+        self.call(|world| names.iter().map(|name| (name.clone(), world.alarm)).collect())
+    }
 }
 
 fn stored(manifest: &str) -> Image {
@@ -156,6 +162,7 @@ async fn cloud(manifest: &str, reports: Vec<Report>) -> Fake {
         scanned: Vec::new(),
         log_group: true,
         free: 200,
+        alarm: false,
     });
     let fake = Fake { world, store: table.store(&line), aside: table.store(&Line::default()), line };
     platform(&fake.aside, manifest).await;
@@ -345,6 +352,23 @@ async fn the_way_back_to_what_was_live_is_not_shut_by_what_was_found_since() {
     begin(&fake.aside, &back).await;
     finish(&fake, &back).await.unwrap();
     assert_eq!(fake.steps(&back).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn an_alarm_that_is_on_keeps_a_new_image_out_and_shuts_no_way_back() {
+    let gated = GATED.replace("scan: {block: critical, wait: 1m}", "rollout: {alarms: [hello-5xx]}");
+    let fake = cloud(&gated, Vec::new()).await;
+    finish(&fake, &run(1)).await.unwrap();
+    end(&fake.aside, &run(1), Outcome::Succeeded).await;
+    fake.world.borrow_mut().alarm = true;
+    begin(&fake.aside, &run(2)).await;
+    let error = finish(&fake, &run(2)).await.unwrap_err();
+    assert_eq!(error.failure(), Failure::Preflight);
+    assert!(error.to_string().starts_with("`api` was not touched: the alarm hello-5xx is on"), "{error}");
+    end(&fake.aside, &run(2), Outcome::Failed).await;
+    let back = Run { artifact: run(1).artifact, ..run(3) };
+    begin(&fake.aside, &back).await;
+    finish(&fake, &back).await.unwrap();
 }
 
 #[tokio::test]

@@ -31,6 +31,8 @@ struct World {
     lag: u32,
     /// Whether ECS goes back by itself.
     rolls_back: bool,
+    /// Whether an alarm that ends rollouts went off.
+    alarm: bool,
     definitions: Vec<Definition>,
     scaling: scaling::Observed,
     service: Option<Service>,
@@ -154,6 +156,7 @@ impl World {
         } else {
             // Steady: what is old has drained.
             self.tasks.retain(|task| task.stopped() || task.task_definition == revision);
+            service.deployments[primary].completed = service.deployments.len() == 1;
             service.deployments.retain(|one| one.primary);
         }
         for one in &mut service.deployments {
@@ -161,10 +164,13 @@ impl World {
             one.running = u32::try_from(self.tasks.iter().filter(of_it).count()).unwrap();
         }
         service.running = service.deployments.iter().map(|one| one.running).sum();
-        if self.rolls_back && failures >= 1 && service.deployments.len() > 1 {
+        let breaks = self.rolls_back && failures >= 1;
+        if (breaks || self.alarm) && service.deployments.len() > 1 && !service.deployments[0].failed {
             let old = service.deployments[1].task_definition.clone();
+            let reason = if breaks { "circuit breaker: tasks failed to start" } else { "failed: alarm detected" };
+            self.alarm = false;
             service.deployments[0].failed = true;
-            service.deployments[0].reason = Some("circuit breaker: tasks failed to start".to_owned());
+            service.deployments[0].reason = Some(reason.to_owned());
             self.service = Some(service);
             self.start(&old);
             return;
@@ -893,6 +899,73 @@ async fn other_capacity_is_a_new_deployment_and_tasks_without_interfaces_are_ref
     let refused = finish(&fake, &run(3, GOOD), Ask::Deploy).await.unwrap_err();
     assert_eq!(refused.failure(), Failure::Conflict);
     assert!(refused.to_string().contains("network interfaces of their own, and would have none"), "{refused}");
+}
+
+const GATED: &str = "    rollout: {deadline: 1m, alarms: [errors]}\n";
+
+#[tokio::test]
+async fn a_release_with_alarms_is_live_when_ecs_is_through_with_it() {
+    let fake = with_live_of(GATED).await;
+    let two = run(2, BETTER);
+    let serves = async |fake: &Fake| fake.steps(&two).await.iter().any(|step| step.ends_with("ECS watches the alarms"));
+    pass(&fake, &two, Ask::Deploy).await.unwrap();
+    while !serves(&fake).await {
+        fake.world.borrow_mut().tick();
+        assert!(matches!(pass(&fake, &two, Ask::Deploy).await, Ok(Pass::Again { .. })));
+    }
+    // The deadline was for serving alone.
+    fake.world.borrow_mut().now += 600;
+    let verdict = finish(&fake, &two, Ask::Deploy).await.unwrap();
+    assert_eq!(verdict.outcome, Outcome::Succeeded, "{}", verdict.reason);
+    end(&fake.aside, &two, verdict.outcome).await;
+    // The same again neither waits nor writes.
+    let (verdict, writes) = released(&fake, 3, BETTER).await;
+    assert_eq!((verdict.outcome, writes), (Outcome::Unchanged, Vec::new()));
+}
+
+#[tokio::test]
+async fn an_alarm_that_goes_off_brings_back_what_was_live_without_a_call() {
+    let fake = with_live_of(GATED).await;
+    fake.world.borrow_mut().writes.clear();
+    let two = run(2, BETTER);
+    pass(&fake, &two, Ask::Deploy).await.unwrap();
+    fake.world.borrow_mut().alarm = true;
+    let verdict = finish(&fake, &two, Ask::Deploy).await.unwrap();
+    assert_eq!(verdict.outcome, Outcome::RolledBack);
+    assert!(verdict.reason.contains("an alarm went off, of errors: failed: alarm detected"), "{}", verdict.reason);
+    assert_eq!(
+        (writes(&fake), serves(&fake).0),
+        (["register 2", "update 2 -"].map(str::to_owned).to_vec(), GOOD.to_owned())
+    );
+}
+
+#[tokio::test]
+async fn cut_off_before_or_after_any_call_serving_is_told_once() {
+    cut_everywhere(async |cut| {
+        let fake = with_live_of(GATED).await;
+        fake.line.cut(cut);
+        let verdict = finish(&fake, &run(2, BETTER), Ask::Deploy).await.unwrap();
+        assert_eq!(verdict.outcome, Outcome::Succeeded, "{cut:?}: {}", verdict.reason);
+        let steps = fake.steps(&run(2, BETTER)).await;
+        assert_eq!(steps.iter().filter(|step| step.ends_with("ECS watches the alarms")).count(), 1, "{cut:?}");
+        fake.line.calls()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_deadline_and_the_limits_are_the_manifests() {
+    let fake = with_live_of("    rollout: {deadline: 90s, min_percent: 0, max_percent: 100}\n").await;
+    let limits = fake.world.borrow().service.as_ref().unwrap().settings.limits;
+    assert_eq!((limits.least, limits.most), (0, 100));
+    let verdict = finish(&fake, &run(2, SICK), Ask::Deploy).await.unwrap();
+    assert_eq!(verdict.outcome, Outcome::RolledBack);
+    assert!(verdict.reason.starts_with("it did not serve within 90 seconds: "), "{}", verdict.reason);
+    // Other limits alone are sent too.
+    platform(&fake.aside, &manifest(8080, "    rollout: {min_percent: 50}\n")).await;
+    end(&fake.aside, &run(2, SICK), Outcome::RolledBack).await;
+    assert_eq!(released(&fake, 3, GOOD).await.1, ["update 1 -"]);
+    assert_eq!(fake.world.borrow().service.as_ref().unwrap().settings.limits, rollout::Limits { least: 50, most: 200 });
 }
 
 #[tokio::test]

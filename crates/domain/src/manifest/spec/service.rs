@@ -80,6 +80,9 @@ pub struct Service {
     /// is where that did not go live. What a person starts waits for nobody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<ComponentName>,
+    /// How a new version takes the place of the old one.
+    #[serde(default, skip_serializing_if = "Rollout::is_default")]
+    pub rollout: Rollout,
     /// The log group's name; `/ecs/<app>-<environment>-<service>` unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_group: Option<LogGroupName>,
@@ -383,6 +386,39 @@ pub struct Scan {
 fn default_scan_wait() -> Timeout {
     Timeout::of(300)
 }
+
+/// How a new version takes the place of the old one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rollout {
+    /// How long it may take until the new version serves, and again how long the way back may take; at most 6 hours, 10 minutes
+    /// unless given.
+    #[serde(default)]
+    pub deadline: Timeout,
+    /// How many of the service's tasks run at least meanwhile, in percent; 100 unless given, and 0 with `host_port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_percent: Option<u16>,
+    /// How many tasks of both versions run at most meanwhile, in percent; 200 unless given, and 100 with `host_port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_percent: Option<u16>,
+    /// CloudWatch alarms, by name. While one of them is on, no rollout begins; where one goes off before ECS has completed the
+    /// rollout, what was live before comes back. So a rollout ends minutes later than without: ECS watches them on after the old
+    /// tasks are gone, for as long as they take to judge.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<AlarmName>,
+}
+
+impl Rollout {
+    fn is_default(&self) -> bool {
+        *self == Rollout::default()
+    }
+}
+
+checked_text!(
+    /// A CloudWatch alarm's name.
+    AlarmName, "^.{1,255}$", "an alarm's name: up to 255 characters, and no ARN",
+    |text| (1..=255).contains(&text.chars().count()) && !text.starts_with("arn:") && !text.contains(char::is_control)
+);
 
 /// How bad a finding of a scan is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]

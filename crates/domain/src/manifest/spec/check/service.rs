@@ -9,6 +9,7 @@ use crate::{
     },
     name::{ComponentName, RepositoryName},
     order,
+    rollout::Limits,
     task::{migration::Part, snapshots},
 };
 
@@ -51,6 +52,13 @@ const LONGEST_DRAIN: u32 = 3600;
 /// The machine waits a little more than a day for what comes before a rollout, and whoever queues behind it as long.
 const MOST_BEFORE_A_ROLLOUT: u32 = 86_400;
 
+/// The machine waits so long for a service to settle, and as long again for it to go back.
+const LONGEST_ROLLOUT: u32 = 6 * 3600;
+
+/// DescribeAlarms takes no more names.
+/// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DescribeAlarms.html>
+const MOST_ALARMS: usize = 100;
+
 pub(super) fn check(manifest: &Manifest<'_>) -> Checked {
     for (name, service) in &manifest.spec.services {
         one(manifest, name, service).map_err(under(format_args!("services.{name}")))?;
@@ -79,10 +87,42 @@ fn one(manifest: &Manifest<'_>, name: &ComponentName, service: &Service) -> Chec
     if service.approval_within.is_some() && service.approval.is_none() {
         return refuse("approval_within", "nothing is waited for without `approval: required`");
     }
+    rollout(service).map_err(under("rollout"))?;
     match &service.migrate {
         Some(migrate) => check_migrate(manifest, name, service, migrate).map_err(under("migrate")),
         None => Ok(()),
     }
+}
+
+fn rollout(service: &Service) -> Checked {
+    let rollout = &service.rollout;
+    if rollout.deadline.seconds() > LONGEST_ROLLOUT {
+        return refuse("deadline", format!("a rollout has {} at most", String::from(Timeout::of(LONGEST_ROLLOUT))));
+    }
+    if rollout.min_percent.is_some_and(|percent| percent > 100) {
+        return refuse("min_percent", "a percentage from 0 to 100 is expected here");
+    }
+    if rollout.max_percent.is_some_and(|percent| !(100..=200).contains(&percent)) {
+        return refuse("max_percent", "a percentage from 100 to 200 is expected here");
+    }
+    let limits = Limits::of(service);
+    let tasks = service.scale.as_ref().map_or_else(|| service.tasks(), |scale| scale.min);
+    let given = if rollout.max_percent.is_some() { "max_percent" } else { "min_percent" };
+    if tasks > 0 && limits.surge(tasks) == 0 && limits.spare(tasks) == 0 {
+        return refuse(
+            given,
+            format!(
+                "of {tasks} tasks, at least {} % are whole {tasks} and at most {} % are no more, so none could ever be replaced; \
+                 ECS counts whole tasks",
+                limits.least, limits.most
+            ),
+        );
+    }
+    no_doubles("alarms", &rollout.alarms)?;
+    if rollout.alarms.len() > MOST_ALARMS {
+        return refuse("alarms", format!("a rollout has at most {MOST_ALARMS} of them"));
+    }
+    Ok(())
 }
 
 fn check_migrate(manifest: &Manifest<'_>, name: &ComponentName, service: &Service, migrate: &Migrate) -> Checked {
