@@ -12,5 +12,4 @@ pub mod store;
 pub mod testing;
 
 pub use error::{AwsError, PublicError};
-pub use runtime::serve;
 pub use store::Store;

@@ -12,7 +12,10 @@ use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::{Serialize, de::DeserializeOwned};
 use shipway_domain::failure::Failure;
 
-use crate::error::{PublicError, diagnostic};
+use crate::{
+    Store,
+    error::{PublicError, diagnostic},
+};
 
 /// A setting that the template should have made and did not.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,17 @@ pub fn init_logs() {
 /// The shared configuration: one HTTP client for all service clients, credentials from the environment.
 pub async fn sdk_config() -> SdkConfig {
     aws_config::defaults(aws_config::BehaviorVersion::latest()).http_client(LazyHttp::default()).load().await
+}
+
+/// What a function begins with: its log, the shared configuration, and the table.
+///
+/// # Errors
+/// The template did not say which table.
+pub async fn prepare() -> Result<(SdkConfig, Store), MissingSetting> {
+    init_logs();
+    let config = sdk_config().await;
+    let store = Store::new(&config, setting("TABLE")?);
+    Ok((config, store))
 }
 
 /// The HTTP client, made when the first request needs it: reading the system's certificates takes three times as long as

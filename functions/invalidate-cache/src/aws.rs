@@ -15,7 +15,7 @@ use aws_sdk_cloudfrontkeyvaluestore::{
 use jiff::Timestamp;
 use shipway_aws::{
     AwsError, Store,
-    runtime::{Later, MissingSetting, sdk_config, setting},
+    runtime::Later,
     store::{EnvironmentRecord, Manifest},
 };
 use shipway_domain::{
@@ -39,17 +39,14 @@ pub(crate) struct Aws {
 }
 
 impl Aws {
-    /// The clients, from the function's environment.
-    pub(crate) async fn from_env() -> Result<Aws, MissingSetting> {
-        let (table, intake) = (setting("TABLE")?, setting("INTAKE_BUCKET")?);
-        let config = sdk_config().await;
-        Ok(Aws {
-            cloudfront: Later::new(&config, aws_sdk_cloudfront::Client::new),
-            stores: Later::new(&config, stores),
-            s3: shipway_aws::s3::client(&config),
-            store: Store::new(&config, table),
+    pub(crate) fn new(config: &SdkConfig, store: Store, intake: String) -> Aws {
+        Aws {
+            cloudfront: Later::new(config, aws_sdk_cloudfront::Client::new),
+            stores: Later::new(config, stores),
+            s3: shipway_aws::s3::client(config),
+            store,
             intake,
-        })
+        }
     }
 }
 

@@ -5,9 +5,11 @@ mod handler;
 #[cfg(test)]
 mod tests;
 
+use shipway_aws::runtime::{prepare, serve, setting};
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    shipway_aws::runtime::init_logs();
-    let calls = &aws::Aws::from_env().await?;
-    shipway_aws::serve(|input| Box::pin(handler::handle(calls, input, jiff::Timestamp::now()))).await
+    let (config, store) = prepare().await?;
+    let calls = &aws::Aws::new(&config, store, setting("INTAKE_BUCKET")?);
+    serve(|input| Box::pin(handler::handle(calls, input, jiff::Timestamp::now()))).await
 }

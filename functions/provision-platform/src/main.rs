@@ -6,18 +6,13 @@ mod handler;
 #[cfg(test)]
 mod tests;
 
-use shipway_aws::{
-    Store,
-    runtime::{init_logs, sdk_config, serve, setting},
-};
+use shipway_aws::runtime::{prepare, serve, setting};
 use shipway_domain::platform::Place;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    init_logs();
-    let config = sdk_config().await;
+    let (config, store) = prepare().await?;
     let place = Place::bounded_by(setting("PERMISSIONS_BOUNDARY")?, setting("AWS_REGION")?)?;
-    let store = Store::new(&config, setting("TABLE")?);
     let account = aws::Account::new(&config, place.region.clone(), setting("CLOUDFORMATION_ROLE")?);
     serve(|input| handler::answer(&place, &account, &store, input, jiff::Timestamp::now())).await
 }

@@ -3,13 +3,11 @@
 mod aws;
 mod handler;
 
-use shipway_aws::{Store, runtime};
+use shipway_aws::runtime;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    runtime::init_logs();
-    let config = runtime::sdk_config().await;
-    let store = Store::new(&config, runtime::setting("TABLE")?);
+    let (config, store) = runtime::prepare().await?;
     let calls = aws::Aws::new(&config, runtime::setting("INTAKE_BUCKET")?);
-    shipway_aws::serve(|request| handler::handle(&store, &calls, request, jiff::Timestamp::now())).await
+    runtime::serve(|request| handler::handle(&store, &calls, request, jiff::Timestamp::now())).await
 }

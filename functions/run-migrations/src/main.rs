@@ -5,16 +5,11 @@ mod handler;
 mod job;
 mod snapshots;
 
-use shipway_aws::{
-    Store,
-    runtime::{init_logs, sdk_config, serve, setting},
-};
+use shipway_aws::runtime::{prepare, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    init_logs();
-    let config = sdk_config().await;
-    let store = Store::new(&config, setting("TABLE")?);
+    let (config, store) = prepare().await?;
     let (calls, surroundings) = (aws::Aws::new(&config), shipway_ecs::surroundings(&config));
     serve(|input| handler::handle(&store, &calls, &surroundings, input, jiff::Timestamp::now())).await
 }

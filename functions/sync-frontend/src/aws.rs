@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
+use aws_config::SdkConfig;
 use aws_sdk_s3::{
     Client,
     error::BuildError,
@@ -13,9 +14,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use shipway_archive::Tail;
 use shipway_aws::{
-    AwsError, Store,
-    runtime::{MissingSetting, sdk_config, setting},
-    s3,
+    AwsError, Store, s3,
     store::{EnvironmentRecord, Manifest},
 };
 use shipway_domain::{
@@ -41,11 +40,8 @@ pub(crate) struct Aws {
 }
 
 impl Aws {
-    /// The clients, from the function's environment.
-    pub(crate) async fn from_env() -> Result<Aws, MissingSetting> {
-        let (table, intake) = (setting("TABLE")?, setting("INTAKE_BUCKET")?);
-        let config = sdk_config().await;
-        Ok(Aws { s3: s3::client(&config), store: Store::new(&config, table), intake })
+    pub(crate) fn new(config: &SdkConfig, store: Store, intake: String) -> Aws {
+        Aws { s3: s3::client(config), store, intake }
     }
 
     /// The table.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use handler::{Asked, Error, handle};
 use jiff::Timestamp;
 use serde::Serialize;
+use shipway_aws::runtime::{prepare, serve, setting};
 use shipway_domain::message::{Pass, PassInput, Summary};
 
 /// How long one pass starts new work. The function's own timeout is far behind it, so that what was started can end.
@@ -29,10 +30,11 @@ enum Answer {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    shipway_aws::runtime::init_logs();
     let memory = std::env::var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").ok().and_then(|mib| mib.parse().ok());
-    let (calls, budget) = (&aws::Aws::from_env().await?, budget::Budget::of(memory.unwrap_or(1024)));
-    shipway_aws::serve(|PassInput { run, action }| {
+    let (config, store) = prepare().await?;
+    let calls = &aws::Aws::new(&config, store, setting("INTAKE_BUCKET")?);
+    let budget = budget::Budget::of(memory.unwrap_or(1024));
+    serve(|PassInput { run, action }| {
         let (started, now) = (Instant::now(), Timestamp::now());
         let is_spent = move || started.elapsed() > PASS;
         async move {
