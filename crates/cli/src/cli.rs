@@ -375,6 +375,17 @@ pub(crate) struct Approve {
     pub(crate) no_wait: bool,
 }
 
+/// How what was live or asked for before is started.
+#[derive(Debug, Args)]
+pub(crate) struct Start {
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// End when the release has been started
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
 /// Make an earlier artifact of a service or a site live again
 ///
 /// It takes what was live before what is live now, or what the given release made live. Nothing is built; no migration runs for
@@ -395,12 +406,8 @@ pub(crate) struct Rollback {
     pub(crate) release: Option<ReleaseId>,
     #[command(flatten)]
     pub(crate) place: Where,
-    /// Do not ask
-    #[arg(short, long)]
-    pub(crate) yes: bool,
-    /// End when the release has been started
-    #[arg(long)]
-    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) start: Start,
 }
 
 /// Try again what a release did not make live
@@ -418,12 +425,8 @@ pub(crate) struct Retry {
     pub(crate) release: ReleaseId,
     #[command(flatten)]
     pub(crate) place: Where,
-    /// Do not ask
-    #[arg(short, long)]
-    pub(crate) yes: bool,
-    /// End when the release has been started
-    #[arg(long)]
-    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) start: Start,
 }
 
 /// Show what the containers of a service wrote, the oldest first

@@ -1,7 +1,5 @@
 //! `shipway retry`: what a release was asked for is asked for once more.
 
-use jiff::Timestamp;
-use serde_json::json;
 use shipway_aws::AwsError;
 use shipway_domain::{
     message::ReleaseInput,
@@ -11,13 +9,13 @@ use shipway_domain::{
 use crate::{
     cli::Retry,
     exit::Exit,
-    follow::{self, Told},
+    follow,
     installation::Installation,
     place::Place,
     problem::Problem,
     release::{execution_arn, machine_of},
     screen::Screen,
-    start::start,
+    start::{confirmed, start_and_follow},
 };
 
 /// Retries.
@@ -36,28 +34,9 @@ pub(crate) async fn run(asked: &Retry, installation: &Installation, screen: &Scr
     let state = store.component(app, environment, component).await?;
     if let Some(other) = instead(&state, &input.artifact) {
         screen.note(format!("{other} is wanted by now; this takes its place"));
-        if !asked.yes {
-            if !screen.can_ask() {
-                return Err(
-                    Problem::new("this has to be confirmed, and there is no terminal to ask on").remedy("say --yes")
-                );
-            }
-            if !screen.confirmed("Take its place?") {
-                return Err(Problem::new("nothing was started"));
-            }
-        }
+        confirmed(&asked.start, screen, "Take its place?")?;
     }
-    let tracked = start(installation, &input, "retry").await?;
-    if asked.no_wait {
-        screen.line(format!("started: shipway watch {component} --app {app} --env {environment}"));
-        screen.document(&json!({"started": true, "release": null}));
-        return Ok(Exit::Done);
-    }
-    let release = follow::follow(screen, &store, &place, component, tracked).await?;
-    let url = store.environment(app, environment).await?.and_then(|record| follow::url(&record, component));
-    let exit = follow::ended(screen, &release, url.as_deref());
-    screen.document(&json!({"started": true, "release": Told::new(&release, url.as_deref(), Timestamp::now())}));
-    Ok(exit)
+    start_and_follow(&asked.start, installation, screen, &store, &input, "retry").await
 }
 
 /// What can be tried again.

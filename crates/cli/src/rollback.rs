@@ -13,12 +13,12 @@ use shipway_domain::{
 use crate::{
     cli::Rollback,
     exit::Exit,
-    follow::{self, Told},
+    follow,
     installation::Installation,
     place::Place,
     problem::Problem,
     screen::Screen,
-    start::start,
+    start::{confirmed, start_and_follow},
 };
 
 /// What to go back to.
@@ -60,16 +60,7 @@ pub(crate) async fn run(asked: &Rollback, installation: &Installation, screen: &
     if matches!(component, Component::Service(_)) && !state.was_live(&target.artifact) {
         screen.note("it is not among the last that were live, so its migration runs, if the manifest has one");
     }
-    if !asked.yes {
-        if !screen.can_ask() {
-            return Err(
-                Problem::new("this has to be confirmed, and there is no terminal to ask on").remedy("say --yes")
-            );
-        }
-        if !screen.confirmed(&format!("Make it live in {place}?")) {
-            return Err(Problem::new("nothing was started"));
-        }
-    }
+    confirmed(&asked.start, screen, &format!("Make it live in {place}?"))?;
     let input = ReleaseInput {
         app: app.clone(),
         environment: environment.clone(),
@@ -77,18 +68,7 @@ pub(crate) async fn run(asked: &Rollback, installation: &Installation, screen: &
         artifact: target.artifact,
         repair: false,
     };
-    let tracked = start(installation, &input, "rollback").await?;
-    if asked.no_wait {
-        screen.line(format!("started: shipway watch {component} --app {app} --env {environment}"));
-        screen.document(&json!({"started": true, "release": null}));
-        return Ok(Exit::Done);
-    }
-    let release = follow::follow(screen, &store, &place, component, tracked).await?;
-    let url = store.environment(app, environment).await?.and_then(|record| follow::url(&record, component));
-    let exit = follow::ended(screen, &release, url.as_deref());
-    let told = Told::new(&release, url.as_deref(), Timestamp::now());
-    screen.document(&json!({"started": true, "release": told}));
-    Ok(exit)
+    start_and_follow(&asked.start, installation, screen, &store, &input, "rollback").await
 }
 
 fn second(time: Timestamp) -> String {

@@ -1,14 +1,19 @@
-//! Starting an execution of a machine, as a person does it in the console.
+//! Starting an execution of a machine, as a person does it in the console, and seeing it through.
 
 use jiff::Timestamp;
 use serde::Serialize;
-use shipway_aws::AwsError;
+use serde_json::json;
+use shipway_aws::{AwsError, Store};
 use shipway_domain::{message::ReleaseInput, name::Component};
 
 use crate::{
-    follow::Tracked,
+    cli::Start,
+    exit::Exit,
+    follow::{self, Told, Tracked},
     installation::{Installation, Output},
+    place::Place,
     problem::Problem,
+    screen::Screen,
 };
 
 /// Starts the release that makes this input's artifact live. Its execution is named for why it was started.
@@ -31,6 +36,42 @@ pub(crate) async fn start_machine(
     let start = installation.machines().start_execution().state_machine_arn(&machine).name(&name).input(text);
     start.send().await.map_err(|error| Problem::from(AwsError::of("states:StartExecution")(error)).at(machine))?;
     Ok(Tracked::Execution(name))
+}
+
+/// Asks the person whether to go on, unless that was said already.
+pub(crate) fn confirmed(how: &Start, screen: &Screen, question: &str) -> Result<(), Problem> {
+    if how.yes {
+        return Ok(());
+    }
+    if !screen.can_ask() {
+        return Err(Problem::new("this has to be confirmed, and there is no terminal to ask on").remedy("say --yes"));
+    }
+    if screen.confirmed(question) { Ok(()) } else { Err(Problem::new("nothing was started")) }
+}
+
+/// Starts the release that makes this input's artifact live, and follows it to its end, unless nobody waits for that.
+pub(crate) async fn start_and_follow(
+    how: &Start,
+    installation: &Installation,
+    screen: &Screen,
+    store: &Store,
+    input: &ReleaseInput,
+    why: &str,
+) -> Result<Exit, Problem> {
+    let ReleaseInput { app, environment, component, .. } = input;
+    let tracked = start(installation, input, why).await?;
+    if how.no_wait {
+        screen.line(format!("started: shipway watch {component} --app {app} --env {environment}"));
+        screen.document(&json!({"started": true, "release": null}));
+        return Ok(Exit::Done);
+    }
+    let place = Place { app: app.clone(), environment: environment.clone() };
+    let release = follow::follow(screen, store, &place, component, tracked).await?;
+    let url = store.environment(app, environment).await?.and_then(|record| follow::url(&record, component));
+    let exit = follow::ended(screen, &release, url.as_deref());
+    let told = Told::new(&release, url.as_deref(), Timestamp::now());
+    screen.document(&json!({"started": true, "release": told}));
+    Ok(exit)
 }
 
 /// An execution's name: readable in the console, and never one that start-release makes.
