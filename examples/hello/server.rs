@@ -6,14 +6,17 @@
 //! `server migrate`  prints a line and exits 0; 1 with `MIGRATE_FAIL=1`; after `MIGRATE_SECONDS`
 //! `server migrate-fail`, `server crash`  print a line and exit 1
 //!
-//! Environment: `PORT` (8080), `HOST` (0.0.0.0), `SERVICE` (api), `VERSION`, `HEALTH_STATUS` (200).
+//! Environment: `PORT` (8080), `HOST` (0.0.0.0), `SERVICE` (api), `VERSION`, `HEALTH_STATUS` (200), `HEALTHY_AFTER` (0 seconds).
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+static STARTED: OnceLock<Instant> = OnceLock::new();
 
 fn main() -> ExitCode {
     let mode = env::args().nth(1);
@@ -51,6 +54,7 @@ fn serve() -> ExitCode {
         }
     };
     println!("version {} listens on {address}", variable("VERSION", "unknown"));
+    STARTED.get_or_init(Instant::now);
     for stream in listener.incoming().flatten() {
         // A client that goes away in the middle is no reason to stop.
         thread::spawn(move || answer(&stream).ok());
@@ -80,6 +84,10 @@ fn answer(mut stream: &TcpStream) -> std::io::Result<()> {
 }
 
 fn health() -> (String, &'static str, String) {
+    let warm_up = Duration::from_secs_f32(variable("HEALTHY_AFTER", "0").parse().unwrap_or(0.0));
+    if STARTED.get().is_none_or(|started| started.elapsed() < warm_up) {
+        return ("503 Warming Up".to_owned(), "text/plain", "not yet".to_owned());
+    }
     match variable("HEALTH_STATUS", "200").as_str() {
         "200" => ("200 OK".to_owned(), "text/plain", "ok".to_owned()),
         other => (format!("{other} Unhealthy"), "text/plain", "not ok".to_owned()),

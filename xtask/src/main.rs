@@ -84,6 +84,12 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Rollouts, against the AWS CLI's waiter; about four minutes
+    Rollout {
+        /// `--runs 5`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -111,6 +117,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Bench { what: Bench::ColdStart } => bench::cold_start(),
         Command::Bench { what: Bench::Network } => bench::network(),
         Command::Bench { what: Bench::Publish { options } } => bench::publish(&options),
+        Command::Bench { what: Bench::Rollout { options } } => bench::rollout(&options),
         Command::Package { arm64 } => package::package(if arm64 { Architecture::Arm64 } else { Architecture::X86_64 }),
     }
 }

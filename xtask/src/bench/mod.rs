@@ -3,6 +3,7 @@
 mod cold_start;
 mod network;
 mod publish;
+mod rollout;
 
 use crate::functions::staged;
 use crate::workspace::Workspace;
@@ -10,6 +11,7 @@ use crate::workspace::Workspace;
 pub(crate) use cold_start::cold_start;
 pub(crate) use network::network;
 pub(crate) use publish::publish;
+pub(crate) use rollout::rollout;
 
 /// Removes a tool that was built like a function: it is none of Shipway's, and is not deployed with them.
 fn unstage(workspace: &Workspace, tool: &str) -> anyhow::Result<()> {
