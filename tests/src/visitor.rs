@@ -74,6 +74,8 @@ impl Visitor {
             let (count, story) = (failures.len(), shipway.story(place).await?);
             bail!("{count} requests failed beside {answers:?}: {failures:#?}\n{story}");
         }
+        // Shown with `--nocapture`.
+        eprintln!("{}: every request was answered, by version: {answers:?}", place.app);
         let others: Vec<_> = answers.keys().filter(|version| !versions.contains(&version.as_str())).collect();
         ensure!(others.is_empty(), "{others:?} answered: {answers:?}");
         ensure!(answers.values().sum::<u32>() >= ENOUGH, "only {answers:?} was asked");

@@ -120,6 +120,50 @@ fn the_command_calls_what_its_page_says_and_nothing_else() -> Result<()> {
     Ok(())
 }
 
+/// Pages that say which test asserts what are worth something as long as there are such tests. On them, what is written as code
+/// and has the form of a test's name is one, or begins like one where it ends with an ellipsis.
+#[test]
+fn every_test_that_a_page_names_is_there() -> Result<()> {
+    let mut there = String::new();
+    for folder in ["tests", "crates", "functions"] {
+        for path in rust_files(&root().join(folder))? {
+            there.push_str(&fs::read_to_string(path)?);
+        }
+    }
+    for (page, at_least) in [("docs/systems.md", 10), ("docs/lessons.md", 60)] {
+        let text = fs::read_to_string(root().join(page))?;
+        let names: Vec<&str> = text.split('`').skip(1).step_by(2).filter(|code| is_test_name(code)).collect();
+        for name in &names {
+            // An ellipsis in the middle leaves out what is between two words.
+            let begins = name.split('…').next().unwrap_or(name);
+            let whole = if name.contains('…') { format!("fn {begins}") } else { format!("fn {begins}(") };
+            ensure!(there.contains(&whole), "{page} names `{name}`, which is nowhere");
+        }
+        ensure!(names.len() >= at_least, "{page} names {} tests", names.len());
+    }
+    Ok(())
+}
+
+/// Whether this has the form of a test's name: a sentence of at least four words.
+fn is_test_name(code: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '…';
+    code.chars().all(is_word) && code.matches('_').count() >= 3
+}
+
+/// The Rust files below a folder.
+fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(rust_files(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
 #[test]
 fn what_is_for_tests_is_never_shipped() -> Result<()> {
     for package in metadata()?.workspace_packages() {

@@ -9,11 +9,12 @@ use local_cloud::{
     Config, LocalCloud,
     faults::{Fault, Rule},
 };
+use serde_json::json;
 use shipway_domain::{
     name::Component,
     release::{Artifact, Outcome, ReleaseRecord},
 };
-use shipway_tests::{Place, Shipway, site, tools};
+use shipway_tests::{Place, Shipway, ask::Aws, site, tools};
 
 const PROVISIONED: Duration = Duration::from_secs(120);
 const RELEASED: Duration = Duration::from_secs(120);
@@ -130,5 +131,25 @@ async fn a_publication_that_dies_at_any_call_ends_as_if_it_had_not_and_an_earlie
     // The style has a name of its own and is still there: the pages and the logo are all that is written.
     let reason = back.reason.unwrap_or_default();
     ensure!(reason.starts_with("of 4 files 3 changed"), "{reason}");
+    a_notice_that_nobody_takes_changes_no_outcome(&stage).await
+}
+
+/// The topic is gone: nobody can be told how a release ended, and its execution ends as it would have.
+async fn a_notice_that_nobody_takes_changes_no_outcome(stage: &Stage) -> Result<()> {
+    let Stage { shipway, place, .. } = stage;
+    let topic = json!({"TopicArn": shipway.output("Topic")?});
+    Aws::of(&shipway.cloud)?.ask("sns", "delete_topic", topic)?;
+    let component: Component = "site/web".parse()?;
+    let good = stage.publish(1).await?;
+    let no_index = site::zip([("about.html", b"about".as_slice())])?;
+    let artifact = shipway.upload_zip(place, "web", "no-index", no_index).await?;
+    let bad = shipway.ended(place, &component, &artifact, RELEASED).await?;
+    ensure!(bad.outcome == Some(Outcome::Rejected), "{:?}", bad.reason);
+    shipway.idle(place, &component, RELEASED).await?;
+    let machine = shipway.machine(&component)?.replace(":stateMachine:", ":execution:");
+    for (release, ends) in [(good, "Ended: Succeeded"), (bad, "Failed: Failed Rejected.NoIndex")] {
+        let story = shipway.execution_story(&format!("{machine}:{}", release.execution)).await?;
+        ensure!(story.contains(ends), "{story}");
+    }
     Ok(())
 }
