@@ -12,6 +12,7 @@
 //! alarms has succeeded only when ECS has completed it, and ECS goes back by itself when one goes off, also where nobody looks.
 //! That is told apart from success and from a stranger's deployment.
 
+pub mod attempt;
 pub mod drift;
 pub mod scaling;
 
@@ -27,6 +28,7 @@ use crate::{
     release::Outcome,
     task::{Placement, Revision, Task, TaskError, Wanted, clipped},
 };
+use attempt::{Attempt, Status};
 use scaling::Scaling;
 
 /// How long ECS may go on watching the alarms of a deployment that serves: until the old tasks have drained, an hour at most,
@@ -235,6 +237,9 @@ pub struct Progress {
     /// Our deployment, once its id is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<String>,
+    /// What ECS calls the same, to tell what becomes of it: the ARN of a service deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<String>,
     /// The deployment that brings the live version back, once its id is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub back: Option<String>,
@@ -286,6 +291,7 @@ impl Progress {
             since: now,
             begun: false,
             deployment: None,
+            attempt: None,
             back: None,
             served: None,
             complaint: None,
@@ -366,6 +372,10 @@ impl Progress {
 pub struct Service {
     /// Whether it is being deleted.
     pub draining: bool,
+    /// Who deploys it, where that is not ECS itself: `CODE_DEPLOY` or `EXTERNAL`.
+    pub controller: Option<String>,
+    /// The ARN of its newest service deployment, where ECS says.
+    pub attempt: Option<String>,
     /// How many tasks are wanted.
     pub desired: u32,
     /// How many run, of all deployments.
@@ -462,6 +472,8 @@ pub struct Observed {
     pub tasks: Vec<Task>,
     /// The targets of its target group, where it has one.
     pub targets: Vec<Target>,
+    /// What ECS says of our deployment, where it is known to ECS by an ARN.
+    pub attempt: Option<Attempt>,
 }
 
 /// What to do next.
@@ -561,6 +573,17 @@ fn deploy(progress: &Progress, observed: &Observed) -> Action {
             end(Outcome::Failed, format!("{note} after {}", told(progress.deadline())))
         };
     }
+    if let Some(other) = &service.controller {
+        return Action::Refuse {
+            reason: format!(
+                "{other} deploys it, and ECS lets nobody else; delete the service in ECS, which stops it, and start the execution \
+                 again to make it anew"
+            ),
+        };
+    }
+    if let Some(given_up) = given_up_by_ecs(progress, observed) {
+        return given_up;
+    }
     let ours = &progress.ours.revision.task_definition;
     let primary = service.primary().filter(|primary| {
         // Once our deployment has begun, only its revision counts: the settings went with it.
@@ -597,11 +620,55 @@ fn deploy(progress: &Progress, observed: &Observed) -> Action {
         let own = own.and_then(|one| one.reason.as_deref()).filter(|reason| !reason.is_empty());
         let (why, task) = match failures(progress, observed, deployment, ours).last() {
             Some(task) => (task.why_stopped(&progress.container), Some(task.arn.clone())),
-            None => (words_of_ecs(progress, own.unwrap_or("it gave no reason")), None),
+            None => (words_of_ecs(progress, observed, own.unwrap_or("it gave no reason")), None),
         };
         return Action::GiveUp { cause: format!("ECS went back to the live revision by itself: {why}"), task };
     }
+    if let Some(other) = primary.filter(|primary| !is_foreign(progress, observed, primary)) {
+        let (to, why) = (short(&other.task_definition), other.reason.as_deref().unwrap_or_default());
+        let why = words_of_ecs(progress, observed, why);
+        return Action::GiveUp {
+            cause: format!("ECS went back by itself to {to}, which is not what was live: {why}"),
+            task: None,
+        };
+    }
     end(Outcome::Superseded, taken_over(primary))
+}
+
+/// What follows where ECS itself says that our deployment was not to be.
+fn given_up_by_ecs(progress: &Progress, observed: &Observed) -> Option<Action> {
+    let attempt = observed.attempt.as_ref()?;
+    let primary = observed.service.as_ref().and_then(Service::primary);
+    let what = match attempt.status {
+        Status::Pending | Status::InProgress | Status::Successful => return None,
+        // A new deployment stops the one before.
+        Status::StopRequested | Status::Stopped if primary.is_some_and(|one| is_foreign(progress, observed, one)) => {
+            return None;
+        }
+        Status::StopRequested => return Some(wait(5, "somebody stops the deployment in ECS")),
+        Status::Stopped => "somebody stopped the deployment in ECS",
+        Status::RollbackRequested | Status::RollbackInProgress => "ECS goes back by itself",
+        Status::RollbackSuccessful => "ECS went back by itself",
+        Status::RollbackFailed => "ECS could not go back by itself",
+    };
+    let why = words_of_ecs(progress, observed, attempt.reason.as_deref().unwrap_or("it gave no reason"));
+    let own = progress.deployment.as_deref().unwrap_or_default();
+    let last = failures(progress, observed, own, &progress.ours.revision.task_definition).pop();
+    let task = last.map(|task| format!("; the last task: {}", task.why_stopped(&progress.container)));
+    let cause = format!("{what}: {why}{}", task.unwrap_or_default());
+    if progress.is_live_already() {
+        let rest = "this is the live revision already, so there is nothing to go back to";
+        return Some(end(Outcome::Failed, format!("{cause}; {rest}")));
+    }
+    Some(Action::GiveUp { cause, task: last.map(|task| task.arn.clone()) })
+}
+
+/// Whether a primary deployment is neither ours, nor of what was live, nor ECS's own way back, which it names in its reason.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_deployment_events.html>
+fn is_foreign(progress: &Progress, observed: &Observed, primary: &Deployment) -> bool {
+    let goes_back = primary.reason.as_deref().is_some_and(|reason| reason.contains("rolling back"))
+        || observed.attempt.as_ref().is_some_and(|attempt| attempt.status.is_rollback());
+    primary.task_definition != progress.ours.revision.task_definition && !is_live(progress, primary) && !goes_back
 }
 
 fn begin(progress: &Progress, service: &Service) -> Action {
@@ -637,12 +704,13 @@ fn taken_over(primary: Option<&Deployment>) -> String {
 fn watch(progress: &Progress, observed: &Observed, service: &Service, primary: &Deployment) -> Action {
     let revision = &progress.ours.revision;
     let failed = failures(progress, observed, &primary.id, &revision.task_definition);
-    let gated = !progress.ours.settings.alarms.is_empty();
+    let is_through = observed.attempt.as_ref().map_or(primary.completed, |one| one.status == Status::Successful);
+    let watched = !progress.ours.settings.alarms.is_empty() && !is_through;
     let missing = match serving(progress, observed, service, primary, revision, !failed.is_empty()) {
         // Our tasks serve, and ECS says all the same that they must not: an alarm went off.
         Ok(_) if progress.begun && primary.failed => "it serves".to_owned(),
-        Ok(_) if gated && !primary.completed && progress.served.is_none() => return Action::Serves,
-        Ok(count) if gated && !primary.completed => format!("{count} tasks serve, and ECS still watches the alarms"),
+        Ok(_) if watched && progress.served.is_none() => return Action::Serves,
+        Ok(count) if watched => format!("{count} tasks serve, and ECS still watches the alarms"),
         Ok(count) if progress.begun => {
             return end(
                 Outcome::Succeeded,
@@ -682,7 +750,9 @@ fn roll_back(progress: &Progress, observed: &Observed) -> Action {
         return end(Outcome::Failed, format!("{cause}; the service has no deployment to go back with"));
     };
     if primary.task_definition == progress.ours.revision.task_definition && !progress.is_live_already() {
+        let goes = observed.attempt.as_ref().is_some_and(|attempt| attempt.status.is_going_back());
         return match &progress.back {
+            None if goes && elapsed < SETTLE => wait(2, "ECS goes back by itself"),
             None => Action::Restore,
             Some(_) if elapsed < SETTLE => wait(2, "ECS does not show the way back yet"),
             Some(_) => end(
@@ -692,6 +762,14 @@ fn roll_back(progress: &Progress, observed: &Observed) -> Action {
         };
     }
     if !is_live(progress, primary) {
+        // ECS went back by itself, to what it ran last.
+        if !is_foreign(progress, observed, primary) {
+            return match &progress.back {
+                None => Action::Restore,
+                Some(_) if elapsed < SETTLE => wait(2, "ECS does not show the way back yet"),
+                Some(_) => end(Outcome::Superseded, format!("{cause}; {}", taken_over(Some(primary)))),
+            };
+        }
         return end(Outcome::Superseded, format!("{cause}; {}", taken_over(Some(primary))));
     }
     // Whether our deployment began is not known, and ECS may not show it yet: it would replace what serves now.
@@ -886,7 +964,7 @@ fn hopeless(
     let mut cause = if repeated || failed.len() >= ANY_FAILURES {
         format!("{} tasks failed, the last one: {}", failed.len(), why?)
     } else if primary.failed {
-        let reason = words_of_ecs(progress, primary.reason.as_deref().unwrap_or("no reason given"));
+        let reason = words_of_ecs(progress, observed, primary.reason.as_deref().unwrap_or("no reason given"));
         let why = why.map(|why| format!("; the last task: {why}")).unwrap_or_default();
         format!("ECS gave the deployment up: {reason}{why}")
     } else if let Some(served) = progress.served {
@@ -911,8 +989,12 @@ fn hopeless(
     Some((cause, task.map(|task| task.arn.clone())))
 }
 
-/// What ECS says of a deployment that it gave up. Which of several alarms went off it does not say there.
-fn words_of_ecs(progress: &Progress, reason: &str) -> String {
+/// What ECS says of a deployment that it gave up. Which of several alarms went off it does not always say.
+fn words_of_ecs(progress: &Progress, observed: &Observed, reason: &str) -> String {
+    let went_off: Vec<&str> = observed.attempt.iter().flat_map(|attempt| &attempt.alarms).map(String::as_str).collect();
+    if !went_off.is_empty() {
+        return format!("{} went off: {reason}", went_off.join(", "));
+    }
     let alarms: Vec<&str> = progress.ours.settings.alarms.iter().map(String::as_str).collect();
     if alarms.is_empty() || !reason.to_ascii_lowercase().contains("alarm") {
         return reason.to_owned();

@@ -9,9 +9,9 @@ use aws_sdk_applicationautoscaling::types::{
 };
 use aws_sdk_ecr::types::{Image, ImageIdentifier};
 use aws_sdk_ecs::types::{
-    AssignPublicIp, DeploymentAlarms, DeploymentCircuitBreaker, DeploymentConfiguration, DeploymentRolloutState,
-    LaunchType, LoadBalancer, PropagateTags, Service as SdkService, ServiceField, ServiceRegistry,
-    TaskDefinitionFamilyStatus, TaskDefinitionField, TaskDefinitionStatus,
+    AssignPublicIp, DeploymentAlarms, DeploymentCircuitBreaker, DeploymentConfiguration, DeploymentControllerType,
+    DeploymentRolloutState, LaunchType, LoadBalancer, PropagateTags, Service as SdkService, ServiceField,
+    ServiceRegistry, TaskDefinitionFamilyStatus, TaskDefinitionField, TaskDefinitionStatus,
 };
 use shipway_aws::{AwsError, runtime::Later};
 use shipway_domain::{
@@ -19,6 +19,7 @@ use shipway_domain::{
     preflight::MEDIA_TYPES,
     rollout::{
         Deployment, Limits, Registry, Service, Settings, Target, TargetGroup,
+        attempt::{Attempt, Status},
         scaling::{self, Metric, Policy},
     },
     task::{self, Capacity, DescribedTaskDefinition, Interfaces, Placement, Task, TaskDefinition},
@@ -110,6 +111,19 @@ impl Calls for Aws {
             .map_err(AwsError::of("ecs:DescribeServices"))?;
         // One that was deleted is shown as INACTIVE for a while; its name is free.
         Ok(answer.services().iter().find(|service| service.status() != Some("INACTIVE")).map(observed))
+    }
+
+    async fn attempt(&self, arn: &str) -> Result<Option<Attempt>, AwsError> {
+        let call = self.ecs.describe_service_deployments().service_deployment_arns(arn).send().await;
+        let answer = call.map_err(AwsError::of("ecs:DescribeServiceDeployments"))?;
+        Ok(answer.service_deployments().first().and_then(|found| {
+            let alarms = found.alarms().map(|alarms| alarms.triggered_alarm_names().iter().cloned().collect());
+            Some(Attempt {
+                status: found.status().and_then(|status| Status::from_name(status.as_str()))?,
+                reason: found.status_reason().filter(|reason| !reason.is_empty()).map(str::to_owned),
+                alarms: alarms.unwrap_or_default(),
+            })
+        }))
     }
 
     async fn tasks(&self, place: &Place, running: bool) -> Result<Vec<Task>, AwsError> {
@@ -552,8 +566,9 @@ fn load_balancer(group: &TargetGroup) -> LoadBalancer {
 
 /// The deployment that a call has made the primary one.
 fn started(service: Option<&SdkService>) -> Started {
-    match service.map(observed).as_ref().and_then(Service::primary) {
-        Some(primary) => Started::Deployment(primary.id.clone()),
+    let service = service.map(observed).unwrap_or_default();
+    match service.primary() {
+        Some(primary) => Started::Deployment { id: primary.id.clone(), attempt: service.attempt.clone() },
         None => Started::LookAgain,
     }
 }
@@ -592,8 +607,11 @@ fn observed(from: &SdkService) -> Service {
     };
     let alarms = configuration.and_then(DeploymentConfiguration::alarms).filter(|alarms| alarms.enable());
     let alarms = alarms.map(|alarms| alarms.alarm_names().iter().cloned().collect()).unwrap_or_default();
+    let controller = from.deployment_controller().map(|controller| controller.r#type());
     Service {
         draining: from.status() == Some("DRAINING"),
+        controller: controller.filter(|kind| **kind != DeploymentControllerType::Ecs).map(ToString::to_string),
+        attempt: from.current_service_deployment().map(str::to_owned),
         desired: count(from.desired_count()),
         running: count(from.running_count()),
         pending: count(from.pending_count()),

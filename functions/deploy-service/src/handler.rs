@@ -13,7 +13,8 @@ use shipway_domain::{
     network::NetworkOutputs,
     release::{Artifact, Outcome, Step},
     rollout::{
-        self, Action, Observed, Progress, Resize, Service, Settings, Target, TargetGroup, Version,
+        self, Action, Observed, Phase, Progress, Resize, Service, Settings, Target, TargetGroup, Version,
+        attempt::Attempt,
         scaling::{self, Scaling},
     },
     task::{self, DescribedTaskDefinition, Revision, Surroundings, Task, TaskDefinition, Wanted},
@@ -152,8 +153,8 @@ pub(crate) struct Change<'a> {
 /// What became of a call that should start a deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Started {
-    /// It began, under this id.
-    Deployment(String),
+    /// It began, under this id; and under the ARN of a service deployment, where ECS says.
+    Deployment { id: String, attempt: Option<String> },
     /// The service is not as it was when it was looked at: look again.
     LookAgain,
 }
@@ -163,6 +164,8 @@ pub(crate) trait Calls {
     async fn task_definition(&self, name: &str) -> Result<Option<DescribedTaskDefinition>, AwsError>;
     async fn register(&self, wanted: &TaskDefinition) -> Result<String, AwsError>;
     async fn service(&self, place: &Place) -> Result<Option<Service>, AwsError>;
+    /// What ECS says of a service deployment, if it knows it.
+    async fn attempt(&self, arn: &str) -> Result<Option<Attempt>, AwsError>;
     /// The tasks that stopped lately, and those that run or are about to where they are asked for.
     async fn tasks(&self, place: &Place, running: bool) -> Result<Vec<Task>, AwsError>;
     async fn targets(&self, group: &TargetGroup) -> Result<Vec<Target>, AwsError>;
@@ -327,7 +330,11 @@ async fn observe<C: Calls>(
     service: Option<Service>,
     now: Timestamp,
 ) -> Result<Observed, Error> {
-    let mut observed = Observed { now, service, tasks: Vec::new(), targets: Vec::new() };
+    let attempt = match progress.attempt.as_deref().filter(|_| progress.phase != Phase::Stopping) {
+        Some(arn) => calls.attempt(arn).await?,
+        None => None,
+    };
+    let mut observed = Observed { now, service, tasks: Vec::new(), targets: Vec::new(), attempt };
     if let (Some(service), Some(_)) = (&observed.service, rollout::watched(progress, observed.service.as_ref())) {
         let enough = service.desired > 0 && service.primary().is_some_and(|primary| primary.running >= service.desired);
         observed.tasks = calls.tasks(place, enough).await?;
@@ -444,9 +451,12 @@ impl<C: Calls> Rollout<'_, C> {
                 self.calls.create(new).await?
             }
         };
-        let Started::Deployment(id) = started else {
+        let Started::Deployment { id, attempt } = started else {
             return Ok(again(3, "the service changed meanwhile"));
         };
+        // Where nothing of the tasks changed ECS begins no other one.
+        let before = observed.service.as_ref().and_then(|service| service.attempt.clone());
+        progress.attempt = attempt.filter(|attempt| Some(attempt) != before.as_ref());
         let what = match action {
             Action::Update { count: Some(count), .. } => {
                 format!("started deployment {id} of {}, with {count} tasks", ours.revision.task_definition)
@@ -547,7 +557,7 @@ impl<C: Calls> Rollout<'_, C> {
             count: progress.resize.map(|resize| resize.from),
             force: false,
         };
-        let Started::Deployment(id) = self.calls.update(change).await? else {
+        let Started::Deployment { id, .. } = self.calls.update(change).await? else {
             return Ok(again(3, "the service changed meanwhile"));
         };
         let what = format!("going back: started deployment {id} of {}", live.revision.task_definition);

@@ -1,3 +1,5 @@
+mod cases;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -95,7 +97,7 @@ fn target(number: u32, state: &str) -> Target {
 }
 
 fn observed(seconds: i64, service: Option<Service>) -> Observed {
-    Observed { now: at(seconds), service, tasks: Vec::new(), targets: Vec::new() }
+    Observed { now: at(seconds), service, tasks: Vec::new(), targets: Vec::new(), attempt: None }
 }
 
 /// Our deployment serves: the old one is still draining.
@@ -627,6 +629,7 @@ impl World {
                     reason: None,
                 })
                 .collect(),
+            attempt: None,
         }
     }
 }

@@ -63,6 +63,8 @@ def _resource(action, call):
         case "DescribeContainerInstances":
             name = (call.get("containerInstances") or ["*"])[0]
             return name if name.startswith("arn:") else f"container-instance/{cluster}/{name}"
+        case "DescribeServiceDeployments":
+            return (call.get("serviceDeploymentArns") or ["*"])[0]
         case "DescribeTasks" | "StopTask":
             task = (call.get("tasks") or [call.get("task", "*")])[0]
             return task if task.startswith("arn:") else f"task/{cluster}/{task}"

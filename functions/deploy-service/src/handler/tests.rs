@@ -1,7 +1,11 @@
 //! Passes over an ECS in memory that starts tasks, lets them fail, shows its changes late, and loses its answers.
 
 use shipway_aws::testing::{begin, cut_everywhere, end};
-use shipway_domain::{release::Artifact, rollout::Deployment, task::TaskContainer};
+use shipway_domain::{
+    release::Artifact,
+    rollout::{Deployment, attempt::Status},
+    task::TaskContainer,
+};
 use shipway_ecs::testing::{described, image, platform};
 
 use super::*;
@@ -33,6 +37,8 @@ struct World {
     rolls_back: bool,
     /// Whether an alarm that ends rollouts went off.
     alarm: bool,
+    /// What ECS says of its newest service deployment, where it says anything.
+    attempt: Option<Attempt>,
     definitions: Vec<Definition>,
     scaling: scaling::Observed,
     service: Option<Service>,
@@ -81,6 +87,15 @@ impl World {
             .deployments
             .insert(0, Deployment { id: id.clone(), primary: true, task_definition, ..Deployment::default() });
         id
+    }
+
+    /// What an answer says of a deployment that began, or of the one that is there already.
+    fn started(&mut self, id: String) -> Started {
+        let service = self.service.as_mut().unwrap();
+        if self.attempt.is_some() {
+            service.attempt = Some(format!("arn:aws:ecs:r:1:service-deployment/{id}"));
+        }
+        Started::Deployment { id, attempt: service.attempt.clone() }
     }
 
     /// Five seconds of ECS, or more.
@@ -212,6 +227,11 @@ impl Calls for Fake {
         })
     }
 
+    async fn attempt(&self, arn: &str) -> Result<Option<Attempt>, AwsError> {
+        assert!(arn.starts_with("arn:aws:ecs:r:1:service-deployment/"));
+        self.call(|world| world.attempt.clone())
+    }
+
     async fn tasks(&self, _: &Place, running: bool) -> Result<Vec<Task>, AwsError> {
         self.call(|world| world.tasks.iter().filter(|task| running || task.stopped()).cloned().collect())
     }
@@ -239,13 +259,14 @@ impl Calls for Fake {
         self.call(|world| {
             if let Some(service) = &world.service {
                 // The same token again.
-                return Started::Deployment(service.primary().unwrap().id.clone());
+                return world.started(service.primary().unwrap().id.clone());
             }
             let tasks = if new.count == 1 { String::new() } else { format!(" with {}", new.count) };
             world.changed(format!("create {}{tasks}", short(new.version)));
             world.service =
                 Some(Service { desired: new.count, settings: new.version.settings.clone(), ..Service::default() });
-            Started::Deployment(world.start(&new.version.revision.task_definition))
+            let id = world.start(&new.version.revision.task_definition);
+            world.started(id)
         })
     }
 
@@ -267,9 +288,10 @@ impl Calls for Fake {
             }
             match change.task_definition {
                 Some(other) if other != primary.task_definition || change.force || change.settings.is_some() => {
-                    Started::Deployment(world.start(other))
+                    let id = world.start(other);
+                    world.started(id)
                 }
-                _ => Started::Deployment(primary.id.clone()),
+                _ => world.started(primary.id.clone()),
             }
         })
     }
@@ -937,6 +959,38 @@ async fn an_alarm_that_goes_off_brings_back_what_was_live_without_a_call() {
         (writes(&fake), serves(&fake).0),
         (["register 2", "update 2 -"].map(str::to_owned).to_vec(), GOOD.to_owned())
     );
+}
+
+#[tokio::test]
+async fn what_ecs_says_of_our_own_service_deployment_names_the_alarm() {
+    let fake = with_live_of(GATED).await;
+    let said = |status| Some(Attempt { status, reason: None, alarms: ["errors".to_owned()].into() });
+    fake.world.borrow_mut().attempt = said(Status::InProgress);
+    let two = run(2, BETTER);
+    pass(&fake, &two, Ask::Deploy).await.unwrap();
+    {
+        let mut world = fake.world.borrow_mut();
+        (world.alarm, world.attempt) = (true, said(Status::RollbackInProgress));
+        world.tick();
+    }
+    let verdict = finish(&fake, &two, Ask::Deploy).await.unwrap();
+    assert_eq!(verdict.outcome, Outcome::RolledBack);
+    let expected =
+        "ECS goes back by itself: errors went off: it gave no reason; 1 of 1 tasks of hello-prod-api:1 serve again";
+    assert_eq!(verdict.reason, expected);
+}
+
+#[tokio::test]
+async fn an_earlier_service_deployment_is_not_taken_for_ours() {
+    let fake = with_live().await;
+    fake.world.borrow_mut().attempt =
+        Some(Attempt { status: Status::RollbackSuccessful, reason: None, alarms: [].into() });
+    let primary = fake.world.borrow().service.as_ref().unwrap().primary().unwrap().id.clone();
+    fake.world.borrow_mut().started(primary);
+    // Another number of tasks starts no deployment.
+    platform(&fake.aside, &manifest(8080, "    count: 3\n")).await;
+    let (verdict, writes) = released(&fake, 2, GOOD).await;
+    assert_eq!((verdict.outcome, writes), (Outcome::Succeeded, vec!["update 1 3".to_owned()]));
 }
 
 #[tokio::test]

@@ -1,0 +1,375 @@
+//! The verdict as a table: what ECS shows, and what follows from it, step by step.
+//!
+//! The rows are named after where their cases come from: the tests of the official GitHub action
+//! (`aws-actions/amazon-ecs-deploy-task-definition`), as far as they are about a service and its deployments; the nine statuses
+//! of a service deployment; and ECS's events, in the words that AWS's documentation records. The action's other tests are about
+//! task definitions, one-off tasks and tags, which are not this module's.
+
+use super::*;
+
+/// What follows from a look. The next step is asked of the same look, as long as nothing is to be waited for.
+#[derive(Debug)]
+enum Then {
+    Creates,
+    Updates { count: Option<u32>, force: bool },
+    TakesUp,
+    WaitsFor(&'static str),
+    GivesUp(&'static str),
+    GoesBack,
+    Stops,
+    Refuses(&'static str),
+    Ends(Outcome, &'static str),
+}
+use Then::*;
+
+struct Case {
+    name: &'static str,
+    progress: Progress,
+    seen: Observed,
+    then: Vec<Then>,
+}
+
+fn case(name: &'static str, progress: Progress, seen: Observed, then: Vec<Then>) -> Case {
+    Case { name, progress, seen, then }
+}
+
+fn check(cases: Vec<Case>) {
+    for Case { name, mut progress, seen, then } in cases {
+        for expected in then {
+            let action = next_action(&progress, &seen);
+            let fits = match (&expected, &action) {
+                (Creates, Action::Create) | (GoesBack, Action::Restore) | (Stops, Action::Stop) => true,
+                (Updates { count, force }, Action::Update { count: sent, force: forced }) => {
+                    (count, force) == (sent, forced)
+                }
+                (TakesUp, Action::Adopt { deployment }) => {
+                    progress.deployment = Some(deployment.clone());
+                    true
+                }
+                (WaitsFor(part), Action::Wait { note, .. }) => note.contains(part),
+                (GivesUp(part), Action::GiveUp { cause, .. }) => {
+                    progress = progress.clone().give_up(cause.clone(), seen.now);
+                    cause.contains(part)
+                }
+                (Refuses(part), Action::Refuse { reason }) => reason.contains(part),
+                (Ends(outcome, part), Action::End(verdict)) => {
+                    verdict.outcome == *outcome && verdict.reason.contains(part)
+                }
+                _ => false,
+            };
+            assert!(fits, "{name}: {expected:?} was expected, and not {action:?}");
+        }
+    }
+}
+
+fn failed(deployment: Deployment, reason: &str) -> Deployment {
+    Deployment { failed: true, reason: Some(reason.to_owned()), ..deployment }
+}
+
+fn saying(deployment: Deployment, reason: &str) -> Deployment {
+    Deployment { reason: Some(reason.to_owned()), ..deployment }
+}
+
+/// What was live serves, and its deployment is the primary one.
+fn live_serves(deployments: Vec<Deployment>) -> Observed {
+    Observed {
+        tasks: vec![task(6, LIVE, 6, "sha256:06")],
+        targets: vec![target(6, "healthy")],
+        ..observed(90, Some(service(deployments)))
+    }
+}
+
+#[test]
+fn the_cases_of_the_official_github_action() {
+    let old = || deployment(6, LIVE, true, 1);
+    let standing = || observed(0, Some(service(vec![old()])));
+    let with = |change: fn(&mut Service)| {
+        let mut seen = standing();
+        seen.service.as_mut().into_iter().for_each(change);
+        seen
+    };
+    let unhealthy = |seconds| Observed { now: at(seconds), targets: vec![target(7, "unhealthy")], ..good() };
+    let patient = |deadline| Progress { deadline, ..begun() };
+    let mut completed = good();
+    completed.service.as_mut().unwrap().deployments =
+        vec![Deployment { completed: true, ..deployment(7, OURS, true, 1) }];
+    let mut same = live_serves(vec![Deployment { completed: true, ..old() }]);
+    same.service.as_mut().unwrap().deployments[0].task_definition = OURS.to_owned();
+    same.tasks[0] = task(6, OURS, 6, "sha256:07");
+    check(vec![
+        case("updates the service", progress(), standing(), vec![Updates { count: None, force: false }]),
+        case(
+            "updates the service if the controller is ECS",
+            progress(),
+            standing(),
+            vec![Updates { count: None, force: false }],
+        ),
+        case(
+            "creates a CodeDeploy deployment",
+            progress(),
+            with(|service| service.controller = Some("CODE_DEPLOY".to_owned())),
+            vec![Refuses("CODE_DEPLOY deploys it")],
+        ),
+        case(
+            "error is caught if service uses external deployment controller",
+            progress(),
+            with(|service| service.controller = Some("EXTERNAL".to_owned())),
+            vec![Refuses("EXTERNAL deploys it")],
+        ),
+        case(
+            "waits for the service to be stable",
+            begun(),
+            completed,
+            vec![Ends(Outcome::Succeeded, "1 of 1 tasks of hello-prod-api:7 serve")],
+        ),
+        case("waits for specified minutes", patient(3600), unhealthy(3599), vec![WaitsFor("is unhealthy")]),
+        case(
+            "waits for specified minutes, and no longer",
+            patient(3600),
+            unhealthy(3600),
+            vec![GivesUp("it did not serve within 1 hour: "), GoesBack],
+        ),
+        case(
+            "waits for max 6 hours",
+            patient(21_600),
+            unhealthy(21_600),
+            vec![GivesUp("it did not serve within 6 hours")],
+        ),
+        case(
+            "force new deployment, with a desired count: only where nothing is live and no task is wanted",
+            Progress { live: None, tasks: 4, ..progress() },
+            with(|service| service.desired = 0),
+            vec![Updates { count: Some(4), force: true }],
+        ),
+        case("error is caught if service does not exist: it is made", progress(), observed(0, None), vec![Creates]),
+        case(
+            "error is caught if service is inactive: its name is waited for",
+            progress(),
+            with(|service| service.draining = true),
+            vec![WaitsFor("is still being deleted")],
+        ),
+        case(
+            "fails if deployment is rolled back by circuit breaker: it is not found any more",
+            begun(),
+            live_serves(vec![Deployment { completed: true, ..old() }]),
+            vec![GivesUp("ECS went back to the live revision by itself"), Ends(Outcome::RolledBack, "serve again")],
+        ),
+        case(
+            "fails if deployment rolloutState is FAILED",
+            begun(),
+            live_serves(vec![old(), failed(deployment(7, OURS, false, 0), "Circuit breaker triggered")]),
+            vec![
+                GivesUp("Circuit breaker triggered"),
+                Ends(Outcome::RolledBack, "Circuit breaker triggered; 1 of 1 tasks"),
+            ],
+        ),
+        case(
+            "fails if deployment rolloutState is FAILED, though its tasks serve",
+            begun(),
+            {
+                let mut seen = good();
+                let own = deployment(7, OURS, true, 1);
+                seen.service.as_mut().unwrap().deployments[0] = failed(own, "Circuit breaker triggered");
+                seen
+            },
+            vec![GivesUp("ECS gave the deployment up: Circuit breaker triggered"), GoesBack],
+        ),
+        case(
+            "skips deployment verification when no new deployment is created",
+            progress(),
+            same,
+            vec![TakesUp, Ends(Outcome::Unchanged, "serve already")],
+        ),
+    ]);
+}
+
+/// Our deployment in this status, while what is primary is given.
+fn in_status(status: Status, primary: Deployment, mut seen: Observed) -> Observed {
+    if let Some(service) = &mut seen.service {
+        let own = service.deployments.remove(0);
+        service.deployments.insert(0, primary.clone());
+        if own.id != primary.id && own.task_definition == OURS {
+            service.deployments.push(Deployment { primary: false, ..own });
+        }
+    }
+    seen.now = at(90);
+    let reason = Some("Service deployment rolled back because of an alarm.".to_owned());
+    seen.attempt = Some(Attempt { status, reason, alarms: ["errors".to_owned()].into() });
+    seen
+}
+
+#[test]
+fn the_nine_statuses_of_a_service_deployment() {
+    let ours = || deployment(7, OURS, true, 1);
+    let begins = || Observed { targets: vec![target(7, "initial")], ..good() };
+    let back = || live_serves(vec![deployment(8, LIVE, true, 1)]);
+    let mut gated = begun();
+    gated.ours.settings.alarms.insert("errors".to_owned());
+    gated.served = Some(at(20));
+    let rows = [
+        case("PENDING", begun(), in_status(Status::Pending, ours(), begins()), vec![WaitsFor("is initial")]),
+        case("IN_PROGRESS", begun(), in_status(Status::InProgress, ours(), begins()), vec![WaitsFor("is initial")]),
+        case(
+            "IN_PROGRESS, which no completed rollout overrules",
+            gated.clone(),
+            in_status(Status::InProgress, Deployment { completed: true, ..ours() }, good()),
+            vec![WaitsFor("ECS still watches the alarms")],
+        ),
+        case(
+            "SUCCESSFUL",
+            gated,
+            in_status(Status::Successful, ours(), good()),
+            vec![Ends(Outcome::Succeeded, "1 of 1 tasks of hello-prod-api:7 serve")],
+        ),
+        case(
+            "SUCCESSFUL, and a task is not well all the same",
+            begun(),
+            in_status(Status::Successful, ours(), begins()),
+            vec![WaitsFor("is initial")],
+        ),
+        case(
+            "STOP_REQUESTED",
+            begun(),
+            in_status(Status::StopRequested, ours(), good()),
+            vec![WaitsFor("somebody stops the deployment in ECS")],
+        ),
+        case(
+            "STOP_REQUESTED by a stranger's deployment",
+            begun(),
+            in_status(Status::StopRequested, deployment(9, OTHER, true, 0), good()),
+            vec![Ends(Outcome::Superseded, "ecs-svc/9 of hello-prod-api:9")],
+        ),
+        case(
+            "STOPPED",
+            begun(),
+            in_status(Status::Stopped, ours(), good()),
+            vec![GivesUp("somebody stopped the deployment in ECS: errors went off: "), GoesBack],
+        ),
+        case(
+            "STOPPED by a stranger's deployment",
+            begun(),
+            in_status(Status::Stopped, deployment(9, OTHER, true, 1), good()),
+            vec![Ends(Outcome::Superseded, "ecs-svc/9 of hello-prod-api:9")],
+        ),
+        case(
+            "STOPPED, and it is what was live",
+            Progress { live: Some(version(OURS, "sha256:07")), ..begun() },
+            in_status(Status::Stopped, ours(), good()),
+            vec![Ends(Outcome::Failed, "nothing to go back to")],
+        ),
+        case(
+            "ROLLBACK_REQUESTED",
+            begun(),
+            in_status(Status::RollbackRequested, ours(), good()),
+            vec![GivesUp("ECS goes back by itself: errors went off: "), WaitsFor("ECS goes back by itself")],
+        ),
+        case(
+            "ROLLBACK_IN_PROGRESS",
+            begun(),
+            in_status(Status::RollbackInProgress, deployment(8, LIVE, true, 0), good()),
+            vec![GivesUp("ECS goes back by itself: errors went off: "), WaitsFor("0 of 1 tasks run")],
+        ),
+        case(
+            "ROLLBACK_IN_PROGRESS to what was never live",
+            begun(),
+            in_status(Status::RollbackInProgress, deployment(8, OTHER, true, 0), good()),
+            vec![GivesUp("ECS goes back by itself"), GoesBack],
+        ),
+        case(
+            "ROLLBACK_SUCCESSFUL",
+            begun(),
+            in_status(Status::RollbackSuccessful, deployment(8, LIVE, true, 1), back()),
+            vec![
+                GivesUp(
+                    "ECS went back by itself: errors went off: Service deployment rolled back because of an alarm.",
+                ),
+                Ends(Outcome::RolledBack, "errors went off: "),
+            ],
+        ),
+        case(
+            "ROLLBACK_SUCCESSFUL, where nothing of ours was live",
+            first(),
+            in_status(Status::RollbackSuccessful, deployment(8, OTHER, true, 1), back()),
+            vec![GivesUp("ECS went back by itself"), Ends(Outcome::Superseded, "hello-prod-api:9")],
+        ),
+        case(
+            "ROLLBACK_FAILED",
+            begun(),
+            in_status(Status::RollbackFailed, ours(), good()),
+            vec![GivesUp("ECS could not go back by itself: errors went off: "), GoesBack],
+        ),
+    ];
+    for (status, name) in Status::ALL {
+        assert_eq!(Status::from_name(name), Some(status));
+        assert!(rows.iter().any(|row| row.name.split([',', ' ']).next() == Some(name)), "{name} has no row");
+    }
+    assert_eq!(Status::from_name("ROLLING"), None);
+    check(rows.into());
+}
+
+/// Why a recorded event says that it came: what DescribeServices says of the same deployment.
+fn reason_of(event: &str) -> &'static str {
+    let path = format!("{}/../../tests/fixtures/events/{event}.json", std::env::var("CARGO_MANIFEST_DIR").unwrap());
+    let event: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    event["detail"]["reason"].as_str().unwrap().to_owned().leak()
+}
+
+#[test]
+fn the_recorded_events_of_ecs() {
+    let own = |reason| failed(deployment(7, OURS, false, 0), reason);
+    let completed =
+        |deployment| Deployment { completed: true, ..saying(deployment, reason_of("ecs-deployment-completed")) };
+    let failed_with = reason_of("ecs-deployment-failed");
+    let back = reason_of("ecs-deployment-rolling-back");
+    check(vec![
+        case(
+            "SERVICE_DEPLOYMENT_IN_PROGRESS, the first",
+            begun(),
+            Observed { targets: Vec::new(), ..in_progress(deployment(7, OURS, true, 1)) },
+            vec![WaitsFor("is not a target of the load balancer yet")],
+        ),
+        case(
+            "SERVICE_DEPLOYMENT_COMPLETED",
+            begun(),
+            in_progress(completed(deployment(7, OURS, true, 1))),
+            vec![Ends(Outcome::Succeeded, "serve")],
+        ),
+        case(
+            "SERVICE_DEPLOYMENT_COMPLETED after a failure is the way back's",
+            begun(),
+            live_serves(vec![completed(deployment(8, LIVE, true, 1)), own(failed_with)]),
+            vec![GivesUp(failed_with), Ends(Outcome::RolledBack, failed_with)],
+        ),
+        case(
+            "SERVICE_DEPLOYMENT_FAILED",
+            begun(),
+            in_progress(failed(deployment(7, OURS, true, 0), failed_with)),
+            vec![GivesUp(failed_with), GoesBack],
+        ),
+        case(
+            "SERVICE_DEPLOYMENT_FAILED, where nothing was live",
+            first(),
+            in_progress(failed(deployment(7, OURS, true, 0), failed_with)),
+            vec![GivesUp(failed_with), Stops],
+        ),
+        case(
+            "SERVICE_DEPLOYMENT_IN_PROGRESS, rolling back to what was live",
+            begun(),
+            in_progress(saying(deployment(8, LIVE, true, 0), back)),
+            vec![GivesUp("ECS went back to the live revision by itself"), WaitsFor("0 of 1 tasks run")],
+        ),
+        case(
+            "SERVICE_DEPLOYMENT_IN_PROGRESS, rolling back to what was never live",
+            begun(),
+            observed(90, Some(service(vec![saying(deployment(8, OTHER, true, 0), back), own(failed_with)]))),
+            vec![GivesUp("ECS went back by itself to hello-prod-api:9, which is not what was live"), GoesBack],
+        ),
+    ]);
+}
+
+/// What [`good`] shows, with another primary deployment, and late enough to be believed.
+fn in_progress(primary: Deployment) -> Observed {
+    let mut seen = Observed { now: at(90), ..good() };
+    seen.service.as_mut().unwrap().deployments[0] = primary;
+    seen
+}
