@@ -122,7 +122,9 @@ fn migration(service: &Service) -> Option<String> {
 }
 
 /// What of a service is no part of its task definition.
-const OUTSIDE: [&str; 8] = ["count", "discovery", "http", "image", "migrate", "scale", "scan", "uses"];
+const OUTSIDE: [&str; 12] = [
+    "after", "approval", "approval_within", "count", "discovery", "http", "image", "migrate", "rollout", "scale", "scan", "uses",
+];
 
 fn changed(name: &ComponentName, old: &Service, new: &Service, mut found: BTreeMap<String, String>) -> ServiceChange {
     compare(
