@@ -85,16 +85,24 @@ impl Story {
 
     /// All releases so far.
     pub(crate) async fn table(&self) -> Result<()> {
-        println!("\n{:<26}{:<13}{:<42}{:<12}{:>8}", "release", "component", "artifact", "outcome", "seconds");
+        let head = ["release", "component", "artifact", "outcome", "seconds"].map(str::to_owned);
+        let mut rows = vec![head];
         for release in self.shipway.store.releases(&self.place.app, &self.place.environment).await? {
             let seconds = release.ended_at.map_or(0.0, |end| end.duration_since(release.started_at).as_secs_f64());
-            println!(
-                "{:<26}{:<13}{:<42}{:<12}{seconds:>8.1}",
+            rows.push([
                 release.release.to_string(),
                 release.component.to_string(),
                 release.artifact.to_string(),
-                release.outcome.map_or("", Outcome::word),
-            );
+                release.outcome.map_or_else(String::new, |outcome| outcome.to_string()),
+                format!("{seconds:.1}"),
+            ]);
+        }
+        let widths: [usize; 5] =
+            std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or_default());
+        println!();
+        for [release, component, artifact, outcome, seconds] in rows {
+            let [r, c, a, o, s] = widths;
+            println!("{release:<r$}  {component:<c$}  {artifact:<a$}  {outcome:<o$}  {seconds:>s$}");
         }
         Ok(())
     }
