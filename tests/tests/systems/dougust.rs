@@ -5,80 +5,52 @@ use serde_json::{Value, json};
 use shipway_domain::release::ReleaseRecord;
 
 use crate::{
-    inventory::Counts,
+    inventory::{BALANCED, Counts, OWN_VPC, Parts, SERVER, SITE},
     system::{System, tag, texts, with},
 };
 
-/// What came with it, once its images are rolled out.
-pub const STANDS: &Counts = &[
-    ("cloudformation describe_stacks", 20),
-    ("ec2 describe_vpcs", 1),
+/// What comes with it anywhere, beside the parts that other systems have too.
+const ANYWHERE: &Counts = &[
     ("ec2 describe_subnets", 6),
     ("ec2 describe_route_tables", 5),
-    ("ec2 describe_internet_gateways", 1),
     ("ec2 describe_nat_gateways", 2),
     ("ec2 describe_addresses", 2),
     ("ec2 describe_security_groups", 4),
     ("ec2 describe_flow_logs", 1),
-    ("ecs list_clusters", 1),
     ("ecs list_task_definitions", 2),
-    ("elbv2 describe_load_balancers", 1),
     ("elbv2 describe_target_groups", 1),
-    ("wafv2 list_web_acls", 1),
-    ("acm list_certificates", 1),
-    ("cloudfront list_distributions", 1),
-    ("cloudfront list_functions", 1),
-    ("cloudfront list_key_value_stores", 1),
-    ("cloudfront list_origin_access_controls", 1),
     ("s3 list_buckets", 3),
     ("ecr describe_repositories", 1),
     ("logs describe_log_groups", 3),
     ("secretsmanager list_secrets", 4),
-    ("rds describe_db_instances", 1),
-    ("rds describe_db_subnet_groups", 1),
     ("cloudwatch describe_alarms", 5),
     ("cloudwatch list_dashboards", 1),
-    ("sns list_topics", 1),
-    ("sns list_subscriptions", 1),
     ("scheduler list_schedules", 1),
     ("stepfunctions list_state_machines", 1),
     ("iam list_roles", 6),
-    ("kms list_keys", 2),
-    ("route53 list_resource_record_sets", 6),
+];
+
+/// What came with it, once its images are rolled out.
+pub const STANDS: &Parts = &[
+    OWN_VPC,
+    BALANCED,
+    SITE,
+    SERVER,
+    ANYWHERE,
+    &[
+        ("cloudformation describe_stacks", 20),
+        ("wafv2 list_web_acls", 1),
+        ("acm list_certificates", 1),
+        ("sns list_topics", 1),
+        ("sns list_subscriptions", 1),
+        ("kms list_keys", 2),
+        ("route53 list_resource_record_sets", 6),
+    ],
 ];
 
 /// The same in dev, where there are no domain, no firewall and nobody to tell.
-pub const STANDS_IN_DEV: &Counts = &[
-    ("cloudformation describe_stacks", 15),
-    ("ec2 describe_vpcs", 1),
-    ("ec2 describe_subnets", 6),
-    ("ec2 describe_route_tables", 5),
-    ("ec2 describe_internet_gateways", 1),
-    ("ec2 describe_nat_gateways", 2),
-    ("ec2 describe_addresses", 2),
-    ("ec2 describe_security_groups", 4),
-    ("ec2 describe_flow_logs", 1),
-    ("ecs list_clusters", 1),
-    ("ecs list_task_definitions", 2),
-    ("elbv2 describe_load_balancers", 1),
-    ("elbv2 describe_target_groups", 1),
-    ("cloudfront list_distributions", 1),
-    ("cloudfront list_functions", 1),
-    ("cloudfront list_key_value_stores", 1),
-    ("cloudfront list_origin_access_controls", 1),
-    ("s3 list_buckets", 3),
-    ("ecr describe_repositories", 1),
-    ("logs describe_log_groups", 3),
-    ("secretsmanager list_secrets", 4),
-    ("rds describe_db_instances", 1),
-    ("rds describe_db_subnet_groups", 1),
-    ("cloudwatch describe_alarms", 5),
-    ("cloudwatch list_dashboards", 1),
-    ("scheduler list_schedules", 1),
-    ("stepfunctions list_state_machines", 1),
-    ("iam list_roles", 6),
-    ("kms list_keys", 1),
-];
+pub const STANDS_IN_DEV: &Parts =
+    &[OWN_VPC, BALANCED, SITE, SERVER, ANYWHERE, &[("cloudformation describe_stacks", 15), ("kms list_keys", 1)]];
 
 #[test]
 fn dougust_stands_as_its_owner_describes_it() {

@@ -5,38 +5,31 @@ use serde_json::{Value, json};
 use shipway_tests::site;
 
 use crate::{
-    inventory::Counts,
+    inventory::{BALANCED, INSTANCES, OWN_VPC, Parts, SERVER, SITE},
     system::{System, tag, with},
 };
 
 /// What came with it, once its images are rolled out.
-pub const STANDS: &Counts = &[
-    ("cloudformation describe_stacks", 12),
-    ("ec2 describe_vpcs", 1),
-    ("ec2 describe_subnets", 4),
-    ("ec2 describe_route_tables", 3),
-    ("ec2 describe_internet_gateways", 1),
-    ("ec2 describe_security_groups", 5),
-    ("ec2 describe_launch_templates", 1),
-    ("autoscaling describe_auto_scaling_groups", 1),
-    ("ecs list_clusters", 1),
-    ("ecs list_task_definitions", 2),
-    ("ecs describe_capacity_providers", 1),
-    ("elbv2 describe_load_balancers", 1),
-    ("elbv2 describe_target_groups", 2),
-    ("cloudfront list_distributions", 1),
-    ("cloudfront list_functions", 1),
-    ("cloudfront list_key_value_stores", 1),
-    ("cloudfront list_origin_access_controls", 1),
-    ("s3 list_buckets", 2),
-    ("ecr describe_repositories", 2),
-    ("logs describe_log_groups", 3),
-    ("secretsmanager list_secrets", 2),
-    ("rds describe_db_instances", 1),
-    ("rds describe_db_subnet_groups", 1),
-    ("sesv2 list_email_identities", 1),
-    ("iam list_roles", 5),
-    ("iam list_instance_profiles", 1),
+pub const STANDS: &Parts = &[
+    OWN_VPC,
+    BALANCED,
+    INSTANCES,
+    SITE,
+    SERVER,
+    &[
+        ("cloudformation describe_stacks", 12),
+        ("ec2 describe_subnets", 4),
+        ("ec2 describe_route_tables", 3),
+        ("ec2 describe_security_groups", 5),
+        ("ecs list_task_definitions", 2),
+        ("elbv2 describe_target_groups", 2),
+        ("s3 list_buckets", 2),
+        ("ecr describe_repositories", 2),
+        ("logs describe_log_groups", 3),
+        ("secretsmanager list_secrets", 2),
+        ("sesv2 list_email_identities", 1),
+        ("iam list_roles", 5),
+    ],
 ];
 
 #[test]

@@ -7,34 +7,28 @@ use serde_json::{Value, json};
 use shipway_tests::site;
 
 use crate::{
-    inventory::{self, Counts},
+    inventory::{self, BALANCED, INSTANCES, OWN_VPC, Parts, SITE},
     system::{System, tag, texts, with},
 };
 
 /// What came with it, once its images are rolled out.
-pub const STANDS: &Counts = &[
-    ("cloudformation describe_stacks", 6),
-    ("ec2 describe_vpcs", 1),
-    ("ec2 describe_subnets", 2),
-    ("ec2 describe_route_tables", 2),
-    ("ec2 describe_internet_gateways", 1),
-    ("ec2 describe_security_groups", 4),
-    ("ec2 describe_launch_templates", 1),
-    ("autoscaling describe_auto_scaling_groups", 1),
-    ("ecs list_clusters", 1),
-    ("ecs list_task_definitions", 1),
-    ("ecs describe_capacity_providers", 1),
-    ("elbv2 describe_load_balancers", 1),
-    ("elbv2 describe_target_groups", 1),
-    ("cloudfront list_distributions", 1),
-    ("cloudfront list_functions", 1),
-    ("cloudfront list_key_value_stores", 1),
-    ("cloudfront list_origin_access_controls", 1),
-    ("s3 list_buckets", 1),
-    ("ecr describe_repositories", 1),
-    ("logs describe_log_groups", 1),
-    ("iam list_roles", 3),
-    ("iam list_instance_profiles", 1),
+pub const STANDS: &Parts = &[
+    OWN_VPC,
+    BALANCED,
+    INSTANCES,
+    SITE,
+    &[
+        ("cloudformation describe_stacks", 6),
+        ("ec2 describe_subnets", 2),
+        ("ec2 describe_route_tables", 2),
+        ("ec2 describe_security_groups", 4),
+        ("ecs list_task_definitions", 1),
+        ("elbv2 describe_target_groups", 1),
+        ("s3 list_buckets", 1),
+        ("ecr describe_repositories", 1),
+        ("logs describe_log_groups", 1),
+        ("iam list_roles", 3),
+    ],
 ];
 
 #[test]

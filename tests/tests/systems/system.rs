@@ -23,7 +23,7 @@ use shipway_tests::{
 };
 use tokio::runtime::Runtime;
 
-use crate::inventory::{self, Counts};
+use crate::inventory::{self, Parts};
 
 /// Longer than any of them takes to be provisioned or torn down here.
 pub const PATIENCE: Duration = Duration::from_secs(300);
@@ -309,10 +309,10 @@ impl System {
     }
 
     /// What came with the environment is this much of each listing, and nothing else.
-    pub fn consists_of(&self, expected: &Counts) -> Result<()> {
+    pub fn consists_of(&self, parts: &Parts) -> Result<()> {
         let now = inventory::of(self.aws)?;
         let came: Vec<_> = now.difference(&self.before).collect();
-        assert_eq!(inventory::counted(came.iter().copied()), expected.iter().copied().collect(), "{came:#?}");
+        assert_eq!(inventory::counted(came.iter().copied()), inventory::expected(parts), "{came:#?}");
         Ok(())
     }
 
