@@ -365,8 +365,8 @@ fn a_failing_migration_leaves_the_service_untouched() {
 fn a_worker_follows_its_api_and_is_left_alone_where_that_does_not_hold() {
     with_shipway(async |shipway| {
         let text = manifest("follows").replace(
-            "services:\n",
-            "services:\n  a-worker:\n    image: {repository: follows-api, tags: [\"v*\"]}\n    after: [api]\n",
+            "\nservices:\n",
+            "\nservices:\n  a-worker:\n    image: {repository: follows-api, tags: [\"v*\"]}\n    after: [api]\n",
         );
         let place = provisioned_with(shipway, "follows", &text).await?;
         let worker: Component = "service/a-worker".parse()?;
@@ -402,7 +402,7 @@ fn what_is_live_and_what_was_live_before_carry_tags_that_release_nothing_themsel
         expect(&shipway.ended_execution(&place, &arn, RELEASED).await?, Outcome::Succeeded, shipway, &place).await?;
         let aws = Aws::of(&shipway.cloud)?;
         let tags = || -> Result<Vec<(String, String)>> {
-            let answer = aws.ask("ecr", "describe-images", json!({"repositoryName": "keeps-api"}))?;
+            let answer = aws.ask("ecr", "describe_images", json!({"repositoryName": "keeps-api"}))?;
             let images = answer["imageDetails"].as_array().context("no images")?;
             let mut tags: Vec<(String, String)> = images
                 .iter()

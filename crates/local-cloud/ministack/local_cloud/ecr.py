@@ -1,6 +1,6 @@
 """ECR: a pushed image is announced to EventBridge, its size is that of its layers, which can be fetched where the registry is, a
 deleted one is gone, and its scan says what a test lets it say. An image is shown under the tag that it is asked for by; the same
-image under the same tag again is refused.
+image under the same tag again is refused. IAM knows the tags of repositories.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections import Counter
 from datetime import datetime, timezone
 
 from ministack.core.responses import error_response_json, get_account_id, get_region, json_response
-from ministack.services import ecr
+from ministack.services import ecr, tagging
 
 from local_cloud import eventbridge
 from local_cloud.patch import replace
@@ -29,6 +29,7 @@ def install():
     replace(ecr, "_v2_put_manifest", _after_push)
     replace(ecr, "_put_image", _after_put_image)
     replace(ecr, "_batch_delete_image", _after_delete)
+    tagging._RESOURCE_TAG_COLLECTORS["ecr"] = tagging._collect_ecr
     replace(ecr, "_batch_get_image", lambda _original: _batch_get_image)
     replace(ecr, "handle_request", _with_layers_and_scans)
 
