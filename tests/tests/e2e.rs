@@ -329,7 +329,8 @@ fn an_alarm_that_is_on_keeps_a_rollout_from_beginning_and_one_that_goes_off_mean
         refused(release, &format!("the alarm {alarm} is on"))?;
         turn("OK")?;
         roll_out(shipway, &place, "v4", &good("4").await?, Outcome::Succeeded).await?;
-        shipway.version_served(&place, "4", RELEASED).await
+        shipway.version_served(&place, "4", RELEASED).await?;
+        Ok(())
     });
 }
 

@@ -645,8 +645,10 @@ fn given_up_by_ecs(progress: &Progress, observed: &Observed) -> Option<Action> {
         Status::StopRequested | Status::Stopped if primary.is_some_and(|one| is_foreign(progress, observed, one)) => {
             return None;
         }
-        Status::StopRequested => return Some(wait(5, "somebody stops the deployment in ECS")),
-        Status::Stopped => "somebody stopped the deployment in ECS",
+        Status::StopRequested if observed.now.duration_since(progress.since) < progress.deadline() => {
+            return Some(wait(5, "somebody stops the deployment in ECS"));
+        }
+        Status::StopRequested | Status::Stopped => "somebody stopped the deployment in ECS",
         Status::RollbackRequested | Status::RollbackInProgress => "ECS goes back by itself",
         Status::RollbackSuccessful => "ECS went back by itself",
         Status::RollbackFailed => "ECS could not go back by itself",
@@ -775,6 +777,11 @@ fn roll_back(progress: &Progress, observed: &Observed) -> Action {
     // Whether our deployment began is not known, and ECS may not show it yet: it would replace what serves now.
     if progress.deployment.is_none() && progress.back.is_none() && elapsed < LOST_ANSWER {
         return wait(5, "ECS may not show yet whether the new deployment began");
+    }
+    // Where ECS went back by itself, it left as they were the settings that are no task's, and how many tasks are wanted.
+    let is_resized = progress.resize.is_some_and(|resize| resize.to == service.desired);
+    if progress.back.is_none() && (service.settings != live.settings || is_resized) {
+        return Action::Restore;
     }
     let revision = &live.revision;
     let failed = failures(progress, observed, &primary.id, &revision.task_definition);

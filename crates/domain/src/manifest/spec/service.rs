@@ -401,9 +401,10 @@ pub struct Rollout {
     /// How many tasks of both versions run at most meanwhile, in percent; 200 unless given, and 100 with `host_port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_percent: Option<u16>,
-    /// CloudWatch alarms, by name. While one of them is on, no rollout begins; where one goes off before ECS has completed the
-    /// rollout, what was live before comes back. So a rollout ends minutes later than without: ECS watches them on after the old
-    /// tasks are gone, for as long as they take to judge.
+    /// CloudWatch alarms, by name; those of `monitoring` are named like `<app>-<environment>-<service>-5xx`. While one of them is
+    /// on, no new image is rolled out; where one goes off before ECS has completed the rollout, what was live before comes back.
+    /// So a rollout ends minutes later than without: ECS watches them on after the old tasks are gone, for as long as they take
+    /// to judge.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<AlarmName>,
 }

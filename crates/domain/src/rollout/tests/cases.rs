@@ -234,6 +234,12 @@ fn the_nine_statuses_of_a_service_deployment() {
             vec![WaitsFor("somebody stops the deployment in ECS")],
         ),
         case(
+            "STOP_REQUESTED, and never stopped",
+            Progress { deadline: 60, ..begun() },
+            in_status(Status::StopRequested, ours(), good()),
+            vec![GivesUp("somebody stopped the deployment in ECS: "), GoesBack],
+        ),
+        case(
             "STOP_REQUESTED by a stranger's deployment",
             begun(),
             in_status(Status::StopRequested, deployment(9, OTHER, true, 0), good()),
@@ -285,6 +291,22 @@ fn the_nine_statuses_of_a_service_deployment() {
                 ),
                 Ends(Outcome::RolledBack, "errors went off: "),
             ],
+        ),
+        case(
+            "ROLLBACK_SUCCESSFUL, and the new limits stayed",
+            begun(),
+            {
+                let mut seen = in_status(Status::RollbackSuccessful, deployment(8, LIVE, true, 1), back());
+                seen.service.as_mut().unwrap().settings.limits.most = 150;
+                seen
+            },
+            vec![GivesUp("ECS went back by itself"), GoesBack],
+        ),
+        case(
+            "ROLLBACK_SUCCESSFUL, and the new number of tasks stayed",
+            Progress { resize: Some(Resize { from: 2, to: 1 }), ..begun() },
+            in_status(Status::RollbackSuccessful, deployment(8, LIVE, true, 1), back()),
+            vec![GivesUp("ECS went back by itself"), GoesBack],
         ),
         case(
             "ROLLBACK_SUCCESSFUL, where nothing of ours was live",
