@@ -14,11 +14,12 @@ const READY: Duration = Duration::from_secs(60);
 const LOG_LINES: usize = 40;
 
 /// Our additions, as Python modules of the package `local_cloud`.
-const MODULES: [(&str, &str); 28] = [
+const MODULES: [(&str, &str); 29] = [
     ("__init__.py", include_str!("../ministack/local_cloud/__init__.py")),
     ("__main__.py", include_str!("../ministack/local_cloud/__main__.py")),
     ("change_sets.py", include_str!("../ministack/local_cloud/change_sets.py")),
     ("cloudfront.py", include_str!("../ministack/local_cloud/cloudfront.py")),
+    ("cloudwatch_rights.py", include_str!("../ministack/local_cloud/cloudwatch_rights.py")),
     ("control.py", include_str!("../ministack/local_cloud/control.py")),
     ("deployment_alarms.py", include_str!("../ministack/local_cloud/deployment_alarms.py")),
     ("docker_engine.py", include_str!("../ministack/local_cloud/docker_engine.py")),

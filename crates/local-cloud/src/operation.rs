@@ -41,6 +41,10 @@ impl Operation {
             let protocol = if service == "ec2" { Protocol::Ec2 } else { Protocol::Query };
             return (Self { service, name: action.to_owned() }, protocol);
         }
+        // With CBOR the path names it: /service/<service>/operation/<operation>.
+        if let Some((_, name)) = path.split_once("/operation/").filter(|_| path.starts_with("/service/")) {
+            return (Self { service, name: name.to_owned() }, Protocol::RestJson);
+        }
         if service.is_empty() && path.starts_with("/v2/") {
             let name = registry_operation(method, path);
             return (Self { service: "registry".to_owned(), name }, Protocol::RestJson);
@@ -187,8 +191,19 @@ mod tests {
         let store =
             "AWS4-ECDSA-P256-SHA256 Credential=test/20261121/cloudfront-keyvaluestore/aws4_request, Signature=0";
         let target = ("x-amz-target", "AmazonEC2ContainerServiceV20141113.UpdateService");
+        let monitoring = "AWS4-HMAC-SHA256 Credential=test/20261121/us-east-1/monitoring/aws4_request, Signature=0";
         let cases = [
             (of(&Method::POST, "/", &[(AUTHORIZATION, ecs), target], None), "ecs:UpdateService", Protocol::Json),
+            (
+                of(
+                    &Method::POST,
+                    "/service/GraniteServiceVersion20100801/operation/DescribeAlarms",
+                    &[(AUTHORIZATION, monitoring)],
+                    None,
+                ),
+                "monitoring:DescribeAlarms",
+                Protocol::RestJson,
+            ),
             (
                 of(&Method::POST, "/", &[(AUTHORIZATION, ec2)], Some("Action=CreateVpc&Version=2016-11-15")),
                 "ec2:CreateVpc",
