@@ -47,9 +47,9 @@ pub fn tools() -> Result<PathBuf> {
         .with_context(|| format!("{TOOLS} is not set: run `cargo xtask test` or `cargo xtask demo`"))
 }
 
-/// Whether a function changed something with this call that is not Shipway's own state.
+/// Whether a function changed something with this call that is not Shipway's own state, and no notice of it.
 pub fn is_write(call: &local_cloud::faults::Call) -> bool {
-    const OWN: [&str; 5] = ["dynamodb", "states", "lambda", "logs", "sts"];
+    const OWN: [&str; 7] = ["dynamodb", "states", "lambda", "logs", "sts", "events", "sns"];
     const READS: [&str; 6] = ["Describe", "Get", "List", "Head", "BatchGet", "Simulate"];
     call.caller.is_some()
         && !OWN.contains(&call.operation.service.as_str())

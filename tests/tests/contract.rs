@@ -17,12 +17,13 @@ use shipway_domain::{failure::Failure, release::LEASE};
 // ---- Who may depend on whom ----
 
 /// The crates that functions share, and what each may use of this workspace. Functions may use all of them.
-const SHARED: [(&str, &[&str]); 6] = [
+const SHARED: [(&str, &[&str]); 7] = [
     ("shipway-domain", &[]),
     ("shipway-archive", &["shipway-domain"]),
     ("shipway-aws", &["shipway-domain"]),
     ("shipway-ec2", &["shipway-aws", "shipway-domain"]),
     ("shipway-ecs", &["shipway-aws", "shipway-domain"]),
+    ("shipway-notices", &["shipway-aws", "shipway-domain"]),
     ("shipway-stacks", &["shipway-aws", "shipway-domain"]),
 ];
 
@@ -34,7 +35,7 @@ const COMMAND: (&str, &[&str]) =
 const TOOLS: [&str; 6] = ["hello-function", "local-cloud", "publish-bench", "put-function", "shipway-tests", "xtask"];
 
 /// Which of what is shipped may use an SDK. One that is new here has to be thought about: each takes minutes to build.
-const SDKS: [(&str, &[&str]); 18] = [
+const SDKS: [(&str, &[&str]); 20] = [
     ("aws-sdk-applicationautoscaling", &["deploy-service"]),
     ("aws-sdk-cloudformation", &["shipway-stacks", "provision-platform", "shipway"]),
     ("aws-sdk-cloudfront", &["invalidate-cache"]),
@@ -46,11 +47,13 @@ const SDKS: [(&str, &[&str]); 18] = [
     ("aws-sdk-ecr", &["start-release", "check-release", "deploy-service"]),
     ("aws-sdk-ecs", &["shipway-ecs", "check-release", "deploy-service", "provision-platform", "run-migrations"]),
     ("aws-sdk-elasticloadbalancingv2", &["deploy-service"]),
+    ("aws-sdk-eventbridge", &["shipway-notices"]),
     ("aws-sdk-iam", &["check-release"]),
     ("aws-sdk-rds", &["run-migrations"]),
     ("aws-sdk-s3", &["shipway-aws", "start-release", "record-release", "sync-frontend", "invalidate-cache", "shipway"]),
     ("aws-sdk-secretsmanager", &["check-release"]),
     ("aws-sdk-sfn", &["start-release", "record-release", "shipway"]),
+    ("aws-sdk-sns", &["shipway-notices"]),
     ("aws-sdk-ssm", &["check-release"]),
     ("aws-sdk-sts", &["shipway"]),
 ];
@@ -721,6 +724,9 @@ fn every_function_may_do_what_it_calls_and_nothing_else() -> Result<()> {
             "provision-platform" => Some("crates/stacks"),
             _ => None,
         };
+        if fs::read_to_string(root().join("functions").join(&folder).join("Cargo.toml"))?.contains("shipway-notices") {
+            called.extend(calls(&sources(&root().join("crates/notices"))?));
+        }
         if let Some(own) = own {
             called.extend(calls(&sources(&root().join(own))?));
         }

@@ -6,6 +6,7 @@
 
 pub mod approval;
 pub mod capacity;
+pub mod console;
 pub mod drift;
 pub mod edge;
 pub mod event;
@@ -16,6 +17,7 @@ pub mod manifest;
 pub mod message;
 pub mod name;
 pub mod network;
+pub mod notice;
 pub mod order;
 pub mod plan;
 pub mod platform;

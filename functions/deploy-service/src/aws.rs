@@ -16,7 +16,9 @@ use aws_sdk_ecs::types::{
 use shipway_aws::{AwsError, runtime::Later};
 use shipway_domain::{
     name::{Digest, RepositoryName},
+    notice::Happening,
     preflight::MEDIA_TYPES,
+    release::ReleaseRecord,
     rollout::{
         Deployment, Limits, Registry, Service, Settings, Target, TargetGroup,
         attempt::{Attempt, Status},
@@ -25,6 +27,7 @@ use shipway_domain::{
     task::{self, Capacity, DescribedTaskDefinition, Interfaces, Placement, Task, TaskDefinition},
 };
 use shipway_ecs::{instances, logs, network, strategy, tags, tags_of, task_definitions, tasks, unbuilt};
+use shipway_notices::Notifier;
 
 use crate::{
     handler::{Calls, Change, NewService, Place, Started},
@@ -46,16 +49,18 @@ pub(crate) struct Aws {
     load_balancing: Later<aws_sdk_elasticloadbalancingv2::Client>,
     logs: Later<aws_sdk_cloudwatchlogs::Client>,
     scaling: Later<aws_sdk_applicationautoscaling::Client>,
+    notifier: Notifier,
 }
 
 impl Aws {
-    pub(crate) fn new(config: &SdkConfig) -> Aws {
+    pub(crate) fn new(config: &SdkConfig, notifier: Notifier) -> Aws {
         Aws {
             ecs: aws_sdk_ecs::Client::new(config),
             ecr: Later::new(config, aws_sdk_ecr::Client::new),
             load_balancing: Later::new(config, aws_sdk_elasticloadbalancingv2::Client::new),
             logs: Later::new(config, aws_sdk_cloudwatchlogs::Client::new),
             scaling: Later::new(config, aws_sdk_applicationautoscaling::Client::new),
+            notifier,
         }
     }
 
@@ -92,6 +97,10 @@ impl Aws {
 }
 
 impl Calls for Aws {
+    async fn announce(&self, record: &ReleaseRecord, happening: Happening<'_>) {
+        self.notifier.tell(record, happening).await;
+    }
+
     async fn task_definition(&self, name: &str) -> Result<Option<DescribedTaskDefinition>, AwsError> {
         task_definitions::describe(&self.ecs, name).await
     }

@@ -11,7 +11,7 @@ use shipway_domain::{
     task,
 };
 
-use crate::handler::{Calls, Error, PROGRESS, Place, again};
+use crate::handler::{Calls, Error, PROGRESS, Place, again, announce_way_back};
 
 /// Looks at the service, and begins the way back where it is not as it was. The passes after this one go on with it.
 pub(crate) async fn look<C: Calls>(
@@ -41,6 +41,7 @@ pub(crate) async fn look<C: Calls>(
             let progress = Progress::undoing(name.to_string(), service, left, live, now);
             let what = format!("giving up: {}", progress.cause.as_deref().unwrap_or_default());
             tell(store, run, &progress, what.clone(), now).await?;
+            announce_way_back(store, calls, run, &progress).await;
             Ok(again(1, &what))
         }
         // Of a release that was superseded in the middle of a pass, the call that starts its deployment may still be on its way.

@@ -11,7 +11,8 @@ use shipway_domain::{
     message::{DriftFound, DriftInput, Pass, PassInput, Run, Summary, Verdict},
     name::{ComponentName, Digest, RepositoryName},
     network::NetworkOutputs,
-    release::{Artifact, Outcome, Step},
+    notice::Happening,
+    release::{Artifact, Outcome, ReleaseRecord, Step},
     rollout::{
         self, Action, Observed, Phase, Progress, Resize, Service, Settings, Target, TargetGroup, Version,
         attempt::Attempt,
@@ -181,6 +182,8 @@ pub(crate) trait Calls {
     -> Result<BTreeMap<String, Digest>, AwsError>;
     /// Puts a tag on an image, away from the one that had it. False where the image is not there any more.
     async fn tag(&self, repository: &RepositoryName, digest: &Digest, tag: &str) -> Result<bool, AwsError>;
+    /// Tells others what happens to a release. Nothing rests on it.
+    async fn announce(&self, record: &ReleaseRecord, happening: Happening<'_>);
 }
 
 /// Makes one pass.
@@ -207,6 +210,7 @@ pub(crate) async fn handle<C: Calls>(
             Ok(given_up) => {
                 if given_up != known {
                     store.save_progress(run, PROGRESS, &given_up, now).await?;
+                    announce_way_back(store, calls, run, &given_up).await;
                 }
                 progress = Some(given_up);
             }
@@ -237,6 +241,19 @@ pub(crate) async fn handle<C: Calls>(
         now,
     };
     rollout.go_on(progress, observed).await
+}
+
+/// Tells others that what was live comes back, where something was.
+pub(crate) async fn announce_way_back<C: Calls>(store: &Store, calls: &C, run: &Run, progress: &Progress) {
+    if progress.live.is_none() {
+        return;
+    }
+    let reason = progress.cause.as_deref().unwrap_or_default();
+    match store.release(&run.app, &run.environment, &run.release).await {
+        Ok(Some(record)) => calls.announce(&record, Happening::RollingBack { reason }).await,
+        Ok(None) => {}
+        Err(error) => tracing::warn!(release = %run.release, %error, "nobody was told that it is rolled back"),
+    }
 }
 
 /// A release with what it is made of.
@@ -403,6 +420,7 @@ impl<C: Calls> Rollout<'_, C> {
                     progress = progress.give_up(format!("{cause}{log}"), self.now);
                     let what = format!("giving up: {}", progress.cause.as_deref().unwrap_or_default());
                     self.tell(&progress, what).await?;
+                    announce_way_back(self.store, self.calls, self.run, &progress).await;
                 }
                 action @ (Action::Create | Action::Update { .. }) => {
                     return self.begin(progress, &observed, &action).await;

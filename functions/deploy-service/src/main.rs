@@ -7,11 +7,13 @@ mod half_way;
 mod handler;
 mod removal;
 
-use shipway_aws::runtime::{prepare, serve};
+use shipway_aws::runtime::{prepare, serve, setting};
+use shipway_notices::Notifier;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     let (config, store) = prepare().await?;
-    let (calls, surroundings) = (aws::Aws::new(&config), shipway_ecs::surroundings(&config));
+    let notifier = Notifier::new(&config, setting("EXECUTIONS")?, setting("TOPIC")?);
+    let (calls, surroundings) = (aws::Aws::new(&config, notifier), shipway_ecs::surroundings(&config));
     serve(|input| handler::answer(&store, &calls, &surroundings, input, jiff::Timestamp::now())).await
 }

@@ -1,32 +1,35 @@
-//! The calls: a manifest is read from the intake bucket, and an execution that waits for a person is told to end.
+//! The calls: a manifest is read from the intake bucket, an execution that waits for a person is told to end, and others are
+//! told of releases.
 
 use std::time::Duration;
 
 use aws_sdk_sfn::config::timeout::TimeoutConfig;
 use shipway_aws::{AwsError, runtime::Later};
-use shipway_domain::{failure::Failure, manifest};
+use shipway_domain::{failure::Failure, manifest, notice::Happening, release::ReleaseRecord};
+use shipway_notices::Notifier;
 
 use crate::handler::{Calls, Fetched};
 
 /// How long Step Functions may take to be told, all tries together: nothing rests on it.
 const TOLD: Duration = Duration::from_secs(5);
 
-/// S3 and Step Functions.
+/// S3, Step Functions, and who is told.
 pub(crate) struct Aws {
     s3: aws_sdk_s3::Client,
     bucket: String,
     machines: Later<aws_sdk_sfn::Client>,
+    notifier: Notifier,
 }
 
 impl Aws {
     /// With the intake bucket of this name.
-    pub(crate) fn new(config: &aws_config::SdkConfig, bucket: String) -> Aws {
+    pub(crate) fn new(config: &aws_config::SdkConfig, bucket: String, notifier: Notifier) -> Aws {
         let machines = Later::new(config, |config| {
             let timeout = TimeoutConfig::builder().operation_timeout(TOLD).build();
             let config = aws_sdk_sfn::config::Builder::from(config).timeout_config(timeout);
             aws_sdk_sfn::Client::from_conf(config.build())
         });
-        Aws { s3: shipway_aws::s3::client(config), bucket, machines }
+        Aws { s3: shipway_aws::s3::client(config), bucket, machines, notifier }
     }
 }
 
@@ -55,5 +58,9 @@ impl Calls for Aws {
     async fn fail_task(&self, token: &str, failure: Failure, cause: &str) -> Result<(), AwsError> {
         let call = self.machines.get().send_task_failure().task_token(token).error(failure.name()).cause(cause);
         call.send().await.map(drop).map_err(AwsError::of("states:SendTaskFailure"))
+    }
+
+    async fn announce(&self, record: &ReleaseRecord, happening: Happening<'_>) {
+        self.notifier.tell(record, happening).await;
     }
 }

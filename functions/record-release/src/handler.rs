@@ -17,6 +17,7 @@ use shipway_domain::{
         ReleaseInput, Run, Summary, TeardownInput,
     },
     name::{AppName, Component, ComponentName, EnvironmentName, ReleaseId},
+    notice::Happening,
     order::{self, Turn},
     release::{
         Artifact, Begin, ComponentState, Contender, EVENT_PREFIX, Outcome, QUEUE_SECONDS, ReleaseRecord, Step, Yield,
@@ -35,6 +36,9 @@ pub(crate) trait Calls {
 
     /// Ends what an execution waits for, by its token, as this failure.
     async fn fail_task(&self, token: &str, failure: Failure, cause: &str) -> Result<(), AwsError>;
+
+    /// Tells others what happens to a release. Nothing rests on it.
+    async fn announce(&self, record: &ReleaseRecord, happening: Happening<'_>);
 }
 
 /// An object that was asked for.
@@ -211,6 +215,9 @@ impl<C: Calls> Recorder<'_, C> {
                 let opened = known.is_none().then_some(&record);
                 self.store.begin(&run, &state, &claimed, opened, plan.planned.as_ref()).await?;
                 tracing::info!(release = %run.release, fence = run.fence, artifact = %run.artifact, "begun");
+                if opened.is_some() {
+                    self.calls.announce(&record, Happening::Started).await;
+                }
                 if let Some(claim) = state.claim.as_ref().filter(|claim| claim.release != run.release) {
                     self.end_wait(app, environment, &claim.release).await;
                 }
@@ -280,6 +287,9 @@ impl<C: Calls> Recorder<'_, C> {
         let note = asked.step();
         let step = record.approval.is_none().then(|| self.step(note.clone()));
         self.store.set_approval(run, &asked, step.as_ref(), self.now).await?;
+        if step.is_some() {
+            self.calls.announce(&record, Happening::WaitingApproval(&asked)).await;
+        }
         Ok(Summary { note })
     }
 
@@ -322,7 +332,7 @@ impl<C: Calls> Recorder<'_, C> {
             true => self.store.end_superseded(&record).await?,
             false => self.store.record_ended(&record).await?,
         }
-        Ok(Begun::End(told(&record, state)))
+        Ok(Begun::End(self.ended(&record, state).await))
     }
 
     async fn begin_teardown(&self, execution: Execution, input: Value) -> Result<Begun, Error> {
@@ -382,6 +392,9 @@ impl<C: Calls> Recorder<'_, C> {
         let teardown = Teardown { release: run.release.clone(), since: self.now, torn_down_at: None, kept: Vec::new() };
         let opened = known.is_none().then_some(&record);
         self.store.begin_teardown(&run, &state, &claimed, opened, &teardown).await?;
+        if opened.is_some() {
+            self.calls.announce(&record, Happening::Started).await;
+        }
         let mut stopped = state.claim.is_some() && own.is_none();
         let mut behind = None;
         for (component, state) in self.store.components(app, environment).await? {
@@ -521,7 +534,7 @@ impl<C: Calls> Recorder<'_, C> {
                 let reason = "a newer release took over before this one was done".to_owned();
                 let record = self.closed(&record, Outcome::Superseded, reason);
                 self.store.end_superseded(&record).await?;
-                Ok(told(&record, &state))
+                Ok(self.ended(&record, &state).await)
             }
             Some(new) if run.artifact == Artifact::Nothing => {
                 let reason = match outcome.is_live() {
@@ -542,7 +555,7 @@ impl<C: Calls> Recorder<'_, C> {
                 };
                 let stands = stands.as_ref().map(|(before, manifest)| (manifest, before.applied.as_ref()));
                 self.store.end(run, &state, &new, &record, stands).await?;
-                Ok(told(&record, &new))
+                Ok(self.ended(&record, &new).await)
             }
         }
     }
@@ -559,7 +572,7 @@ impl<C: Calls> Recorder<'_, C> {
         let Run { app, environment, .. } = run;
         if !record.outcome.is_some_and(Outcome::is_live) {
             self.store.end(run, state, new, record, None).await?;
-            return Ok(told(record, new));
+            return Ok(self.ended(record, new).await);
         }
         let components = self.store.components(app, environment).await?;
         if !components.is_empty() {
@@ -578,7 +591,7 @@ impl<C: Calls> Recorder<'_, C> {
             kept: kept.iter().map(|kept| kept.what.clone()).collect(),
         };
         self.store.end_teardown(run, state, new, record, &before, teardown).await?;
-        Ok(told(record, new))
+        Ok(self.ended(record, new).await)
     }
 
     /// Writes down what a comparison found, unless this execution did already or a newer one has.
@@ -610,6 +623,14 @@ impl<C: Calls> Recorder<'_, C> {
             return Ok(Compared { status: report.status, notify: own && report.notify, note: report.note() });
         }
         Err(Error::Busy(Component::Platform))
+    }
+
+    /// What the machine and others are told of a release that has just ended.
+    async fn ended(&self, record: &ReleaseRecord, state: &ComponentState) -> Ended {
+        let ended = told(record, state);
+        let (reason, live) = (ended.reason.as_str(), ended.live.as_ref());
+        self.calls.announce(record, Happening::Ended { outcome: ended.outcome, reason, live }).await;
+        ended
     }
 
     fn closed(&self, record: &ReleaseRecord, outcome: Outcome, reason: String) -> ReleaseRecord {

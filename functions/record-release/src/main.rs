@@ -3,11 +3,13 @@
 mod aws;
 mod handler;
 
-use shipway_aws::runtime;
+use shipway_aws::runtime::{self, setting};
+use shipway_notices::Notifier;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     let (config, store) = runtime::prepare().await?;
-    let calls = aws::Aws::new(&config, runtime::setting("INTAKE_BUCKET")?);
+    let notifier = Notifier::new(&config, setting("EXECUTIONS")?, setting("TOPIC")?);
+    let calls = aws::Aws::new(&config, setting("INTAKE_BUCKET")?, notifier);
     runtime::serve(|request| handler::handle(&store, &calls, request, jiff::Timestamp::now())).await
 }

@@ -54,6 +54,8 @@ struct World {
     gone: Vec<Digest>,
     /// Whether tags may not move.
     immutable: bool,
+    /// What others were told.
+    told: Vec<String>,
 }
 
 struct Definition {
@@ -195,6 +197,12 @@ impl World {
 }
 
 impl Calls for Fake {
+    async fn announce(&self, record: &ReleaseRecord, happening: Happening<'_>) {
+        let told = format!("{} {}", record.release, happening.status());
+        // Whether it arrives or not changes nothing.
+        let _ = self.call(|world| world.told.push(told));
+    }
+
     async fn task_definition(&self, name: &str) -> Result<Option<DescribedTaskDefinition>, AwsError> {
         self.call(|world| {
             let mut newest = world.definitions.iter().rev();
@@ -519,6 +527,7 @@ async fn a_crash_loop_is_rolled_back_with_its_cause() {
     }
     assert_eq!(writes(&fake), ["register 2", "update 2 -", "update 1 -"]);
     assert_eq!(serves(&fake), (GOOD.to_owned(), 1));
+    assert_eq!(fake.world.borrow().told, [format!("{} rolling_back", run(2, CRASHING).release)]);
 }
 
 #[tokio::test]
@@ -639,6 +648,7 @@ async fn rolling_back_undoes_what_had_begun() {
     pass(&fake, &two, Ask::Deploy).await.unwrap();
     fake.world.borrow_mut().tick();
     assert_eq!(finish(&fake, &two, Ask::RollBack).await.unwrap().outcome, Outcome::RolledBack);
+    assert_eq!(fake.world.borrow().told, [format!("{} rolling_back", two.release)]);
     assert_eq!(serves(&fake), (GOOD.to_owned(), 1));
     assert_eq!(writes(&fake), ["register 2", "update 2 -", "update 1 -"]);
 }
@@ -648,6 +658,7 @@ async fn rolling_back_a_first_release_stops_it() {
     let fake = empty().await;
     pass(&fake, &run(1, GOOD), Ask::Deploy).await.unwrap();
     assert_eq!(finish(&fake, &run(1, GOOD), Ask::RollBack).await.unwrap().outcome, Outcome::Failed);
+    assert!(fake.world.borrow().told.is_empty(), "there is nothing to go back to");
     assert_eq!(serves(&fake), (GOOD.to_owned(), 0));
 }
 

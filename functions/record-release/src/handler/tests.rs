@@ -36,6 +36,8 @@ struct Fake {
     aside: Store,
     /// Manifests by their versions.
     manifests: BTreeMap<&'static str, String>,
+    /// What others were told.
+    told: RefCell<Vec<String>>,
     /// Tokens of what was ended, and as what.
     failed: RefCell<Vec<(String, Failure)>>,
     second: Cell<i64>,
@@ -51,6 +53,12 @@ impl Calls for Fake {
 
     async fn fail_task(&self, token: &str, failure: Failure, _: &str) -> Result<(), AwsError> {
         self.line.call(|| self.failed.borrow_mut().push((token.to_owned(), failure)))
+    }
+
+    async fn announce(&self, record: &ReleaseRecord, happening: Happening<'_>) {
+        let told = format!("{} {}", record.component, happening.status());
+        // Whether it arrives or not changes nothing.
+        let _ = self.line.call(|| self.told.borrow_mut().push(told));
     }
 }
 
@@ -114,7 +122,15 @@ impl Fake {
             ("bad", MANIFEST.replace("migrate:", "migrat:")),
         ]);
         let aside = table.store(&Line::default());
-        Fake { store: table.store(&line), aside, line, manifests, failed: RefCell::default(), second: Cell::new(100) }
+        Fake {
+            store: table.store(&line),
+            aside,
+            line,
+            manifests,
+            told: RefCell::default(),
+            failed: RefCell::default(),
+            second: Cell::new(100),
+        }
     }
 
     /// One whose platform stands.
@@ -218,6 +234,41 @@ async fn a_release_begins_and_ends_and_what_it_made_live_is_remembered() {
     fake.delivered(2).await;
     let next = fake.go(&event(2)).await;
     assert_eq!(fake.record(&next.release).await.previous.unwrap().release, run.release);
+}
+
+#[tokio::test]
+async fn others_are_told_once_that_a_release_began_and_once_how_it_ended() {
+    let outcomes = [Outcome::Succeeded, Outcome::RolledBack, Outcome::Failed, Outcome::Rejected];
+    for (index, outcome) in (1_u8..).zip(outcomes) {
+        let fake = Fake::with_platform().await;
+        fake.delivered(index).await;
+        let run = fake.go(&event(index)).await;
+        fake.go(&event(index)).await;
+        fake.changes(&run).await;
+        for _ in 0..2 {
+            fake.end(&run, verdict(outcome)).await;
+        }
+        let expected = ["service/api started".to_owned(), format!("service/api {outcome}")];
+        assert_eq!(fake.told.take(), expected);
+    }
+    let fake = Fake::with_platform().await;
+    for _ in 0..2 {
+        fake.refused(&asks("by-hand", 1, "service/web", image(1))).await;
+    }
+    assert_eq!(fake.told.take(), ["service/web rejected"]);
+    fake.delivered(1).await;
+    let older = fake.go(&event(1)).await;
+    fake.delivered(2).await;
+    let newer = fake.go(&event(2)).await;
+    fake.end(&older, verdict(Outcome::Succeeded)).await;
+    fake.end(&newer, verdict(Outcome::Succeeded)).await;
+    let told = ["started", "started", "superseded", "unchanged"].map(|status| format!("service/api {status}"));
+    assert_eq!(fake.told.take(), told);
+    let site = asks("event-web", 1, "site/web", object("sites/hello/prod/web/a.zip", "1"));
+    let run = fake.go(&site).await;
+    fake.changes(&run).await;
+    fake.end(&run, verdict(Outcome::Succeeded)).await;
+    assert_eq!(fake.told.take(), ["site/web started", "site/web succeeded"]);
 }
 
 #[tokio::test]

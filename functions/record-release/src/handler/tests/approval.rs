@@ -89,6 +89,7 @@ async fn of_two_tokens_the_newer_counts_and_the_story_says_once_that_it_waits() 
     fake.asks_approval(&run, "new").await;
     assert_eq!(fake.record(&run.release).await.waits_for().unwrap().token, "new");
     assert_eq!(fake.steps(&run).await.len(), 1);
+    assert_eq!(fake.told.take(), ["service/api started", "service/api waiting_approval"], "people are asked once");
 }
 
 #[tokio::test]

@@ -29,6 +29,8 @@ impl Calls for Nothing {
     async fn fail_task(&self, token: &str, _: Failure, _: &str) -> Result<(), AwsError> {
         panic!("nobody waits by {token}")
     }
+
+    async fn announce(&self, _: &ReleaseRecord, _: Happening<'_>) {}
 }
 
 fn kept() -> Vec<Kept> {
