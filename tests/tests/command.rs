@@ -208,7 +208,7 @@ async fn a_site_is_published_looked_at_taken_back_verified_and_mended() -> Resul
 /// A pipeline with one right publishes, and says that it cannot follow.
 /// Under the rights that docs/command.md names for it, and no others.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_that_needs_approval_is_shown_approved_and_refused() -> Result<()> {
+async fn a_release_that_needs_approval_is_shown_approved_refused_and_watched() -> Result<()> {
     let shipway = Shipway::install(LocalCloud::start(Config::new(tools()?)).await?).await?;
     let mut terminal = Terminal::new(&shipway.cloud)?;
     let manifest = "version: 1\napp: command\nnetwork: {vpc: default}\nservices:\n  \
@@ -260,6 +260,43 @@ async fn a_release_that_needs_approval_is_shown_approved_and_refused() -> Result
     let reason = refused.document["reason"].as_str().unwrap_or_default();
     ensure!(reason.starts_with("Rejected.Approval: refused by arn:aws:iam::"), "{reason}");
     ensure!(reason.ends_with("user/approver: not on a Friday"), "{reason}");
+
+    // One is watched with its tasks, and its own log is told from what others wrote beside it.
+    let aws = Aws::of(&shipway.cloud)?;
+    let log = shipway.platform(&place).await?.services.into_values().next().context("no service")?.log_group;
+    let write = |line: &str| -> Result<()> {
+        let stream = json!({"logGroupName": log, "logStreamName": format!("service/api/{line}")});
+        aws.ask("logs", "create_log_stream", stream.clone())?;
+        let mut events = stream;
+        let now = jiff::Timestamp::now().as_millisecond();
+        events["logEvents"] = json!([{"timestamp": now, "message": line}]);
+        aws.ask("logs", "put_log_events", events).map(drop)
+    };
+    write("before")?;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let third = waiting("v3").await?;
+    write("meanwhile")?;
+    terminal.expect(&["approve", &third, "--no-wait"], 0).await?;
+    let blind = terminal.expect(&["watch", &third], 0).await?;
+    ensure!(blind.text.contains("tasks and targets are not shown: ecs:DescribeServices"), "{}", blind.text);
+    let more = [
+        allowed(&["ecs:DescribeServices", "elasticloadbalancing:DescribeTargetHealth"], &["*"]),
+        allowed(&["logs:FilterLogEvents", "logs:DescribeLogStreams"], &["*"]),
+    ];
+    terminal.sign_in(&user(&shipway.cloud, "watcher", &[&rights[..], &more[..]].concat())?);
+    write("afterwards")?;
+    let logs = terminal.expect(&["logs", "--release", &third], 0).await?;
+    let lines: Vec<&str> =
+        logs.document.as_array().unwrap().iter().filter_map(|line| line["message"].as_str()).collect();
+    ensure!(lines.contains(&"meanwhile"), "{lines:?}");
+    ensure!(!lines.contains(&"before") && !lines.contains(&"afterwards"), "{lines:?}");
+
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let fourth = waiting("v4").await?;
+    terminal.expect(&["approve", &fourth, "--no-wait"], 0).await?;
+    let watched = terminal.expect(&["watch", &fourth], 0).await?;
+    ensure!(watched.text.contains("new command-dev-api:"), "{}", watched.text);
+    ensure!(watched.text.contains("1 of 1 running"), "{}", watched.text);
     Ok(())
 }
 

@@ -45,8 +45,11 @@ const SDKS: [(&str, &[&str]); 20] = [
     ("aws-sdk-dynamodb", &["shipway-aws"]),
     ("aws-sdk-ec2", &["shipway-ec2", "check-release"]),
     ("aws-sdk-ecr", &["start-release", "check-release", "deploy-service"]),
-    ("aws-sdk-ecs", &["shipway-ecs", "check-release", "deploy-service", "provision-platform", "run-migrations"]),
-    ("aws-sdk-elasticloadbalancingv2", &["deploy-service"]),
+    (
+        "aws-sdk-ecs",
+        &["shipway-ecs", "check-release", "deploy-service", "provision-platform", "run-migrations", "shipway"],
+    ),
+    ("aws-sdk-elasticloadbalancingv2", &["deploy-service", "shipway"]),
     ("aws-sdk-eventbridge", &["shipway-notices"]),
     ("aws-sdk-iam", &["check-release"]),
     ("aws-sdk-rds", &["run-migrations"]),

@@ -331,7 +331,8 @@ pub(crate) struct Release {
 
 /// Follow one release live, to its end
 ///
-/// The exit code is that of the release. A release that has ended already is told in full.
+/// Its steps as they come; of a service also how many tasks of the old and the new version run, and how many targets the load
+/// balancer finds healthy. The exit code is that of the release. A release that has ended already is told in full.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -430,18 +431,24 @@ pub(crate) struct Retry {
 }
 
 /// Show what the containers of a service wrote, the oldest first
+///
+/// With --release it is what the tasks of one release wrote, its migration's among them, from its start to its end.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   shipway logs api --env prod
   shipway logs api --env prod --since 30m --follow
   shipway logs api --env prod --since 24h --json | jq -r '.[].message'
+  shipway logs --release 20261121T031542123-3f9c2a --env prod
 
 With --follow and --json each line is a document of its own.")]
 pub(crate) struct Logs {
     /// The service
-    #[arg(value_name = "SERVICE")]
-    pub(crate) service: ComponentName,
+    #[arg(value_name = "SERVICE", required_unless_present = "release")]
+    pub(crate) service: Option<ComponentName>,
+    /// Only the tasks of this release, in the time of it
+    #[arg(long, value_name = "RELEASE", conflicts_with_all = ["service", "since"])]
+    pub(crate) release: Option<ReleaseId>,
     #[command(flatten)]
     pub(crate) place: Where,
     /// Go on and show what comes, until stopped

@@ -19,6 +19,7 @@ use shipway_domain::{
 
 use crate::{
     exit::Exit,
+    live::Live,
     place::Place,
     problem::Problem,
     screen::{self, Screen, faint},
@@ -115,13 +116,25 @@ pub(crate) async fn follow(
     component: &Component,
     tracked: Tracked,
 ) -> Result<ReleaseRecord, Problem> {
+    follow_live(screen, store, place, component, tracked, None).await
+}
+
+/// The same, and tells what runs meanwhile.
+pub(crate) async fn follow_live(
+    screen: &Screen,
+    store: &Store,
+    place: &Place,
+    component: &Component,
+    tracked: Tracked,
+    live: Option<Live>,
+) -> Result<ReleaseRecord, Problem> {
     let again = match &tracked {
         Tracked::Release(release) => release.to_string(),
         Tracked::Artifact(_) | Tracked::Execution(_) => component.to_string(),
     };
     let follower = Follower { screen, store, place, component };
     let ended = tokio::select! {
-        ended = follower.to_its_end(tracked) => ended,
+        ended = follower.to_its_end(tracked, live) => ended,
         _ = tokio::signal::ctrl_c() => Err(Problem::new("no longer followed; the release goes on by itself")
             .remedy(format!("`shipway watch {again} --app {} --env {}` follows it again", place.app, place.environment))
             .exiting(Exit::Unknown)),
@@ -138,7 +151,7 @@ struct Follower<'a> {
 }
 
 impl Follower<'_> {
-    async fn to_its_end(&self, mut tracked: Tracked) -> Result<ReleaseRecord, Problem> {
+    async fn to_its_end(&self, mut tracked: Tracked, mut live: Option<Live>) -> Result<ReleaseRecord, Problem> {
         let bar = self.screen.draw_waiting(&format!("{}", self.component));
         let (mut steps, mut told, mut unanswered) = (0, String::new(), 0);
         let (mut sign, mut since) = (None, Instant::now());
@@ -193,6 +206,9 @@ impl Follower<'_> {
             }
             if record.outcome.is_some() {
                 return Ok(record);
+            }
+            if let Some(live) = &mut live {
+                Box::pin(live.tell(self.screen)).await;
             }
             if since.elapsed() > SILENT {
                 return Err(Problem::new(format!(

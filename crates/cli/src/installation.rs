@@ -171,6 +171,16 @@ impl Installation {
         self.config.region().map_or("", Region::as_ref)
     }
 
+    /// ECS.
+    pub(crate) fn ecs(&self) -> aws_sdk_ecs::Client {
+        aws_sdk_ecs::Client::new(&self.config)
+    }
+
+    /// Elastic Load Balancing.
+    pub(crate) fn load_balancing(&self) -> aws_sdk_elasticloadbalancingv2::Client {
+        aws_sdk_elasticloadbalancingv2::Client::new(&self.config)
+    }
+
     /// CloudWatch Logs.
     pub(crate) fn logs(&self) -> aws_sdk_cloudwatchlogs::Client {
         aws_sdk_cloudwatchlogs::Client::new(&self.config)

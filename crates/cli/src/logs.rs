@@ -8,11 +8,12 @@ use aws_sdk_cloudwatchlogs::{Client, types::FilteredLogEvent};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use shipway_aws::{AwsError, PublicError as _};
-use shipway_domain::failure::Failure;
+use shipway_domain::{failure::Failure, name::Component, release::ReleaseRecord, rollout::GIVING_UP};
 
 use crate::{
     cli::Logs,
     exit::Exit,
+    follow,
     installation::Installation,
     place::Place,
     problem::Problem,
@@ -93,75 +94,149 @@ impl Seen {
 pub(crate) async fn run(asked: &Logs, installation: &Installation, screen: &Screen) -> Result<Exit, Problem> {
     let place = asked.place.place()?;
     let Place { app, environment } = &place;
-    let service = &asked.service;
-    let record = installation.store().await?.environment(app, environment).await?;
+    let store = installation.store().await?;
+    let release = match &asked.release {
+        Some(id) => Some(store.release(app, environment, id).await?.ok_or_else(|| follow::not_there(id, &place))?),
+        None => None,
+    };
+    let service = match (&asked.service, &release) {
+        (Some(service), _) => service,
+        (None, Some(ReleaseRecord { component: Component::Service(service), .. })) => service,
+        (None, Some(ReleaseRecord { component, release, .. })) => {
+            return Err(Problem::new(format!("{release} is a release of {component}, which has no tasks"))
+                .at(&place)
+                .remedy(format!("`shipway release {release} --app {app} --env {environment}` tells its story")));
+        }
+        (None, None) => return Err(Problem::new("neither a service nor a release is named")),
+    };
+    let record = store.environment(app, environment).await?;
     let outputs = record.and_then(|mut record| record.platform.services.remove(service)).ok_or_else(|| {
         Problem::new(format!("no service {service} stands there"))
             .at(&place)
             .remedy(format!("`shipway status --app {app} --env {environment}` lists what does"))
     })?;
-    let log = Log { client: installation.logs(), group: outputs.log_group };
-    let since = Timestamp::now().checked_sub(asked.since).unwrap_or(Timestamp::UNIX_EPOCH);
-    let mut seen = Seen::since(since);
-    if asked.follow {
+    let since = match &release {
+        Some(release) => release.started_at,
+        None => Timestamp::now().checked_sub(asked.since).unwrap_or(Timestamp::UNIX_EPOCH),
+    };
+    let of = release.as_ref().map(Own::of);
+    let before = outputs.migration_log_group.filter(|group| of.is_some() && *group != outputs.log_group);
+    let groups = before.into_iter().chain([outputs.log_group]);
+    let mut logs: Vec<Log> = groups
+        .map(|group| Log { client: installation.logs(), group, of: of.clone(), seen: Seen::since(since) })
+        .collect();
+    // Nothing comes any more of a release that has ended.
+    if asked.follow && of.is_none_or(|of| of.until.is_none()) {
         tokio::select! {
-            ended = log.followed(&mut seen, screen) => return Err(ended),
+            ended = followed(&mut logs, screen) => return Err(ended),
             _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
         }
     }
     let mut all = Vec::new();
-    log.read(&mut seen, |line| {
-        screen.line(line.shown());
-        all.push(line);
-    })
-    .await
-    .map_err(|error| log.problem(error))?;
+    for log in &mut logs {
+        log.read(|line| {
+            screen.line(line.shown());
+            all.push(line);
+        })
+        .await
+        .map_err(|error| log.problem(error))?;
+    }
     if all.is_empty() {
-        screen.note(format!("{} has no line of the time asked for; --since says how far to go back", log.group));
+        let groups: Vec<&str> = logs.iter().map(|log| log.group.as_str()).collect();
+        let more = if release.is_some() { "" } else { "; --since says how far to go back" };
+        screen.note(format!("{} has no line of the time asked for{more}", groups.join(", ")));
     }
     screen.document(&all);
     Ok(Exit::Done)
 }
 
-struct Log {
-    client: Client,
-    group: String,
-}
-
-impl Log {
-    /// Shows what comes, until it cannot be read.
-    async fn followed(&self, seen: &mut Seen, screen: &Screen) -> Problem {
-        let mut unanswered = 0;
-        loop {
+/// Shows what comes, until it cannot be read.
+async fn followed(logs: &mut [Log], screen: &Screen) -> Problem {
+    let mut unanswered = 0;
+    loop {
+        for log in logs.iter_mut() {
             let shown = |line: Line| {
                 screen.line(line.shown());
                 screen.document(&line);
             };
-            match self.read(seen, shown).await {
+            match log.read(shown).await {
                 Ok(()) => unanswered = 0,
                 Err(error) if error.failure() == Failure::Transient && unanswered < UNANSWERED => unanswered += 1,
-                Err(error) => return self.problem(error),
+                Err(error) => return log.problem(error),
             }
-            tokio::time::sleep(EVERY * (unanswered + 1)).await;
         }
+        tokio::time::sleep(EVERY * (unanswered + 1)).await;
+    }
+}
+
+/// The log streams of one release: those that began in its time, as each task writes to streams of its own.
+#[derive(Clone, Debug)]
+struct Own {
+    from: Timestamp,
+    /// When its tasks were given up, or it ended.
+    until: Option<Timestamp>,
+    /// What is known of streams already.
+    streams: BTreeMap<String, bool>,
+}
+
+impl Own {
+    fn of(release: &ReleaseRecord) -> Own {
+        let gave_up = release.steps.iter().find(|step| step.what.starts_with(GIVING_UP)).map(|step| step.at);
+        Own { from: release.started_at, until: gave_up.or(release.ended_at), streams: BTreeMap::new() }
     }
 
+    fn began(&self, at: Timestamp) -> bool {
+        at >= self.from && self.until.is_none_or(|until| at <= until)
+    }
+}
+
+struct Log {
+    client: Client,
+    group: String,
+    /// Whose lines are shown, where not everybody's are.
+    of: Option<Own>,
+    seen: Seen,
+}
+
+impl Log {
     /// Reads what is new, page by page. A page may be empty and not be the last.
     /// <https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html>
-    async fn read(&self, seen: &mut Seen, mut show: impl FnMut(Line)) -> Result<(), AwsError> {
+    async fn read(&mut self, mut show: impl FnMut(Line)) -> Result<(), AwsError> {
         let mut next = None;
         loop {
             let call = self.client.filter_log_events().log_group_name(&self.group);
-            let call = call.start_time(seen.from.as_millisecond()).set_next_token(next);
-            let page = call.send().await.map_err(AwsError::of("logs:FilterLogEvents"))?;
+            let until = self.of.as_ref().and_then(|of| of.until).and_then(|until| until.checked_add(LATE).ok());
+            let call =
+                call.start_time(self.seen.from.as_millisecond()).set_end_time(until.map(Timestamp::as_millisecond));
+            let page = call.set_next_token(next).send().await.map_err(AwsError::of("logs:FilterLogEvents"))?;
             let lines = page.events().iter().filter_map(Line::of).collect();
-            seen.take(lines).into_iter().for_each(&mut show);
+            for line in self.seen.take(lines) {
+                if self.is_own(&line.stream).await? {
+                    show(line);
+                }
+            }
             next = page.next_token().map(str::to_owned);
             if next.is_none() {
-                seen.read();
+                self.seen.read();
                 return Ok(());
             }
         }
+    }
+
+    /// Whether the lines of a stream are to be shown. CloudWatch tells at once when a stream began.
+    /// <https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_LogStream.html>
+    async fn is_own(&mut self, stream: &str) -> Result<bool, AwsError> {
+        let Some(of) = &mut self.of else { return Ok(true) };
+        if let Some(known) = of.streams.get(stream) {
+            return Ok(*known);
+        }
+        let call = self.client.describe_log_streams().log_group_name(&self.group).log_stream_name_prefix(stream);
+        let described = call.send().await.map_err(AwsError::of("logs:DescribeLogStreams"))?;
+        let found = described.log_streams().iter().find(|one| one.log_stream_name() == Some(stream));
+        let began = found.and_then(|one| one.creation_time()).and_then(|at| Timestamp::from_millisecond(at).ok());
+        let own = began.is_some_and(|at| of.began(at));
+        of.streams.insert(stream.to_owned(), own);
+        Ok(own)
     }
 
     fn problem(&self, error: AwsError) -> Problem {
@@ -176,8 +251,10 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
+    use shipway_domain::release::Step;
+
     use super::*;
-    use crate::follow::tests::at;
+    use crate::follow::tests::{at, release, zip};
 
     fn line(id: &str, second: i64) -> Line {
         let stream = "service/api/0123456789abcdef".to_owned();
@@ -217,6 +294,21 @@ mod tests {
         let mut seen = Seen::since(at(0));
         assert_eq!(seen.take(vec![line("a", 5)]).len(), 1);
         assert_eq!(ids(&seen.take(vec![line("a", 5), line("b", 6)])), ["b"]);
+    }
+
+    #[test]
+    fn the_streams_of_a_release_began_after_it_and_before_its_tasks_were_given_up_or_it_ended() {
+        let mut record = release(5, zip("a"), None);
+        let began = |record: &ReleaseRecord| {
+            let of = Own::of(record);
+            [4, 5, 9, 10, 100].map(|second| of.began(at(second)))
+        };
+        assert_eq!(began(&record), [false, true, true, true, true]);
+        record.ended_at = Some(at(50));
+        assert_eq!(began(&record), [false, true, true, true, false]);
+        let what = format!("{GIVING_UP}: 3 tasks failed");
+        record.steps = vec![Step { at: at(9), by: "deploy-service".to_owned(), what }];
+        assert_eq!(began(&record), [false, true, true, false, false], "what starts then is what was live before");
     }
 
     #[test]

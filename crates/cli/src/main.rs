@@ -14,6 +14,7 @@ mod exit;
 mod follow;
 mod init;
 mod installation;
+mod live;
 mod logs;
 mod pack;
 mod place;
@@ -72,11 +73,11 @@ async fn run(command: &Command, shared: &Shared, screen: &Screen) -> Result<Exit
         Command::Apply(asked) => apply::run(asked, &installation().await?, screen).await,
         Command::Status(asked) => status::run(asked, &installation().await?, screen).await,
         Command::Drift(asked) => drift::run(asked, &installation().await?, screen).await,
-        Command::Teardown(asked) => teardown::run(asked, &installation().await?, screen).await,
+        Command::Teardown(asked) => Box::pin(teardown::run(asked, &installation().await?, screen)).await,
         Command::Publish(asked) => Box::pin(publish::run(asked, &installation().await?, screen)).await,
         Command::Releases(asked) => releases::run(asked, &installation().await?, screen).await,
         Command::Release(asked) => release::run(asked, &installation().await?, screen).await,
-        Command::Watch(asked) => watch::run(asked, &installation().await?, screen).await,
+        Command::Watch(asked) => Box::pin(watch::run(asked, &installation().await?, screen)).await,
         Command::Rollback(asked) => rollback::run(asked, &installation().await?, screen).await,
         Command::Approve(asked) => approve::run(asked, &installation().await?, screen).await,
         Command::Retry(asked) => retry::run(asked, &installation().await?, screen).await,

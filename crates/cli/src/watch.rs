@@ -1,13 +1,17 @@
 //! `shipway watch`: one release, live.
 
 use jiff::Timestamp;
-use shipway_domain::release::{ComponentState, ReleaseRecord};
+use shipway_domain::{
+    name::Component,
+    release::{ComponentState, ReleaseRecord},
+};
 
 use crate::{
     cli::{Watch, Watched},
     exit::Exit,
     follow::{self, Told, Tracked},
     installation::Installation,
+    live::Live,
     place::Place,
     problem::Problem,
     screen::Screen,
@@ -39,7 +43,14 @@ pub(crate) async fn run(asked: &Watch, installation: &Installation, screen: &Scr
     {
         screen.line(format!("release {} of {}: {}", release.release, release.component, release.artifact));
     }
-    let release = follow::follow(screen, &store, &place, &component, tracked).await?;
+    let record = store.environment(app, environment).await?;
+    let live = match &component {
+        Component::Service(name) => record
+            .and_then(|record| record.platform.cluster)
+            .map(|cluster| Live::of(installation, &place, name, cluster)),
+        Component::Platform | Component::Site(_) | Component::Preview(..) => None,
+    };
+    let release = follow::follow_live(screen, &store, &place, &component, tracked, live).await?;
     let url = store.environment(app, environment).await?.and_then(|record| follow::url(&record, &component));
     let exit = follow::ended(screen, &release, url.as_deref());
     screen.document(&Told::new(&release, url.as_deref(), Timestamp::now()));

@@ -31,6 +31,9 @@ use crate::{
 use attempt::{Attempt, Status};
 use scaling::Scaling;
 
+/// How the step begins that says that a release does not hold: the tasks that start from then on are not its own.
+pub const GIVING_UP: &str = "giving up";
+
 /// How long ECS may go on watching the alarms of a deployment that serves: until the old tasks have drained, an hour at most,
 /// and then for as long as the alarms take to judge, which it computes and nobody can set.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-alarm-failure.html>

@@ -7,7 +7,7 @@ use shipway_domain::{
     message::{Pass, Run, Verdict},
     name::ComponentName,
     release::{Outcome, Step},
-    rollout::{LOST_ANSWER, Left, Progress},
+    rollout::{GIVING_UP, LOST_ANSWER, Left, Progress},
     task,
 };
 
@@ -39,7 +39,7 @@ pub(crate) async fn look<C: Calls>(
     match (Left::of(service.as_ref(), live.as_ref()), &service) {
         (Left::HalfWay(left), Some(service)) => {
             let progress = Progress::undoing(name.to_string(), service, left, live, now);
-            let what = format!("giving up: {}", progress.cause.as_deref().unwrap_or_default());
+            let what = format!("{GIVING_UP}: {}", progress.cause.as_deref().unwrap_or_default());
             tell(store, run, &progress, what.clone(), now).await?;
             announce_way_back(store, calls, run, &progress).await;
             Ok(again(1, &what))

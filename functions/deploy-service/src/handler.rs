@@ -14,7 +14,7 @@ use shipway_domain::{
     notice::Happening,
     release::{Artifact, Outcome, ReleaseRecord, Step},
     rollout::{
-        self, Action, Observed, Phase, Progress, Resize, Service, Settings, Target, TargetGroup, Version,
+        self, Action, GIVING_UP, Observed, Phase, Progress, Resize, Service, Settings, Target, TargetGroup, Version,
         attempt::Attempt,
         scaling::{self, Scaling},
     },
@@ -418,7 +418,7 @@ impl<C: Calls> Rollout<'_, C> {
                 Action::GiveUp { cause, task } => {
                     let log = self.last_lines(&progress, task.as_deref()).await;
                     progress = progress.give_up(format!("{cause}{log}"), self.now);
-                    let what = format!("giving up: {}", progress.cause.as_deref().unwrap_or_default());
+                    let what = format!("{GIVING_UP}: {}", progress.cause.as_deref().unwrap_or_default());
                     self.tell(&progress, what).await?;
                     announce_way_back(self.store, self.calls, self.run, &progress).await;
                 }
