@@ -18,7 +18,7 @@ use crate::{Place, Shipway};
 
 const PAUSE: Duration = Duration::from_millis(20);
 /// Fewer answers than these say nothing about a rollout.
-const ENOUGH: u32 = 25;
+const ENOUGH: u32 = 10;
 
 /// The visitor. Dropped, it leaves.
 pub struct Visitor {

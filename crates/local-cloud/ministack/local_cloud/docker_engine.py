@@ -35,6 +35,8 @@ class Images:
         return self._images.get_registry_data(self._ours(name), **options)
 
     def pull(self, name, **options):
+        # An engine asks no registry for what it has pulled by the same digest before; what is gone from ECR is gone for ECS.
+        processes.find(name)
         return Image(self._images.pull(self._ours(name), **options), self._ours)
 
     def get(self, name):

@@ -51,6 +51,7 @@ def install():
     replace(ecs, "_cleanup_task_resources", _drain)
     replace(ecs, "_stop_task", _keep_what_serves)
     replace(ecs, "_build_run_kwargs", _name_entry_point)
+    replace(ecs, "_run_docker_container", _cache_nothing)
     replace(ecs, "_update_service", _take_registries)
     replace(ecs, "_list_task_definition_families", _list_all_families)
 
@@ -98,6 +99,15 @@ def _name_entry_point(build):
         return built
 
     return build_run_kwargs
+
+
+def _cache_nothing(run):
+    """A service's task pulls its image anew, as on Fargate: what is gone from its repository does not start."""
+
+    def run_container(*args, **kwargs):
+        return run(*args, **{**kwargs, "allow_cached": False})
+
+    return run_container
 
 
 def _take_registries(update):

@@ -57,35 +57,19 @@ class Images:
         self.lock = threading.Lock()
 
     def get_registry_data(self, name, **_):
-        digest, _manifest = self._find(name)
+        digest, _manifest = find(name)
         return type("RegistryData", (), {"id": digest})()
 
     def pull(self, name, **_):
         return self.get(name)
 
     def get(self, name):
-        digest, manifest = self._find(name)
+        digest, manifest = find(name)
         repository = _repository(name)
         with self.lock:
             if digest not in self.unpacked:
                 self.unpacked[digest] = self._unpack(repository, digest, manifest)
             return self.unpacked[digest]
-
-    def _find(self, name):
-        repository = _repository(name)
-        _, _, digest = name.partition("@")
-        reference = digest or (name.rsplit(":", 1)[1] if ":" in name.rsplit("/", 1)[-1] else "latest")
-        found, raw, _type = ecr._resolve_manifest(repository, reference)
-        if found is None:
-            raise ImageNotFound(f"manifest for {name} not found: manifest unknown")
-        manifest = json.loads(raw)
-        for child in manifest.get("manifests", []):
-            platform = child.get("platform", {})
-            if (platform.get("os"), platform.get("architecture")) == ("linux", "amd64"):
-                return child["digest"], json.loads(ecr._manifest_blobs[repository][child["digest"]])
-        if "layers" not in manifest:
-            raise ImageNotFound(f"no matching manifest for linux/amd64 in {name}")
-        return found, manifest
 
     def _unpack(self, repository, digest, manifest):
         blobs = ecr._layer_blobs.get(repository, {})
@@ -99,6 +83,24 @@ class Images:
             with tarfile.open(fileobj=io.BytesIO(blobs[layer["digest"]])) as archive:
                 _extract(archive, root)
         return Image(digest, root, json.loads(blobs[manifest["config"]["digest"]]).get("config", {}))
+
+
+def find(name):
+    """The digest and the manifest of the image that runs here, of one in MiniStack's ECR."""
+    repository = _repository(name)
+    _, _, digest = name.partition("@")
+    reference = digest or (name.rsplit(":", 1)[1] if ":" in name.rsplit("/", 1)[-1] else "latest")
+    found, raw, _type = ecr._resolve_manifest(repository, reference)
+    if found is None:
+        raise ImageNotFound(f"manifest for {name} not found: manifest unknown")
+    manifest = json.loads(raw)
+    for child in manifest.get("manifests", []):
+        platform = child.get("platform", {})
+        if (platform.get("os"), platform.get("architecture")) == ("linux", "amd64"):
+            return child["digest"], json.loads(ecr._manifest_blobs[repository][child["digest"]])
+    if "layers" not in manifest:
+        raise ImageNotFound(f"no matching manifest for linux/amd64 in {name}")
+    return found, manifest
 
 
 def _extract(archive, root):
