@@ -6,7 +6,8 @@
 //! `server migrate`  prints a line and exits 0; 1 with `MIGRATE_FAIL=1`; after `MIGRATE_SECONDS`
 //! `server migrate-fail`, `server crash`  print a line and exit 1
 //!
-//! Environment: `PORT` (8080), `HOST` (0.0.0.0), `SERVICE` (api), `VERSION`, `HEALTH_STATUS` (200), `HEALTHY_AFTER` (0 seconds).
+//! Environment: `PORT` (8080), `HOST` (0.0.0.0), `SERVICE` (api), `VERSION`, `HEALTH_STATUS` (200), `HEALTHY_AFTER` (0 seconds),
+//! `STATUS` (200), which is that of every answer but `/health`.
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
@@ -98,7 +99,10 @@ fn health() -> (String, &'static str, String) {
 fn asked_status(path: &str) -> String {
     match path.rsplit_once("/status/") {
         Some((_, status)) if matches!(status.parse(), Ok(200..600)) => format!("{status} As Asked"),
-        _ => "200 OK".to_owned(),
+        _ => match variable("STATUS", "200").as_str() {
+            "200" => "200 OK".to_owned(),
+            other => format!("{other} As Configured"),
+        },
     }
 }
 

@@ -99,6 +99,7 @@ impl Shipway {
                 "--no-progressbar",
                 "--parameter-overrides",
                 &format!("RegistryMirror={}", cloud.registry()),
+                &format!("LoadBalancerMirror={}", cloud.load_balancers()),
                 "S3PathStyle=true",
                 "AccountInHost=false",
             ])

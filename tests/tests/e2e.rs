@@ -437,6 +437,39 @@ fn what_is_live_and_what_was_live_before_carry_tags_that_release_nothing_themsel
     });
 }
 
+#[test]
+fn a_good_version_that_fails_a_smoke_test_is_rolled_back_and_the_old_one_serves() {
+    with_shipway(async |shipway| {
+        let text = without_migration(&manifest("smoke"));
+        let tested = text.replace("    smoke: [", "    smoke: [{command: [migrate]}, ");
+        let tested = tested.replace("\"/hello\"'}]", "\"/hello\"', timeout: 3s}]");
+        ensure!(tested.len() > text.len() + 30, "the example has other smoke tests: {text}");
+        let place = provisioned_with(shipway, "smoke", &tested).await?;
+        let (first, passed) = roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
+        let steps: Vec<&str> = passed.steps.iter().map(|step| step.what.as_str()).collect();
+        for part in ["/hello was answered 200 with `\"path\":\"/hello\"` in it", "`migrate` ended with exit code 0"] {
+            assert!(steps.iter().any(|step| step.contains(part)), "{part}: {steps:?}");
+        }
+
+        // Healthy, and no use: its answers; its task.
+        let images = [
+            (good("2").await?.env("STATUS", "500"), "GET http://", "/hello: the answer was 500, not 200"),
+            (good("3").await?.env("MIGRATE_FAIL", "1"), "the smoke test `migrate` of `api` failed", "relation"),
+        ];
+        for (number, (image, start, part)) in images.into_iter().enumerate() {
+            let tag = format!("v{}", number + 2);
+            let (_, back) = roll_out(shipway, &place, &tag, &image, Outcome::RolledBack).await?;
+            let reason = back.reason.unwrap_or_default();
+            assert!(reason.contains(start) && reason.contains(part), "{reason}");
+            assert!(reason.ends_with("serve again"), "{reason}");
+            shipway.version_served(&place, "1", RELEASED).await?;
+            let state = shipway.store.component(&place.app, &place.environment, &service()).await?;
+            assert_eq!(state.live.context("nothing is live")?.artifact, first);
+        }
+        Ok(())
+    });
+}
+
 /// The digest of an image of the account.
 fn digest(artifact: &Artifact) -> &str {
     let Artifact::Image { digest, .. } = artifact else { unreachable!() };

@@ -34,6 +34,8 @@ pub enum Failure {
     Migration,
     /// Something that a rollout needs is not there; nothing was changed.
     Preflight,
+    /// The new version served, and something that must hold then did not.
+    Smoke,
     /// Shipway itself is at fault.
     Bug,
 }
@@ -53,6 +55,7 @@ impl Failure {
         Failure::Superseded,
         Failure::Migration,
         Failure::Preflight,
+        Failure::Smoke,
         Failure::Bug,
     ];
 
@@ -78,6 +81,7 @@ impl Failure {
             Failure::Superseded => "Superseded",
             Failure::Migration => "Migration",
             Failure::Preflight => "Preflight",
+            Failure::Smoke => "Smoke",
             Failure::Bug => "Bug",
         }
     }

@@ -26,5 +26,6 @@ pub mod release;
 pub mod rollout;
 pub mod scan;
 pub mod site;
+pub mod smoke;
 pub mod task;
 pub mod teardown;

@@ -262,6 +262,10 @@ pub struct Around {
     pub databases: bool,
     /// For how many seconds a person's approval is waited for; 0 where none is needed.
     pub approval: u32,
+    /// Whether requests are to be answered as the manifest says once it serves.
+    pub smoke: bool,
+    /// Whether one-off tasks are to end well once it serves.
+    pub smoke_tasks: bool,
 }
 
 /// record-release's answer to [`RecordRequest::Drift`].

@@ -161,6 +161,7 @@ impl Outcome {
             | Failure::Transient
             | Failure::Migration
             | Failure::Preflight
+            | Failure::Smoke
             | Failure::Bug => Outcome::Failed,
         }
     }

@@ -230,6 +230,10 @@ pub struct Progress {
     /// What this release changes about the scaling, or the one may have changed that it undoes. Written before it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaled: Option<String>,
+    /// Whether a version serves only once the load balancer sends no request to tasks of another one: smoke tests ask through it, and
+    /// what failed them is to answer nobody.
+    #[serde(default)]
+    pub alone: bool,
     /// Where it is.
     pub phase: Phase,
     /// When the phase began.
@@ -290,6 +294,7 @@ impl Progress {
             scaling: None,
             was_scaled: false,
             scaled: None,
+            alone: false,
             phase: Phase::Deploying,
             since: now,
             begun: false,
@@ -875,6 +880,13 @@ fn serving(
     if let Some(group) = &service.settings.target_group {
         for task in &tasks {
             is_healthy(task, group, &observed.targets)?;
+        }
+        let of_other = |target: &&Target| {
+            target.state != "draining"
+                && !tasks.iter().any(|task| task.is_reached_at(group.port, &target.address, target.port))
+        };
+        if let Some(target) = observed.targets.iter().find(of_other).filter(|_| progress.alone) {
+            return Err(format!("{}:{} of another version still gets requests", target.address, target.port));
         }
     }
     let steady = match (&service.settings.target_group, has_failed) {

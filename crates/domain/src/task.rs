@@ -281,8 +281,32 @@ impl Wanted<'_> {
         command: &[String],
     ) -> Result<TaskDefinition, TaskError> {
         let group = self.outputs.migration_log_group.as_ref().unwrap_or(&self.outputs.log_group);
-        let own = self.own_container(surroundings, command, &Log { group, stream_prefix: part.stream() })?;
-        let mut task = self.task(part.suffix(), (self.service.cpu, self.service.memory), vec![own])?;
+        self.one_off_task(surroundings, part.suffix(), &Log { group, stream_prefix: part.stream() }, command)
+    }
+
+    /// The task definition of a smoke test, one of [`crate::smoke::TASKS`].
+    ///
+    /// # Errors
+    /// As [`Self::service_task`].
+    pub fn smoke_task(
+        &self,
+        surroundings: &Surroundings,
+        kind: &str,
+        command: &[String],
+    ) -> Result<TaskDefinition, TaskError> {
+        let log = Log { group: &self.outputs.log_group, stream_prefix: kind };
+        self.one_off_task(surroundings, &format!("_{kind}"), &log, command)
+    }
+
+    fn one_off_task(
+        &self,
+        surroundings: &Surroundings,
+        suffix: &str,
+        log: &Log<'_>,
+        command: &[String],
+    ) -> Result<TaskDefinition, TaskError> {
+        let own = self.own_container(surroundings, command, log)?;
+        let mut task = self.task(suffix, (self.service.cpu, self.service.memory), vec![own])?;
         if let Some(container) =
             task.fields.get_mut("containerDefinitions").and_then(|all| all.get_mut(0)).and_then(Value::as_object_mut)
         {

@@ -53,6 +53,7 @@ pub async fn platform(store: &Store, manifest: &str) {
         databases: ["main", "other"].map(|name| (name.parse().unwrap(), server(name))).into(),
         secrets: secrets.map(|reference| (reference.to_owned(), format!("arn:of:{reference}"))).into(),
         cluster: Some("hello-prod".to_owned()),
+        load_balancer: Some("hello-prod.elb".to_owned()),
         capacity_provider: Some("hello-prod".to_owned()),
         services: [("api".parse().unwrap(), api)].into(),
         ..PlatformOutputs::default()

@@ -211,6 +211,12 @@ impl LocalCloud {
         format!("{}.255", ministack::network(self.backend))
     }
 
+    /// Where every load balancer is reached, by the `Host` of a request: the bootstrap parameter `LoadBalancerMirror`.
+    #[must_use]
+    pub fn load_balancers(&self) -> &str {
+        self.endpoint.trim_start_matches("http://")
+    }
+
     /// Pushes an image as `docker push` would; answers its digest. The repository must exist.
     ///
     /// # Errors

@@ -19,7 +19,8 @@ const ONCE: &str = r#"fn main() { println!("did: {}", std::env::args().skip(1).c
 pub const PORT: u16 = 8080;
 
 /// An image that serves and says `version`. Its variants: `.command(["crash"])` exits at once, `.env("HEALTH_STATUS",
-/// "503")` never gets healthy, `.env("MIGRATE_FAIL", "1")` serves but fails its migration.
+/// "503")` never gets healthy, `.env("STATUS", "500")` is healthy and answers so, `.env("MIGRATE_FAIL", "1")` serves but fails its
+/// migration.
 ///
 /// # Errors
 /// When the server cannot be compiled.

@@ -1,6 +1,9 @@
-//! The calls of check-release. All of them read.
+//! The calls of check-release, and the requests of smoke tests. All of them read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use aws_config::SdkConfig;
 use aws_sdk_cloudwatch::types::{AlarmType, StateValue};
@@ -11,15 +14,19 @@ use aws_sdk_iam::types::{EvaluationResult, PolicyEvaluationDecisionType};
 use aws_sdk_ssm::{error::SdkError, types::ParameterStringFilter};
 use futures_util::future::try_join_all;
 use percent_encoding::percent_decode_str;
-use shipway_aws::{AwsError, fetch, runtime::Later};
+use shipway_aws::{
+    AwsError, fetch,
+    runtime::{Later, setting},
+};
 use shipway_domain::{
     name::{Digest, RepositoryName},
     preflight::{Image, Instance, Kept, LARGEST_CONFIGURATION, MEDIA_TYPES, Role, Standing, Stored, Subnet},
     scan::{Finding, Report},
+    smoke::{Came, REQUEST},
 };
 use shipway_ecs::instances;
 
-use crate::handler::Calls;
+use crate::{handler::Calls, http};
 
 /// DescribeParameters takes so many names in a filter, and answers so many parameters at once.
 /// <https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_DescribeParameters.html>
@@ -46,6 +53,8 @@ pub(crate) struct Aws {
     secrets: Later<aws_sdk_secretsmanager::Client>,
     ssm: Later<aws_sdk_ssm::Client>,
     logs: aws_sdk_cloudwatchlogs::Client,
+    /// What answers for every load balancer, on an emulator.
+    load_balancer_mirror: Option<String>,
 }
 
 impl Aws {
@@ -59,6 +68,7 @@ impl Aws {
             secrets: Later::new(config, aws_sdk_secretsmanager::Client::new),
             ssm: Later::new(config, aws_sdk_ssm::Client::new),
             logs: aws_sdk_cloudwatchlogs::Client::new(config),
+            load_balancer_mirror: setting("LOAD_BALANCER_MIRROR").ok(),
         }
     }
 }
@@ -304,6 +314,14 @@ impl Calls for Aws {
         let composite = answer.composite_alarms().iter().map(|alarm| (alarm.alarm_name(), alarm.state_value()));
         let found = metric.chain(composite);
         Ok(found.filter_map(|(name, state)| Some((name?.to_owned(), state == Some(&StateValue::Alarm)))).collect())
+    }
+
+    async fn request(&self, load_balancer: &str, url: &str) -> Came {
+        let begun = Instant::now();
+        let asked = http::get(load_balancer, self.load_balancer_mirror.as_deref(), url);
+        let late = |_| Err(format!("nothing within {} s", REQUEST.as_secs()));
+        let answer = tokio::time::timeout(REQUEST, asked).await.unwrap_or_else(late);
+        Came { answer, took: begun.elapsed() }
     }
 }
 

@@ -13,9 +13,12 @@ use shipway_domain::{
     preflight::{self, Facts, Finding, Image, Instance, Keeper, Kept, Needs, Role, Standing, Stored, Subnet},
     release::Step,
     scan::{self, Report, Verdict},
+    smoke::Came,
     task::{self, Source, Surroundings, migration::Part},
 };
 use shipway_ecs::{Ground, ServiceError};
+
+use crate::smoke;
 
 /// Under what it is remembered how far the checks of this release are.
 const PROGRESS: &str = "check";
@@ -29,6 +32,8 @@ const PAUSE_SECONDS: u32 = 10;
 pub(crate) enum Ask {
     /// Whether the rollout may begin.
     Check,
+    /// Whether the new version answers as it must.
+    Smoke,
 }
 
 /// How far the checks of this release are.
@@ -48,6 +53,8 @@ pub(crate) enum Error {
     Found { service: ComponentName, findings: Vec<Finding> },
     #[error("`{service}` was not touched: {reason}")]
     Scan { service: ComponentName, reason: String },
+    #[error("a smoke test of `{service}` failed: {reason}")]
+    Smoke { service: ComponentName, reason: String },
     #[error(transparent)]
     Service(#[from] ServiceError),
     #[error(transparent)]
@@ -72,6 +79,7 @@ impl PublicError for Error {
             Error::Found { findings, .. } if findings.iter().any(|finding| finding.of_image) => Failure::RejectedImage,
             Error::Found { .. } => Failure::Preflight,
             Error::Scan { .. } => Failure::RejectedScan,
+            Error::Smoke { .. } => Failure::Smoke,
             Error::Service(error) => error.failure(),
             Error::Store(error) => error.failure(),
             Error::Aws(error) => shipway_ecs::failure(error),
@@ -104,6 +112,8 @@ pub(crate) trait Calls {
     async fn instances(&self, cluster: &str) -> Result<Vec<Instance>, AwsError>;
     /// Those of these alarms that are there, and whether each is on.
     async fn alarms(&self, names: &BTreeSet<String>) -> Result<BTreeMap<String, bool>, AwsError>;
+    /// What a load balancer answers.
+    async fn request(&self, load_balancer: &str, url: &str) -> Came;
 }
 
 /// Makes one pass.
@@ -114,8 +124,11 @@ pub(crate) async fn handle<C: Calls>(
     input: PassInput<Ask>,
     now: Timestamp,
 ) -> Result<Pass<Summary>, Error> {
-    let PassInput { run, action: Ask::Check } = &input;
+    let PassInput { run, action } = &input;
     let (name, _) = shipway_ecs::image_of(run)?;
+    if *action == Ask::Smoke {
+        return Box::pin(smoke::requests(store, calls, run, name, now)).await;
+    }
     store.renew(run, now).await?;
     let progress: Option<Progress> = store.progress(run, PROGRESS).await?;
     if let Some(note) = progress.as_ref().and_then(|progress| progress.passed.clone()) {

@@ -1,7 +1,10 @@
-//! Looks whether a rollout has all it needs, before anything of it changes. It only reads.
+//! Looks whether a rollout has all it needs, before anything of it changes, and whether what serves then answers as it must. It
+//! only reads.
 
 mod aws;
 mod handler;
+mod http;
+mod smoke;
 
 use shipway_aws::runtime::{prepare, serve};
 

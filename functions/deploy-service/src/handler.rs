@@ -315,6 +315,7 @@ async fn prepare<C: Calls>(
         .and(service)
         .map(|service| Resize { from: service.desired, to: tasks });
     let was_scaled = live.is_some() && known.is_none_or(|known| known.scaling.is_some());
+    let alone = wanted.service.smoke.iter().any(|smoke| smoke.path.is_some());
     let deadline = wanted.service.rollout.deadline.seconds();
     Ok(Progress {
         deadline,
@@ -322,6 +323,7 @@ async fn prepare<C: Calls>(
         resize,
         scaling,
         was_scaled,
+        alone,
         ..Progress::new(wanted.name.to_string(), ours, live, now)
     })
 }

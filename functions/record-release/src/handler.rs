@@ -147,6 +147,8 @@ impl Plan {
             migrate: service.migrate.is_some(),
             databases: !databases::further(spec, service).is_empty(),
             approval: service.approval_seconds(),
+            smoke: service.smoke.iter().any(|smoke| smoke.path.is_some()),
+            smoke_tasks: service.smoke.iter().any(|smoke| !smoke.command.is_empty()),
         };
         let of_it = |other: &&Service| other.image.repository == service.image.repository;
         let shared = service.image.repository.is_some() && spec.services.values().filter(of_it).count() > 1;
@@ -221,10 +223,16 @@ impl<C: Calls> Recorder<'_, C> {
                 if let Some(claim) = state.claim.as_ref().filter(|claim| claim.release != run.release) {
                     self.end_wait(app, environment, &claim.release).await;
                 }
-                let around = if state.was_live(artifact) {
-                    Around { migrate: false, approval: 0, ..plan.around }
-                } else {
-                    plan.around
+                let (was_live, Around { migrate, approval, smoke, smoke_tasks, .. }) =
+                    (state.was_live(artifact), plan.around);
+                // Nothing keeps a person from going back. What is live, with other settings, is looked at.
+                let looks = !was_live || state.live.as_ref().is_some_and(|live| live.artifact == *artifact);
+                let around = Around {
+                    migrate: migrate && !was_live,
+                    approval: if was_live { 0 } else { approval },
+                    smoke: smoke && looks,
+                    smoke_tasks: smoke_tasks && looks,
+                    ..plan.around
                 };
                 Ok(Begun::Go { run, around })
             }

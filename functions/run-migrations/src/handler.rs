@@ -1,4 +1,5 @@
-//! One pass over what comes before a rollout: load what is known of it, look at its task, ask the domain, act, record.
+//! One pass over what comes before a rollout, or over the smoke tests after it that are tasks: load what is known of it, look at
+//! its task, ask the domain, act, record.
 //!
 //! First, before a migration and where the manifest asks for them, snapshots of the service's databases. Then the databases that the service uses and that did not come with their server, once for each; then its migration, and what
 //! the manifest has run after that.
@@ -24,6 +25,7 @@ use shipway_ecs::{Ground, ServiceError};
 
 use crate::{
     job::{Job, Kind},
+    smoke,
     snapshots::{self, NewSnapshot},
 };
 
@@ -41,6 +43,8 @@ pub(crate) enum Ask {
     Migrate,
     /// Make the databases: the image was live before, or has no migration.
     Databases,
+    /// The new version serves: run the smoke tests that are tasks.
+    Smoke,
 }
 
 /// What can go wrong with a migration.
@@ -48,6 +52,8 @@ pub(crate) enum Ask {
 pub(crate) enum Error {
     #[error("the {} of `{service}` failed, and the service was not touched: {reason}", .part.what())]
     Failed { service: ComponentName, part: Part, reason: String },
+    #[error("the smoke test `{command}` of `{service}` failed: {reason}")]
+    Smoke { service: ComponentName, command: String, reason: String },
     #[error("making the databases {making} failed, and `{service}` was not touched: {reason}")]
     NotMade { service: ComponentName, making: String, reason: String },
     #[error(
@@ -73,6 +79,7 @@ impl PublicError for Error {
         match self {
             Error::Service(error) => error.failure(),
             Error::Failed { .. } | Error::NotMade { .. } | Error::NotSaved { .. } => Failure::Migration,
+            Error::Smoke { .. } => Failure::Smoke,
             Error::OthersSnapshot { .. } => Failure::Conflict,
             Error::NotPlaced { reason, .. } => failure_to_place(reason),
             Error::Store(error) => error.failure(),
@@ -145,16 +152,17 @@ pub(crate) async fn handle<C: Calls>(
 ) -> Result<Pass<Summary>, Error> {
     let PassInput { run, action } = &input;
     let (name, _) = shipway_ecs::image_of(run)?;
-    let migration: Option<Progress> = match action {
-        Ask::Migrate => {
-            // From here on a newer release queues: nobody stops a migration half way.
-            store.commit(run, now).await?;
-            store.progress(run, MIGRATION.progress()).await?
-        }
-        Ask::Databases => {
-            store.renew(run, now).await?;
-            None
-        }
+    if *action == Ask::Smoke {
+        return Box::pin(smoke::tasks(store, calls, surroundings, run, name, now)).await;
+    }
+    let migrates = *action == Ask::Migrate;
+    let migration: Option<Progress> = if migrates {
+        // From here on a newer release queues: nobody stops a migration half way.
+        store.commit(run, now).await?;
+        store.progress(run, MIGRATION.progress()).await?
+    } else {
+        store.renew(run, now).await?;
+        None
     };
     let ground = Ground::of(store, run, name).await?;
     let cluster = ground.cluster()?;
@@ -167,7 +175,7 @@ pub(crate) async fn handle<C: Calls>(
             let placement = wanted.placement(ground.network()?).map_err(ServiceError::from)?.of_one_off();
             let save = wanted.service.migrate.as_ref().is_some_and(|migrate| migrate.snapshot);
             if save
-                && *action == Ask::Migrate
+                && migrates
                 && let Some(again) = snapshots::take(&job(MIGRATION), &wanted).await?
             {
                 return Ok(again);
@@ -176,14 +184,12 @@ pub(crate) async fn handle<C: Calls>(
             if let Some(again) = before.databases().await? {
                 return Ok(again);
             }
-            let migrate = match (action, &wanted.service.migrate) {
-                (Ask::Migrate, Some(migrate)) => migrate,
-                (Ask::Migrate, None) => {
-                    return Ok(Pass::Done(Summary { note: format!("`{name}` has no migration") }));
-                }
-                (Ask::Databases, _) => {
-                    return Ok(Pass::Done(Summary { note: format!("the databases that `{name}` uses are there") }));
-                }
+            let Some(migrate) = wanted.service.migrate.as_ref().filter(|_| migrates) else {
+                let note = match migrates {
+                    true => format!("`{name}` has no migration"),
+                    false => format!("the databases that `{name}` uses are there"),
+                };
+                return Ok(Pass::Done(Summary { note }));
             };
             let job = job(MIGRATION);
             let task = |part: Part| {

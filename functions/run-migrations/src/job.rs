@@ -21,6 +21,8 @@ pub(crate) enum Kind {
     Migration(Part),
     /// The databases that the service uses.
     Databases,
+    /// A smoke test, by its name.
+    Smoke(&'static str),
 }
 
 impl Kind {
@@ -29,6 +31,7 @@ impl Kind {
         match self {
             Kind::Migration(part) => part.stream(),
             Kind::Databases => "databases",
+            Kind::Smoke(name) => name,
         }
     }
 
@@ -37,6 +40,7 @@ impl Kind {
         match self {
             Kind::Migration(part) => part.what(),
             Kind::Databases => "databases",
+            Kind::Smoke(_) => "smoke test",
         }
     }
 }
@@ -83,7 +87,7 @@ impl<C: Calls> Job<'_, C> {
     /// The container that is judged.
     fn container(&self) -> &str {
         match self.kind {
-            Kind::Migration(_) => self.name.as_str(),
+            Kind::Migration(_) | Kind::Smoke(_) => self.name.as_str(),
             Kind::Databases => databases::STREAM,
         }
     }
@@ -92,7 +96,8 @@ impl<C: Calls> Job<'_, C> {
     fn what(&self, progress: &Progress) -> String {
         match &progress.making {
             Some(making) => format!("the {} {making}", self.kind.what()),
-            None => format!("the {}", self.kind.what()),
+            None if progress.command.is_empty() => format!("the {}", self.kind.what()),
+            None => format!("the {} `{}`", self.kind.what(), progress.command),
         }
     }
 
@@ -105,6 +110,7 @@ impl<C: Calls> Job<'_, C> {
         let started_by = match (&progress.making, self.kind) {
             (Some(making), _) => format!("{release}-{}", making.server),
             (None, Kind::Migration(part)) if part != Part::Migrate => format!("{release}_{}", part.stream()),
+            (None, Kind::Smoke(name)) => format!("{release}_{name}"),
             (None, _) => release.to_string(),
         };
         let found = self.calls.find(self.cluster, family(&progress.task_definition), &started_by).await?;
@@ -128,7 +134,7 @@ impl<C: Calls> Job<'_, C> {
                 let id = arn.rsplit('/').next().unwrap_or(&arn);
                 let note = match &progress.making {
                     Some(making) => format!("started to make the databases {making}, as task {id}"),
-                    None => format!("started the {} as task {id}", self.kind.what()),
+                    None => format!("started {} as task {id}", self.what(&progress)),
                 };
                 progress.task = Some(arn);
                 progress.since = self.now;
@@ -169,9 +175,12 @@ impl<C: Calls> Job<'_, C> {
                 Ending::Failed(format!("{reason}{}", task::last_lines(&lines)))
             }
         };
+        let took = self.now.duration_since(progress.since).as_secs();
         let told = match (&ending, self.kind) {
             (Ending::Succeeded, Kind::Migration(_)) => format!("{what} ended with exit code 0"),
             (Ending::Succeeded, Kind::Databases) => format!("{what} are there"),
+            (Ending::Succeeded, Kind::Smoke(_)) => format!("{what} ended with exit code 0, after {took} s"),
+            (Ending::Failed(reason), Kind::Smoke(_)) => format!("{what}: failed, after {took} s: {reason}"),
             (Ending::Failed(reason), _) => format!("{what}: failed, and `{}` was not touched: {reason}", self.name),
         };
         progress.ending = Some(ending.clone());
@@ -195,6 +204,7 @@ impl<C: Calls> Job<'_, C> {
         let prefix = match self.kind {
             Kind::Migration(part) => part.stream(),
             Kind::Databases => databases::STREAM,
+            Kind::Smoke(name) => name,
         };
         let stream = task::log_stream(prefix, self.container(), arn);
         self.calls.log_tail(group, &stream).await.unwrap_or_else(|error| {

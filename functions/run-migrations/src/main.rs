@@ -1,8 +1,9 @@
-//! Runs a service's migration: one task that must end well before the service changes.
+//! Runs a service's one-off tasks: its migration, which must end well before the service changes, and its smoke tests.
 
 mod aws;
 mod handler;
 mod job;
+mod smoke;
 mod snapshots;
 
 use shipway_aws::runtime::{prepare, serve};

@@ -21,7 +21,7 @@ const STARTS: usize = 31;
 const YARDSTICK: &str = "hello-function";
 
 /// What the template gives functions. None of it is used before the first invocation.
-const SETTINGS: [(&str, &str); 18] = [
+const SETTINGS: [(&str, &str); 19] = [
     ("TABLE", "shipway"),
     ("INTAKE_BUCKET", "shipway-intake"),
     ("ACCOUNT", "111122223333"),
@@ -31,6 +31,7 @@ const SETTINGS: [(&str, &str); 18] = [
     ("CLOUDFORMATION_ROLE", "arn:aws:iam::111122223333:role/shipway-stacks"),
     ("PERMISSIONS_BOUNDARY", "arn:aws:iam::111122223333:policy/shipway-boundary"),
     ("REGISTRY_MIRROR", ""),
+    ("LOAD_BALANCER_MIRROR", ""),
     ("S3_PATH_STYLE", "false"),
     ("AWS_REGION", "us-east-1"),
     ("AWS_ACCESS_KEY_ID", "measured"),

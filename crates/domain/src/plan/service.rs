@@ -122,8 +122,20 @@ fn migration(service: &Service) -> Option<String> {
 }
 
 /// What of a service is no part of its task definition.
-const OUTSIDE: [&str; 12] = [
-    "after", "approval", "approval_within", "count", "discovery", "http", "image", "migrate", "rollout", "scale", "scan", "uses",
+const OUTSIDE: [&str; 13] = [
+    "after",
+    "approval",
+    "approval_within",
+    "count",
+    "discovery",
+    "http",
+    "image",
+    "migrate",
+    "rollout",
+    "scale",
+    "scan",
+    "smoke",
+    "uses",
 ];
 
 fn changed(name: &ComponentName, old: &Service, new: &Service, mut found: BTreeMap<String, String>) -> ServiceChange {

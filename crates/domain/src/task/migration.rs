@@ -88,6 +88,9 @@ pub struct Progress {
     /// so another manifest meanwhile changes nothing about it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub then: Vec<(Part, String)>,
+    /// What it runs, where it is a smoke test: several are told from each other by it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub command: String,
     /// The revision it runs. Written before the task is asked for, so that asking again asks for the same.
     pub task_definition: String,
     /// Where it runs.
@@ -123,6 +126,7 @@ impl Progress {
         Progress {
             making: None,
             then: Vec::new(),
+            command: String::new(),
             task_definition,
             placement: Placement::default(),
             log_group: String::new(),

@@ -1,9 +1,12 @@
 //! Passes over a registry, a log, a network and a cluster in memory, on a line that loses calls.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, time::Duration};
 
 use shipway_aws::testing::{Line, Table, begin, cut_everywhere, end};
-use shipway_domain::release::{Artifact, Outcome};
+use shipway_domain::{
+    release::{Artifact, Outcome},
+    smoke::Answer,
+};
 use shipway_ecs::testing::platform;
 
 use super::*;
@@ -27,6 +30,10 @@ struct World {
     free: u32,
     /// Whether the alarm is on.
     alarm: bool,
+    /// What smoke tests are answered, with how long each answer takes; the last one stays.
+    answers: Vec<(u16, u64)>,
+    /// What they asked for.
+    asked: Vec<String>,
 }
 
 struct Fake {
@@ -107,6 +114,15 @@ impl Calls for Fake {
         self.call(|_| None)
     }
 
+    async fn request(&self, load_balancer: &str, url: &str) -> Came {
+        assert_eq!(load_balancer, "hello-prod.elb");
+        let mut world = self.world.borrow_mut();
+        world.asked.push(url.to_owned());
+        let (status, took) = if world.answers.len() > 1 { world.answers.remove(0) } else { world.answers[0] };
+        let answer = Ok(Answer { status, body: "it is what it is".to_owned() });
+        Came { answer, took: Duration::from_secs(took) }
+    }
+
     async fn instances(&self, _: &str) -> Result<Vec<Instance>, AwsError> {
         panic!("there are no instances on Fargate")
     }
@@ -163,6 +179,8 @@ async fn cloud(manifest: &str, reports: Vec<Report>) -> Fake {
         log_group: true,
         free: 200,
         alarm: false,
+        answers: vec![(200, 0)],
+        asked: Vec::new(),
     });
     let fake = Fake { world, store: table.store(&line), aside: table.store(&Line::default()), line };
     platform(&fake.aside, manifest).await;
@@ -170,17 +188,21 @@ async fn cloud(manifest: &str, reports: Vec<Report>) -> Fake {
     fake
 }
 
-async fn pass(fake: &Fake, run: &Run) -> Result<Pass<Summary>, Error> {
+async fn pass_of(fake: &Fake, run: &Run, action: Ask) -> Result<Pass<Summary>, Error> {
     let surroundings = Surroundings { region: "eu-west-1".to_owned(), registry_mirror: None };
     let now = Timestamp::from_second(1_800_000_000 + fake.world.borrow().now).unwrap();
-    let input = PassInput { run: run.clone(), action: Ask::Check };
+    let input = PassInput { run: run.clone(), action };
     Box::pin(handle(&fake.store, fake, &surroundings, input, now)).await
 }
 
 /// The machine: passes until the end, again after what a retry can help.
 async fn finish(fake: &Fake, run: &Run) -> Result<Summary, Error> {
+    finish_of(fake, run, Ask::Check).await
+}
+
+async fn finish_of(fake: &Fake, run: &Run, action: Ask) -> Result<Summary, Error> {
     for _ in 0..100 {
-        match pass(fake, run).await {
+        match pass_of(fake, run, action).await {
             Ok(Pass::Done(summary)) => return Ok(summary),
             Ok(Pass::Again { seconds, .. }) => fake.world.borrow_mut().now += i64::from(seconds),
             Err(error) if error.failure().retryable() => {}
@@ -410,4 +432,66 @@ async fn everything_that_ecr_can_say_of_a_scan_ends() {
         assert_eq!(finish(&fake, &run(1)).await.unwrap_err().failure(), Failure::RejectedScan, "{status}");
         assert_eq!(fake.world.borrow().now, 0, "{status}");
     }
+}
+
+const SMOKED: &str = "version: 1
+app: hello
+environments: {prod: {}}
+services:
+  api: {image: {repository: hello-api}, port: 8080, http: {}, smoke: [{path: /a, contains: what}, {path: /b, timeout: 9s}]}
+";
+
+async fn smoked(answers: &[(u16, u64)]) -> Fake {
+    let fake = cloud(SMOKED, Vec::new()).await;
+    fake.world.borrow_mut().answers = answers.to_vec();
+    fake
+}
+
+#[tokio::test]
+async fn smoke_tests_hold_one_after_the_other_and_each_is_a_step() {
+    cut_everywhere(async |cut| {
+        let fake = smoked(&[(503, 0), (200, 1), (200, 2)]).await;
+        fake.line.cut(cut);
+        let summary = finish_of(&fake, &run(1), Ask::Smoke).await.unwrap();
+        assert_eq!(summary.note, "2 smoke tests of `api` hold", "{cut:?}");
+        let steps = [
+            "smoke test: GET http://hello-prod.elb/a was answered 200 with `what` in it, after 1000 ms",
+            "smoke test: GET http://hello-prod.elb/b was answered 200, after 2000 ms",
+        ];
+        let (mut told, calls) = (fake.steps(&run(1)).await, fake.line.calls());
+        // Asked once more, because what came before was not written down, it is answered sooner or later.
+        told.iter_mut().for_each(|step| *step = step.replace("2000 ms", "1000 ms"));
+        assert_eq!(told, steps.map(|step| step.replace("2000 ms", "1000 ms")), "{cut:?}");
+        calls
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_smoke_test_that_does_not_hold_in_its_time_fails_the_release_and_stays_failed() {
+    let fake = smoked(&[(200, 0), (500, 0)]).await;
+    let failed = finish_of(&fake, &run(1), Ask::Smoke).await.unwrap_err();
+    let expected = "a smoke test of `api` failed: GET http://hello-prod.elb/b: the answer was 500, not 200, and began: it is what it is; the last one after 0 ms, since 9 s";
+    assert_eq!((failed.failure(), failed.to_string()), (Failure::Smoke, expected.to_owned()));
+    assert_eq!(fake.world.borrow().asked.len(), 5, "one for the first, four in nine seconds for the second");
+    fake.world.borrow_mut().answers = vec![(200, 0)];
+    assert_eq!(finish_of(&fake, &run(1), Ask::Smoke).await.unwrap_err().to_string(), expected);
+    assert_eq!(fake.steps(&run(1)).await.len(), 2);
+}
+
+#[tokio::test]
+async fn slow_answers_are_waited_for_over_several_passes() {
+    let fake = smoked(&[(200, 31), (200, 1)]).await;
+    assert!(matches!(pass_of(&fake, &run(1), Ask::Smoke).await, Ok(Pass::Again { seconds: 1, .. })));
+    assert_eq!(fake.world.borrow().asked.len(), 1);
+    assert!(matches!(pass_of(&fake, &run(1), Ask::Smoke).await, Ok(Pass::Done(_))));
+}
+
+#[tokio::test]
+async fn another_manifest_half_way_changes_nothing_about_the_smoke_tests() {
+    let fake = smoked(&[(503, 0), (200, 0)]).await;
+    pass_of(&fake, &run(1), Ask::Smoke).await.unwrap();
+    platform(&fake.aside, &SMOKED.replace("/b", "/c")).await;
+    finish_of(&fake, &run(1), Ask::Smoke).await.unwrap();
+    assert_eq!(fake.world.borrow().asked.last().unwrap(), "http://hello-prod.elb/b");
 }

@@ -662,6 +662,22 @@ async fn rolling_back_a_first_release_stops_it() {
     assert_eq!(serves(&fake), (GOOD.to_owned(), 0));
 }
 
+#[tokio::test]
+async fn with_smoke_tests_it_serves_once_the_load_balancer_asks_nobody_else() {
+    for (more, left) in [("", 1), ("    smoke: [{path: /}]\n", 0)] {
+        let fake = with_live_of(more).await;
+        let running = |revision: &str| {
+            let world = fake.world.borrow();
+            world.tasks.iter().filter(|task| task.running() && task.task_definition.ends_with(revision)).count()
+        };
+        assert_eq!(finish(&fake, &run(2, BETTER), Ask::Deploy).await.unwrap().outcome, Outcome::Succeeded);
+        assert_eq!(running(":1"), left, "{more}");
+        // The same on the way back.
+        assert_eq!(finish(&fake, &run(2, BETTER), Ask::RollBack).await.unwrap().outcome, Outcome::RolledBack);
+        assert_eq!(running(":2"), left, "{more}");
+    }
+}
+
 /// Two passes of a release that another one takes over from then: its deployment is under way.
 async fn half_way(fake: &Fake, number: u32, digest: &str) {
     for _ in 0..2 {

@@ -405,6 +405,27 @@ async fn the_machine_is_told_of_databases_only_where_a_service_uses_further_ones
     }
 }
 
+const SMOKED: &str = "version: 1
+app: hello
+environments: {prod: {}}
+services:
+  api: {image: {repository: hello-api}, port: 80, http: {}, smoke: [{path: /}, {command: [look]}]}
+";
+
+#[tokio::test]
+async fn smoke_tests_are_for_what_is_new_and_for_what_is_live_but_not_for_the_way_back() {
+    let fake = Fake::with_platform().await;
+    provision(&fake.aside, &prod(), SMOKED, None).await;
+    for (number, expected) in [(1, true), (2, true), (2, true), (1, false)] {
+        let second = fake.second.get() + 1;
+        let asks = asks(&format!("by-hand-{second}"), second, "service/api", image(number));
+        let Begun::Go { run, around } = fake.begin(&asks).await else { panic!("{number}") };
+        assert_eq!((around.smoke, around.smoke_tasks), (expected, expected), "{number}, {second}");
+        fake.changes(&run).await;
+        fake.end(&run, verdict(Outcome::Succeeded)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_rejection_tells_what_is_live_all_the_same() {
     let fake = Fake::with_platform().await;

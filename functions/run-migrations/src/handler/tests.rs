@@ -17,7 +17,7 @@ struct World {
     /// How long the migration takes, and how it ends; without an exit code its container never ran.
     seconds: i64,
     exit_code: Option<i32>,
-    /// How its verification ends, where that differs.
+    /// How its verification, or the second smoke test, ends, where that differs.
     of_verify: Option<i32>,
     /// Its log comes so many looks late.
     log_lag: u32,
@@ -56,7 +56,9 @@ impl World {
                 let code = if self.exit_code.is_some() { "EssentialContainerExited" } else { "TaskFailedToStart" };
                 task.stop_code = Some(code.to_owned());
                 task.containers[0].exit_code = match self.of_verify {
-                    Some(of_verify) if kind_of(&task.task_definition) == " verify" => Some(of_verify),
+                    Some(of_verify) if [" verify", " smoke_2"].contains(&kind_of(&task.task_definition).as_str()) => {
+                        Some(of_verify)
+                    }
                     _ => self.exit_code,
                 };
             }
@@ -147,7 +149,8 @@ impl Calls for Fake {
     }
 
     async fn log_tail(&self, group: &str, stream: &str) -> Result<Vec<String>, AwsError> {
-        let known = ["migrate/api/", "seed/api/", "verify/api/", "databases/databases/"];
+        let known =
+            ["migrate/api/", "seed/api/", "verify/api/", "databases/databases/", "smoke_1/api/", "smoke_2/api/"];
         let known = known.iter().any(|known| stream.starts_with(known));
         assert_eq!((group, known), ("/shipway/hello-prod/api", true));
         self.call(|world| {
@@ -186,7 +189,11 @@ impl Calls for Fake {
 /// What a family's, or a revision's, tasks are for.
 fn kind_of(family: &str) -> String {
     let of = |kind: &&str| family.contains(&format!("api_{kind}"));
-    ["databases", "seed", "verify"].iter().find(|kind| of(kind)).map(|kind| format!(" {kind}")).unwrap_or_default()
+    ["databases", "seed", "verify", "smoke_1", "smoke_2"]
+        .iter()
+        .find(|kind| of(kind))
+        .map(|kind| format!(" {kind}"))
+        .unwrap_or_default()
 }
 
 fn at(seconds: i64) -> Timestamp {
@@ -662,4 +669,72 @@ async fn cut_off_before_or_after_any_call_each_snapshot_is_taken_once() {
         fake.line.calls()
     })
     .await;
+}
+
+const SMOKED: &str = "version: 1
+app: hello
+environments: {prod: {}}
+services:
+  api: {image: {repository: hello-api}, port: 8080, http: {}, smoke: [{path: /a}, {command: [look, here], timeout: 1m}, {command: [look]}]}
+";
+
+async fn smoked(seconds: i64) -> Fake {
+    let fake = cloud(seconds, Some(0)).await;
+    platform(&fake.aside, SMOKED).await;
+    fake
+}
+
+async fn finish_smoke(fake: &Fake) -> Result<Summary, Error> {
+    finish_of(fake, the_run(), Ask::Smoke).await
+}
+
+const SMOKE_TASKS: [&str; 4] = ["register smoke_2", "register smoke_1", "run smoke_1", "run smoke_2"];
+
+#[tokio::test]
+async fn cut_off_before_or_after_any_call_each_smoke_test_runs_once_in_its_turn() {
+    cut_everywhere(async |cut| {
+        let fake = smoked(7).await;
+        fake.world.borrow_mut().lag = 6;
+        fake.line.cut(cut);
+        let summary = finish_smoke(&fake).await.unwrap();
+        assert_eq!(summary.note, "2 smoke tests of `api` ended with exit code 0", "{cut:?}");
+        assert_eq!(writes(&fake), SMOKE_TASKS, "{cut:?}");
+        let steps = fake.steps(&the_run()).await;
+        assert_eq!(steps.len(), 4, "{cut:?}: {steps:?}");
+        assert_eq!(steps[0], "started the smoke test `look here` as task 0", "{cut:?}");
+        assert!(steps[3].starts_with("the smoke test `look` ended with exit code 0, after "), "{cut:?}: {steps:?}");
+        fake.line.calls()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_smoke_test_that_ends_with_1_fails_the_release_with_its_log_and_stays_failed() {
+    let fake = smoked(5).await;
+    fake.world.borrow_mut().of_verify = Some(1);
+    let failed = finish_smoke(&fake).await.unwrap_err();
+    let expected =
+        "the smoke test `look` of `api` failed: the reason (exit code 1); last log lines: relation users exists";
+    assert_eq!((failed.failure(), failed.to_string()), (Failure::Smoke, expected.to_owned()));
+    assert_eq!(finish_smoke(&fake).await.unwrap_err().to_string(), expected);
+    assert_eq!(writes(&fake), SMOKE_TASKS);
+}
+
+#[tokio::test]
+async fn a_smoke_test_that_hangs_is_stopped_and_no_newer_release_takes_over_before() {
+    let fake = smoked(10_000).await;
+    let failed = finish_smoke(&fake).await.unwrap_err();
+    assert!(failed.to_string().contains("it did not end within 60 seconds"), "{failed}");
+    assert_eq!(writes(&fake), ["register smoke_2", "register smoke_1", "run smoke_1", "stop"]);
+    let Run { app, environment, component, .. } = the_run();
+    assert!(fake.aside.component(&app, &environment, &component).await.unwrap().claim.unwrap().committed);
+}
+
+#[tokio::test]
+async fn another_manifest_half_way_changes_nothing_about_the_smoke_tests() {
+    let fake = smoked(5).await;
+    pass_of(&fake, the_run(), Ask::Smoke).await.unwrap();
+    platform(&fake.aside, MANIFEST).await;
+    assert!(finish_smoke(&fake).await.is_ok());
+    assert_eq!(writes(&fake), SMOKE_TASKS);
 }

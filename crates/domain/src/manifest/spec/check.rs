@@ -10,6 +10,7 @@ mod overrides;
 mod reference;
 mod route;
 mod service;
+mod smoke;
 mod stack;
 
 use std::fmt::Display;

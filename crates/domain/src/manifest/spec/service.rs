@@ -83,6 +83,10 @@ pub struct Service {
     /// How a new version takes the place of the old one.
     #[serde(default, skip_serializing_if = "Rollout::is_default")]
     pub rollout: Rollout,
+    /// What must hold once a new version serves, before it counts as live; else what was live before comes back. Requests first,
+    /// then commands. Not for a version that a person goes back to: that way must stay open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub smoke: Vec<Smoke>,
     /// The log group's name; `/ecs/<app>-<environment>-<service>` unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_group: Option<LogGroupName>,
@@ -188,16 +192,18 @@ pub struct TagPattern(String);
 impl TagPattern {
     /// Whether the pattern matches this tag: `*` is any text, `?` any one character. Shipway's own tags are matched by none.
     pub fn matches(&self, tag: &str) -> bool {
-        fn go(pattern: &[u8], text: &[u8]) -> bool {
-            match (pattern.split_first(), text.split_first()) {
-                (None, None) => true,
-                (Some((b'*', rest)), _) => go(rest, text) || text.split_first().is_some_and(|(_, t)| go(pattern, t)),
-                (Some((b'?', rest)), Some((_, t))) => go(rest, t),
-                (Some((p, rest)), Some((c, t))) => p == c && go(rest, t),
-                _ => false,
-            }
-        }
-        !tag.starts_with(keeping::PREFIX) && go(self.0.as_bytes(), tag.as_bytes())
+        !tag.starts_with(keeping::PREFIX) && is_like(self.0.as_bytes(), tag.as_bytes())
+    }
+}
+
+/// Whether a text is like a pattern: `*` is any text, `?` any one character.
+fn is_like(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern.split_first(), text.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => is_like(rest, text) || text.split_first().is_some_and(|(_, t)| is_like(pattern, t)),
+        (Some((b'?', rest)), Some((_, t))) => is_like(rest, t),
+        (Some((p, rest)), Some((c, t))) => p == c && is_like(rest, t),
+        _ => false,
     }
 }
 
@@ -244,6 +250,14 @@ pub struct Http {
     /// How long a task that goes may finish its requests; 15 seconds unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Timeout>,
+}
+
+impl Http {
+    /// Whether the load balancer sends requests for this path to the service.
+    #[must_use]
+    pub fn takes(&self, path: &str) -> bool {
+        is_like(self.path.as_bytes(), path.as_bytes())
+    }
 }
 
 fn default_path() -> String {
@@ -368,6 +382,42 @@ pub struct Migrate {
     /// The log group's name; the service's own unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_group: Option<LogGroupName>,
+}
+
+/// Something that must hold once a new version serves: a request's answer, or the exit code 0 of a one-off task. Requests come
+/// from the internet, without an address of their own, through the load balancer: where that lets only CloudFront in, use a
+/// `command`. An answer that does not hold is asked for again until the time is up; a redirect is an answer, and not followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Smoke {
+    /// A path that is asked for with GET. Needs `http`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// With `path`: the host that it is asked for under, where the service has none of its own; with a domain one in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
+    /// With `path`: the status of the answer; 200 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// With `path`: a text that the answer contains, in its first 256 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contains: Option<String>,
+    /// In place of `path`: the command of a one-off task of the new image, with the service's own network and secrets. It runs
+    /// once, and its exit code must be 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// How long it may take until it holds; 30 seconds unless given, and 10 minutes for a command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Timeout>,
+}
+
+impl Smoke {
+    /// How long it may take until it holds.
+    #[must_use]
+    pub fn timeout_seconds(&self) -> u32 {
+        let unless_given = if self.path.is_some() { Timeout::of(30) } else { Timeout::default() };
+        self.timeout.unwrap_or(unless_given).seconds()
+    }
 }
 
 /// A gate that an image passes only when ECR's scan found nothing of this severity or above. An image that was live before

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Display};
 
-use super::{Checked, Manifest, no_doubles, refuse, under, whole_days};
+use super::{Checked, Manifest, no_doubles, refuse, smoke, under, whole_days};
 use crate::{
     manifest::spec::{
         EnvValue, Http, Image, Migrate, Networking, Scale, SecretRef, Service, Sidecar, Spec, Timeout, is_secret_name,
@@ -88,6 +88,7 @@ fn one(manifest: &Manifest<'_>, name: &ComponentName, service: &Service) -> Chec
         return refuse("approval_within", "nothing is waited for without `approval: required`");
     }
     rollout(service).map_err(under("rollout"))?;
+    smoke::check(manifest, name, service)?;
     match &service.migrate {
         Some(migrate) => check_migrate(manifest, name, service, migrate).map_err(under("migrate")),
         None => Ok(()),
