@@ -182,6 +182,7 @@ mod tests {
             outcome: None,
             reason: None,
             approval: None,
+            group: None,
             steps: Vec::new(),
         }
     }

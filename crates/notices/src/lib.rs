@@ -132,6 +132,7 @@ mod tests {
             outcome: None,
             reason: None,
             approval: None,
+            group: None,
             steps: Vec::new(),
         }
     }

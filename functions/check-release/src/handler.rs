@@ -188,7 +188,8 @@ async fn gather<C: Calls>(calls: &C, run: &Run, cluster: &str, needs: &Needs<'_>
     let service = task::service_name(&run.app, &run.environment, needs.service);
     let subnets = async { if needs.subnets.is_empty() { Ok(Vec::new()) } else { calls.subnets(&needs.subnets).await } };
     let instances = async { if needs.room.is_some() { calls.instances(cluster).await } else { Ok(Vec::new()) } };
-    let alarms = async { if needs.alarms.is_empty() { Ok(BTreeMap::new()) } else { calls.alarms(&needs.alarms).await } };
+    let alarms =
+        async { if needs.alarms.is_empty() { Ok(BTreeMap::new()) } else { calls.alarms(&needs.alarms).await } };
     let (image, execution_role, task_role, kept, missing_log_groups, standing, subnets, instances, alarms) = tokio::try_join!(
         Box::pin(image(calls, needs.source)),
         Box::pin(calls.role(needs.execution_role)),
