@@ -41,7 +41,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    const OTHERS: [Failure; 14] = [
+    const OTHERS: [Failure; 15] = [
         Failure::RejectedInput,
         Failure::RejectedManifest,
         Failure::RejectedImage,
