@@ -15,21 +15,21 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rcgen::CertifiedKey;
-use tempfile::TempDir;
 
 /// `nobody`: PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65534;
 const STARTED: Duration = Duration::from_secs(60);
 
-/// Ends PostgreSQL when its standard input is closed: when whoever started it is gone, however that ended.
-const WATCH: &str = r#""$@" </dev/null & cat; kill -QUIT $!; wait"#;
+/// Ends PostgreSQL when its standard input is closed, and removes its directory: when whoever started it is gone, however that
+/// ended.
+const WATCH: &str = r#""$@" </dev/null & cat; kill -QUIT $!; wait; cd /; rm -rf "$0""#;
 
 /// The server.
 pub struct Postgres {
     programs: PathBuf,
     address: Address,
     _watch: Child,
-    _directory: TempDir,
+    directory: PathBuf,
 }
 
 /// Where it is reached, and by whom.
@@ -85,7 +85,7 @@ impl Postgres {
         let setting = |name: &str, path: &Path| format!("{name}={}", path.display());
         let log = fs::File::create(directory.path().join("log"))?;
         let mut watch = Command::new("sh");
-        watch.args(["-c", WATCH, "sh"]).arg(programs.join("postgres")).arg("-D").arg(&data);
+        watch.args(["-c", WATCH]).arg(directory.path()).arg(programs.join("postgres")).arg("-D").arg(&data);
         for value in [
             format!("listen_addresses={}", address.host),
             format!("port={}", address.port),
@@ -101,11 +101,11 @@ impl Postgres {
         watch.current_dir(directory.path()).stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
         as_owner(&mut watch);
         let watch = watch.spawn().context("starting postgres")?;
-        let server = Postgres { programs, address, _watch: watch, _directory: directory };
+        let server = Postgres { programs, address, _watch: watch, directory: directory.keep() };
 
         let started = Instant::now();
         while let Err(error) = server.ask("postgres", "SELECT 1") {
-            let log = || fs::read_to_string(server._directory.path().join("log")).unwrap_or_default();
+            let log = || fs::read_to_string(server.directory.join("log")).unwrap_or_default();
             ensure!(started.elapsed() < STARTED, "{error}\n{}", log());
             std::thread::sleep(Duration::from_millis(100));
         }
