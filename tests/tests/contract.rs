@@ -54,10 +54,10 @@ const SDKS: [(&str, &[&str]); 20] = [
     ("aws-sdk-iam", &["check-release"]),
     ("aws-sdk-rds", &["run-migrations"]),
     ("aws-sdk-s3", &["shipway-aws", "start-release", "record-release", "sync-frontend", "invalidate-cache", "shipway"]),
-    ("aws-sdk-secretsmanager", &["check-release"]),
+    ("aws-sdk-secretsmanager", &["start-release", "check-release"]),
     ("aws-sdk-sfn", &["start-release", "record-release", "shipway"]),
     ("aws-sdk-sns", &["shipway-notices"]),
-    ("aws-sdk-ssm", &["check-release"]),
+    ("aws-sdk-ssm", &["start-release", "check-release"]),
     ("aws-sdk-sts", &["shipway"]),
 ];
 
@@ -757,11 +757,13 @@ fn every_function_may_do_what_it_calls_and_nothing_else() -> Result<()> {
 
 /// What a function may ask of secrets, parameters and roles, though none of them is Shipway's to read or change: that they are
 /// there, never what they say.
-const LOOKS: [(&str, &str); 4] = [
+const LOOKS: [(&str, &str); 6] = [
     ("CheckReleaseRole", "iam:GetRole"),                   // whether tasks may take it
     ("CheckReleaseRole", "iam:SimulatePrincipalPolicy"),   // whether ECS may read a secret with it
     ("CheckReleaseRole", "secretsmanager:DescribeSecret"), // whether it is there, and has a value
     ("CheckReleaseRole", "ssm:DescribeParameters"),        // whether they are there
+    ("StartReleaseRole", "secretsmanager:DescribeSecret"), // whether it was rotated
+    ("StartReleaseRole", "ssm:DescribeParameters"),        // whether they were
 ];
 
 #[test]

@@ -398,6 +398,59 @@ fn a_worker_follows_its_api_and_is_left_alone_where_that_does_not_hold() {
 }
 
 #[test]
+fn a_rotated_secret_restarts_the_tasks_of_what_is_live_once() {
+    with_shipway(async |shipway| {
+        let aws = Aws::of(&shipway.cloud)?;
+        aws.ask("secretsmanager", "create_secret", json!({"Name": "dev/rotates/key", "SecretString": "one"}))?;
+        aws.ask("ssm", "put_parameter", json!({"Name": "/dev/rotates/token", "Value": "one", "Type": "SecureString"}))?;
+        let text = without_migration(&manifest("rotates")).replace(
+            "    env: {GREETING: hello}\n",
+            "    restart_on_rotation: true\n    secrets:\n      KEY: {secretsmanager: dev/rotates/key}\n      \
+             TOKEN: {ssm: /dev/rotates/token}\n",
+        );
+        let place = provisioned_with(shipway, "rotates", &text).await?;
+        let (artifact, _) = roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
+        shipway.idle(&place, &service(), RELEASED).await?;
+        let sweep = || {
+            let function = shipway.output("StartReleaseFunction")?;
+            let answer =
+                aws.ask("lambda", "invoke", json!({"FunctionName": function, "Payload": r#"{"shipway": "sweep"}"#}))?;
+            ensure!(answer.get("FunctionError").is_none(), "the sweep failed: {answer}");
+            Ok(())
+        };
+        sweep()?;
+        // Dates are told by the second.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let secret = json!({"SecretId": "dev/rotates/key", "SecretString": "two"});
+        for (api, call, what, rotated) in [
+            ("secretsmanager", "put_secret_value", secret, "dev/rotates/key"),
+            (
+                "ssm",
+                "put_parameter",
+                json!({"Name": "/dev/rotates/token", "Value": "two", "Type": "SecureString", "Overwrite": true}),
+                "/dev/rotates/token",
+            ),
+        ] {
+            let before = shipway.releases_of(&place, &service(), &artifact).await?.len();
+            aws.ask(api, call, what)?;
+            sweep()?;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            shipway.idle(&place, &service(), RELEASED).await?;
+            sweep()?;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let releases = shipway.releases_of(&place, &service(), &artifact).await?;
+            ensure!(releases.len() == before + 1, "{rotated}: {}", shipway.story(&place).await?);
+            let restart = releases.last().context("no release")?;
+            expect(restart, Outcome::Succeeded, shipway, &place).await?;
+            let reason = restart.reason.clone().unwrap_or_default();
+            assert!(reason.ends_with(&format!("; restarted because {rotated} was rotated")), "{reason}");
+        }
+        shipway.version_served(&place, "1", RELEASED).await?;
+        Ok(())
+    });
+}
+
+#[test]
 fn what_is_live_and_what_was_live_before_carry_tags_that_release_nothing_themselves() {
     with_shipway(async |shipway| {
         let text = without_migration(&manifest("keeps")).replace("tags: [\"v*\"]", "tags: [\"*\"]");

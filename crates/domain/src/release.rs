@@ -10,6 +10,7 @@ use crate::{
     failure::Failure,
     manifest::PublicImage,
     name::{AppName, Component, Digest, EnvironmentName, ReleaseId, RepositoryName},
+    rotation::Rotation,
 };
 
 /// How long a claim is good for without being renewed. Every pass of a run renews it; a pass is at most 15 minutes, a
@@ -242,6 +243,9 @@ pub struct ComponentState {
     /// What was live, the newest first, at most [`HISTORY`] of it: what a rollback can go back to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Live>,
+    /// What is known of a service's secrets, where its tasks are replaced when one is rotated.
+    #[serde(default, skip_serializing_if = "Rotation::is_default")]
+    pub rotation: Rotation,
     /// Grows with every write: the condition of the next one.
     #[serde(default)]
     pub revision: u64,
@@ -502,6 +506,11 @@ pub fn end(
         let stays = state.live.as_ref().is_some_and(|live| live.artifact == *artifact) && outcome == Outcome::Unchanged;
         if !stays {
             let live = Live { artifact: artifact.clone(), release: release.clone(), since: now };
+            // An image with other settings, or restarted, is one thing to go back to.
+            let is_image = matches!(artifact, Artifact::Image { .. } | Artifact::Public { .. });
+            if is_image && next.history.first().is_some_and(|before| before.artifact == *artifact) {
+                next.history.remove(0);
+            }
             next.history.insert(0, live.clone());
             next.history.truncate(HISTORY);
             next.live = Some(live);
@@ -810,6 +819,19 @@ mod tests {
         let ended = end(&state, &id(1), 1, &image(1), Outcome::Succeeded, at(2)).unwrap();
         assert_eq!(ended.live.as_ref().unwrap().artifact, image(1));
         assert!(ended.was_live(&image(1)) && ended.claim.is_none());
+    }
+
+    #[test]
+    fn an_image_that_is_released_again_pushes_none_out_of_what_is_remembered() {
+        let mut state = ComponentState::default();
+        for (number, image_number) in [(1, 1), (2, 2), (3, 2), (4, 1)] {
+            let contender = Contender { artifact: image(image_number), ..contender(number, "by-hand", 10) };
+            let begun = claimed(begin(&state, &contender, at(10)));
+            let fence = begun.fence;
+            state = end(&begun, &id(number), fence, &image(image_number), Outcome::Succeeded, at(11)).unwrap();
+        }
+        let history: Vec<_> = state.history.iter().map(|live| (live.artifact.clone(), live.release.clone())).collect();
+        assert_eq!(history, [(image(1), id(4)), (image(2), id(3)), (image(1), id(1))]);
     }
 
     #[test]

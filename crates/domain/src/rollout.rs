@@ -26,6 +26,7 @@ use crate::{
     message::Verdict,
     network::NetworkOutputs,
     release::Outcome,
+    rotation::Rotated,
     task::{Placement, Revision, Task, TaskError, Wanted, clipped},
 };
 use attempt::{Attempt, Status};
@@ -256,6 +257,12 @@ pub struct Progress {
     /// What the load balancer last said against a task of ours: once the task is gone, nobody can ask any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complaint: Option<String>,
+    /// The last rotation of a secret before it began, where the service's tasks are replaced for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated: Option<Rotated>,
+    /// Whether that came after the live release, so that this one restarts the tasks for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restarts: bool,
     /// Why the release does not go live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
@@ -303,9 +310,18 @@ impl Progress {
             back: None,
             served: None,
             complaint: None,
+            rotated: None,
+            restarts: false,
             cause: None,
             verdict: None,
         }
+    }
+
+    /// Why the tasks are replaced although the image may be the same, where it is for a rotation.
+    #[must_use]
+    pub fn restarted(&self) -> String {
+        let rotated = self.rotated.as_ref().filter(|_| self.restarts);
+        rotated.map(|rotated| format!("; restarted because {} was rotated", rotated.what)).unwrap_or_default()
     }
 
     /// The same rollout on its way back, or down where there is nothing to go back to.

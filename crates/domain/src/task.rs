@@ -112,6 +112,13 @@ pub struct DescribedTaskDefinition {
 }
 
 impl TaskDefinition {
+    /// The same for tasks that start after a secret of theirs was rotated: another revision, and the same for the same rotation.
+    #[must_use]
+    pub fn after_rotation(mut self, at: Timestamp) -> TaskDefinition {
+        self.tags.insert("shipway:rotated".to_owned(), at.to_string());
+        self
+    }
+
     /// The request that registers it.
     #[must_use]
     pub fn request(&self) -> Value {

@@ -273,7 +273,14 @@ async fn prepare<C: Calls>(
     now: Timestamp,
 ) -> Result<Progress, Error> {
     let Release { run, wanted, network } = release;
-    let task = wanted.service_task(surroundings).map_err(ServiceError::from)?;
+    let mut task = wanted.service_task(surroundings).map_err(ServiceError::from)?;
+    let rotated = match wanted.service.restart_on_rotation {
+        true => store.component(&run.app, &run.environment, &run.component).await?.rotation.last,
+        false => None,
+    };
+    if let Some(rotated) = &rotated {
+        task = task.after_rotation(rotated.at);
+    }
     let settings = Settings::of(wanted, network).map_err(ServiceError::from)?;
     let service = service.filter(|service| !service.draining);
     if let Some(why) = service.and_then(|service| service.settings.no_way_to(&settings)) {
@@ -314,6 +321,7 @@ async fn prepare<C: Calls>(
         .filter(|known| scaling.is_none() && known.tasks != tasks)
         .and(service)
         .map(|service| Resize { from: service.desired, to: tasks });
+    let restarts = rotated.is_some() && known.as_ref().is_some_and(|known| known.rotated != rotated);
     let was_scaled = live.is_some() && known.is_none_or(|known| known.scaling.is_some());
     let alone = wanted.service.smoke.iter().any(|smoke| smoke.path.is_some());
     let deadline = wanted.service.rollout.deadline.seconds();
@@ -324,6 +332,8 @@ async fn prepare<C: Calls>(
         scaling,
         was_scaled,
         alone,
+        rotated,
+        restarts,
         ..Progress::new(wanted.name.to_string(), ours, live, now)
     })
 }
@@ -392,6 +402,9 @@ impl<C: Calls> Rollout<'_, C> {
                 }
                 Action::Refuse { reason } => return Err(Error::Refused { service: self.name.clone(), reason }),
                 Action::End(mut verdict) => {
+                    if verdict.outcome == Outcome::Succeeded {
+                        verdict.reason.push_str(&progress.restarted());
+                    }
                     let mut kept = String::new();
                     match verdict.outcome {
                         Outcome::Succeeded | Outcome::Unchanged => {
@@ -482,7 +495,7 @@ impl<C: Calls> Rollout<'_, C> {
                 format!("started deployment {id} of {}, with {count} tasks", ours.revision.task_definition)
             }
             _ => format!("started deployment {id} of {}", ours.revision.task_definition),
-        };
+        } + &progress.restarted();
         progress.deployment = Some(id);
         self.tell(&progress, what.clone()).await?;
         Ok(again(2, &what))

@@ -240,8 +240,8 @@ impl<C: Calls> Recorder<'_, C> {
         }
     }
 
-    /// Whether the services that go first let this one begin. A person's execution waits for nobody, and one that began, by a call
-    /// whose answer was lost, has begun.
+    /// Whether the services that go first let this one begin. A person's execution waits for nobody, nor does what is live already
+    /// and gets other settings; and one that began, by a call whose answer was lost, has begun.
     async fn turn(
         &self,
         input: &ReleaseInput,
@@ -251,7 +251,8 @@ impl<C: Calls> Recorder<'_, C> {
     ) -> Result<Turn, Error> {
         let ReleaseInput { app, environment, artifact, .. } = input;
         let began = state.claim.as_ref().is_some_and(|claim| claim.release == contender.release);
-        if after.is_empty() || began || !contender.execution.starts_with(EVENT_PREFIX) {
+        let lives = state.live.as_ref().is_some_and(|live| live.artifact == *artifact);
+        if after.is_empty() || began || lives || !contender.execution.starts_with(EVENT_PREFIX) {
             return Ok(Turn::Go);
         }
         // Read before the states: what ended in between is then seen as under way, and never the other way round.

@@ -3,7 +3,7 @@
 //! The order matters: what is desired is written before its execution starts, under the execution's name. A run cut off between
 //! the two is made good by the next event for the same artifact, or by the retry of this one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,7 @@ use shipway_domain::{
     name::{AppName, Component, Digest, EnvironmentName, ReleaseId, RepositoryName},
     order,
     release::{Artifact, ComponentState, Intake, Order, Wanted, execution_name, sweep, take_in},
+    rotation::{self, Decision, Secret, Seen},
 };
 
 mod sweep;
@@ -163,6 +164,8 @@ pub(crate) trait Calls {
     ) -> Result<Option<PushedImage>, AwsError>;
     /// The current versions of all objects in the intake bucket whose keys begin so.
     async fn uploads(&self, prefix: &str) -> Result<Vec<Upload>, AwsError>;
+    /// What these secrets are now, by name: their versions, never their values. One that is not there is left out.
+    async fn seen(&self, secrets: &BTreeSet<Secret>) -> Result<BTreeMap<String, Seen>, AwsError>;
     /// Starts an execution by name; one that runs or ran under this name already is as good.
     async fn start(&self, machine: &str, name: &str, input: &str) -> Result<Started, AwsError>;
 }
@@ -371,6 +374,8 @@ impl<C: Calls> Starter<'_, C> {
         for place in self.store.environments().await? {
             let swept = self.sweep_images(&place, &mut failed).await;
             take(swept, &mut answers, &mut failed);
+            let rotated = self.sweep_secrets(&place, &mut failed).await;
+            take(rotated, &mut answers, &mut failed);
         }
         failed.map_or(Ok(answers), Err)
     }
@@ -406,6 +411,45 @@ impl<C: Calls> Starter<'_, C> {
             take(swept, &mut answers, failed);
         }
         Ok(answers)
+    }
+
+    /// Restarts the services of an environment that ask for it and have a secret that was rotated.
+    async fn sweep_secrets(&self, place: &Place, failed: &mut Option<Error>) -> Result<Vec<Answer>, Error> {
+        let Place { app, environment } = place;
+        let Some(record) = self.store.environment(app, environment).await? else { return Ok(Vec::new()) };
+        let Some(applied) = record.applied.filter(|_| record.teardown.is_none()) else { return Ok(Vec::new()) };
+        let mut answers = Vec::new();
+        for (name, service) in applied.spec.services.iter().filter(|(_, service)| service.restart_on_rotation) {
+            let target = Target { app, environment, component: Component::Service(name.clone()) };
+            let secrets = rotation::secrets(service, &record.platform.secrets);
+            take(self.rotated(&target, &secrets).await, &mut answers, failed);
+        }
+        Ok(answers)
+    }
+
+    /// Compares a service's secrets with what is remembered of them. What changes meanwhile is left for the next sweep.
+    async fn rotated(&self, target: &Target<'_>, secrets: &BTreeSet<Secret>) -> Result<Option<Answer>, Error> {
+        let Target { app, environment, component } = target;
+        let state = self.store.component(app, environment, component).await?;
+        let Some(live) = &state.live else { return Ok(None) };
+        let seen = self.calls.seen(secrets).await?;
+        if !rotation::is_news(&state, &seen, self.now) {
+            return Ok(None);
+        }
+        let releases = self.store.newest_releases(app, environment, None, order::LOOKED_AT).await?;
+        let since = self.now.as_millisecond().to_string();
+        let execution = execution_name(environment, component, &live.artifact, &since);
+        let (new, wanted) = match rotation::decide(&state, &releases, &seen, &execution, self.now) {
+            Decision::Nothing => return Ok(None),
+            Decision::StartAgain(wanted) => return self.start(target, &wanted).await.map(Some),
+            Decision::Remember(new) => (new, None),
+            Decision::Restart(new, wanted) => (new, Some(wanted)),
+        };
+        match (self.store.put_component(app, environment, component, &state, &new).await, wanted) {
+            (Ok(()), Some(wanted)) => self.start(target, &wanted).await.map(Some),
+            (Ok(()) | Err(StoreError::Changed), _) => Ok(None),
+            (Err(error), _) => Err(error.into()),
+        }
     }
 
     /// Takes in one find; nothing is said of what is known already.

@@ -122,7 +122,7 @@ fn migration(service: &Service) -> Option<String> {
 }
 
 /// What of a service is no part of its task definition.
-const OUTSIDE: [&str; 13] = [
+const OUTSIDE: [&str; 14] = [
     "after",
     "approval",
     "approval_within",
@@ -131,6 +131,7 @@ const OUTSIDE: [&str; 13] = [
     "http",
     "image",
     "migrate",
+    "restart_on_rotation",
     "rollout",
     "scale",
     "scan",

@@ -4,6 +4,7 @@ use shipway_aws::testing::{begin, cut_everywhere, end};
 use shipway_domain::{
     release::Artifact,
     rollout::{Deployment, attempt::Status},
+    rotation::Rotated,
     task::TaskContainer,
 };
 use shipway_ecs::testing::{described, image, platform};
@@ -1169,6 +1170,50 @@ async fn cut_off_before_or_after_any_call_the_next_release_keeps_what_this_one_d
         released(&fake, 3, BETTER).await;
         assert_eq!((kept(&fake), fake.world.borrow().moved), (vec![GOOD.to_owned(), BETTER.to_owned()], 2), "{cut:?}");
         calls
+    })
+    .await;
+}
+
+const ROTATES: &str = "    restart_on_rotation: true\n    secrets: {KEY: {secretsmanager: prod/key}}\n";
+
+/// start-release found a rotation.
+async fn rotated(fake: &Fake, second: i64) {
+    let Run { app, environment, component, .. } = run(1, GOOD);
+    let state = fake.aside.component(&app, &environment, &component).await.unwrap();
+    let mut new = state.clone();
+    new.rotation.last = Some(Rotated { at: at(second), what: "prod/key".to_owned() });
+    fake.aside.put_component(&app, &environment, &component, &state, &new).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_live_is_rolled_out_once_more_after_a_rotation_and_not_again() {
+    let fake = with_live_of(ROTATES).await;
+    rotated(&fake, 500).await;
+    let (verdict, writes) = released(&fake, 2, GOOD).await;
+    let expected = "1 of 1 tasks of hello-prod-api:2 serve; restarted because prod/key was rotated";
+    assert_eq!((verdict.outcome, verdict.reason.as_str()), (Outcome::Succeeded, expected));
+    assert_eq!(writes, ["register 2", "update 2 -"]);
+    let steps = fake.steps(&run(2, GOOD)).await;
+    assert!(steps[0].ends_with("hello-prod-api:2; restarted because prod/key was rotated"), "{steps:?}");
+    assert_eq!(released(&fake, 3, GOOD).await.0.outcome, Outcome::Unchanged);
+    let (verdict, _) = released(&fake, 4, BETTER).await;
+    assert_eq!(verdict.reason, "1 of 1 tasks of hello-prod-api:3 serve");
+    rotated(&fake, 900).await;
+    assert_eq!(released(&fake, 5, BETTER).await.1, ["register 4", "update 4 -"]);
+}
+
+#[tokio::test]
+async fn cut_off_before_or_after_any_call_a_restart_is_one_deployment() {
+    cut_everywhere(async |cut| {
+        let fake = with_live_of(ROTATES).await;
+        rotated(&fake, 500).await;
+        fake.world.borrow_mut().writes.clear();
+        fake.line.cut(cut);
+        let verdict = finish(&fake, &run(2, GOOD), Ask::Deploy).await.unwrap();
+        assert_eq!(verdict.outcome, Outcome::Succeeded, "{cut:?}");
+        assert!(verdict.reason.ends_with("restarted because prod/key was rotated"), "{cut:?}: {}", verdict.reason);
+        assert_eq!(writes(&fake), ["register 2", "update 2 -"], "{cut:?}");
+        fake.line.calls()
     })
     .await;
 }

@@ -153,7 +153,7 @@ impl Fake {
     /// The machine: asks again after what a retry can help.
     async fn retried(&self, request: RecordRequest) -> Answer {
         for _ in 0..8 {
-            match self.ask(request.clone()).await {
+            match Box::pin(self.ask(request.clone())).await {
                 Ok(answer) => return answer,
                 Err(error) => assert_eq!(error.failure(), Failure::Transient, "{error}"),
             }

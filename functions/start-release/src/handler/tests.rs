@@ -46,6 +46,8 @@ struct Fake {
     second: Cell<i64>,
     /// Whether ECR cannot answer.
     silent: Cell<bool>,
+    /// The secrets that are there, by name: their versions, and in which second they were changed.
+    secrets: RefCell<BTreeMap<String, (u8, i64)>>,
 }
 
 impl Calls for Fake {
@@ -69,6 +71,18 @@ impl Calls for Fake {
     async fn uploads(&self, prefix: &str) -> Result<Vec<Upload>, AwsError> {
         self.line
             .call(|| self.objects.borrow().values().filter(|object| object.key.starts_with(prefix)).cloned().collect())
+    }
+
+    async fn seen(&self, secrets: &BTreeSet<Secret>) -> Result<BTreeMap<String, Seen>, AwsError> {
+        self.line.call(|| {
+            let known = self.secrets.borrow();
+            let found = secrets.iter().filter_map(|secret| {
+                let (version, changed) = known.get(&secret.name)?;
+                let seen = Seen { version: version.to_string(), changed_at: Some(at(*changed)) };
+                Some((secret.name.clone(), seen))
+            });
+            found.collect()
+        })
     }
 
     async fn start(&self, machine: &str, name: &str, input: &str) -> Result<Started, AwsError> {
@@ -109,6 +123,7 @@ impl Fake {
             executions: RefCell::default(),
             second: Cell::new(100),
             silent: Cell::new(false),
+            secrets: RefCell::default(),
         };
         for name in environments {
             provision(&fake.aside, &environment(name), MANIFEST, None).await;
@@ -856,4 +871,83 @@ async fn the_sweep_and_a_platform_that_stands_begin_with_what_goes_first_too() {
         let components: Vec<_> = answers.into_iter().filter_map(|answer| answer.component).collect();
         assert_eq!(components, ["hello/prod/service/migrator", "hello/prod/service/api"], "{message}");
     }
+}
+
+const ROTATING: &str = r#"version: 1
+app: hello
+services:
+  api:
+    image: {repository: hello-api, tags: ["v*"]}
+    secrets: {KEY: {secretsmanager: "prod/key:a"}, TOKEN: {ssm: /prod/token}}
+    restart_on_rotation: true
+  other: {image: {repository: hello-api, tags: ["other-*"]}, secrets: {KEY: {secretsmanager: prod/key}}}
+environments: {prod: {}}
+"#;
+
+impl Fake {
+    /// One whose first image is live, and whose secrets are known.
+    async fn with_secrets() -> Fake {
+        let fake = Fake::with(&[]).await;
+        provision(&fake.aside, &environment("prod"), ROTATING, None).await;
+        fake.take(&fake.pushes("v1", 1)).await;
+        fake.ends("prod", "service/api").await;
+        fake.secrets.borrow_mut().extend([("prod/key".to_owned(), (1, 0)), ("/prod/token".to_owned(), (1, 0))]);
+        assert_eq!(fake.sweeps(200_000).await, [""; 0], "what is seen first is only remembered");
+        assert_eq!(fake.state("prod", "service/api").await.rotation.versions.len(), 2);
+        fake
+    }
+
+    /// The release of what is desired, under the name of its execution.
+    async fn ends(&self, place: &str, component: &str) {
+        self.release(place, component).await;
+    }
+
+    fn rotates(&self, name: &str, second: i64) {
+        let mut secrets = self.secrets.borrow_mut();
+        let secret = secrets.get_mut(name).unwrap();
+        *secret = (secret.0 + 1, second);
+    }
+}
+
+#[tokio::test]
+async fn a_rotated_secret_releases_what_is_live_again_once_wherever_it_is_cut_off() {
+    cut_everywhere(async |cut| {
+        let fake = Fake::with_secrets().await;
+        fake.rotates("prod/key", 200_100);
+        fake.line.cut(cut);
+        fake.sweeps(200_200).await;
+        fake.sweeps(200_500).await;
+        let calls = fake.line.calls();
+        let live = "rollout prod/service/api hello-api@sha256:01";
+        assert_eq!(fake.started(), [live, live], "{cut:?}");
+        let state = fake.state("prod", "service/api").await;
+        assert_eq!(state.rotation.last.unwrap().what, "prod/key", "{cut:?}");
+        fake.assert_desired_is_started("prod", "service/api").await;
+        // Others rotate while that runs: one more restart, when it is over.
+        fake.rotates("prod/key", 200_600);
+        fake.rotates("/prod/token", 200_700);
+        fake.sweeps(200_800).await;
+        assert_eq!(fake.started().len(), 2, "{cut:?}");
+        fake.ends("prod", "service/api").await;
+        for second in [300_000, 300_300, 400_000] {
+            fake.sweeps(second).await;
+            assert_eq!(fake.started().len(), 3, "{cut:?}");
+        }
+        let what = fake.state("prod", "service/api").await.rotation.last.unwrap().what;
+        assert_eq!(what, "/prod/token, prod/key", "{cut:?}");
+        calls
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_a_service_that_asks_for_it_is_restarted_and_only_where_something_is_live() {
+    let fake = Fake::with_secrets().await;
+    fake.take(&fake.pushes("other-1", 2)).await;
+    fake.ends("prod", "service/other").await;
+    fake.rotates("prod/key", 0);
+    fake.sweeps(200_200).await;
+    assert_eq!(fake.started().len(), 2, "the tasks began after that change");
+    let other = fake.state("prod", "service/other").await;
+    assert!(other.live.is_some() && other.rotation.is_default(), "{other:?}");
 }

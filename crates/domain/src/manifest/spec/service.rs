@@ -87,6 +87,9 @@ pub struct Service {
     /// then commands. Not for a version that a person goes back to: that way must stay open.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub smoke: Vec<Smoke>,
+    /// Whether its tasks are replaced when one of its secrets is rotated. ECS gives a task its secrets only as it starts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restart_on_rotation: bool,
     /// The log group's name; `/ecs/<app>-<environment>-<service>` unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_group: Option<LogGroupName>,

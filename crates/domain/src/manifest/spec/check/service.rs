@@ -81,6 +81,10 @@ fn one(manifest: &Manifest<'_>, name: &ComponentName, service: &Service) -> Chec
     variables(&service.env, &service.secrets)?;
     uses(manifest.spec, service)?;
     sidecars(manifest, name, service)?;
+    let without = service.secrets.is_empty() && service.sidecars.values().all(|sidecar| sidecar.secrets.is_empty());
+    if service.restart_on_rotation && without {
+        return refuse("restart_on_rotation", "its tasks are given no secret that could be rotated; leave it out");
+    }
     if service.scan.is_some() && service.image.repository.is_none() {
         return refuse("scan", "ECR scans the images of a `repository`, and this one is `public`; leave it out");
     }
