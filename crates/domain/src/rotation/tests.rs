@@ -49,6 +49,7 @@ fn release(execution: &str, outcome: Option<Outcome>) -> ReleaseRecord {
         ended_at: outcome.map(|_| at(110)),
         outcome,
         reason: None,
+        approval: None,
         steps: Vec::new(),
     }
 }
