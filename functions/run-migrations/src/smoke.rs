@@ -11,7 +11,7 @@ use shipway_domain::{
         migration::{Ending, Progress},
     },
 };
-use shipway_ecs::ServiceError;
+use shipway_ecs::{Ground, ServiceError};
 
 use crate::{
     handler::{Calls, Error},
@@ -29,15 +29,13 @@ pub(crate) async fn tasks<C: Calls>(
 ) -> Result<Pass<Summary>, Error> {
     // From here on a newer release queues: otherwise nobody would stop a task that hangs.
     store.commit(run, now).await?;
-    let (record, manifest) = store.applied(&run.app, &run.environment).await?;
-    let missing = |what| ServiceError::NotProvisioned { service: name.clone(), what };
-    let cluster = record.platform.cluster.as_deref().ok_or_else(|| missing("the cluster"))?;
+    let ground = Ground::of(store, run, name).await?;
+    let cluster = ground.cluster()?;
     let job = |kind| Job { store, calls, run, name, cluster, now, kind };
     let mut first: Option<Progress> = store.progress(run, TASKS[0]).await?;
     if first.is_none() {
-        let wanted = shipway_ecs::wanted(run, &manifest.spec, &record.platform)?;
-        let network = record.network.as_ref().ok_or_else(|| missing("the network"))?;
-        let placement = wanted.placement(network).map_err(ServiceError::from)?.of_one_off();
+        let wanted = ground.wanted()?;
+        let placement = wanted.placement(ground.network()?).map_err(ServiceError::from)?.of_one_off();
         let commands = wanted.service.smoke.iter().filter(|smoke| !smoke.command.is_empty());
         let all: Vec<_> = TASKS.into_iter().zip(commands).collect();
         // The first is written down last: where it is, all are, and another manifest changes nothing about them.

@@ -12,7 +12,7 @@ use serde_json::json;
 use shipway_domain::{
     message::Run,
     release::{Artifact, Outcome, ReleaseRecord},
-    rollout::{DEADLINE, Phase, Progress},
+    rollout::{Phase, Progress},
 };
 use shipway_tests::{Place, Shipway, ask::Aws, visitor::Visitor};
 
@@ -245,9 +245,10 @@ async fn let_time_pass(shipway: &Shipway, place: &Place, artifact: &Artifact) ->
                 Some(progress) if progress.phase != Phase::Deploying => return Ok(()),
                 // Once, or again where a pass that had begun before wrote its own time over it.
                 Some(progress)
-                    if progress.deployment.is_some() && Timestamp::now().duration_since(progress.since) < DEADLINE =>
+                    if progress.deployment.is_some()
+                        && Timestamp::now().duration_since(progress.since).as_secs() < i64::from(progress.deadline) =>
                 {
-                    let since = Timestamp::now() - DEADLINE - SignedDuration::from_secs(60);
+                    let since = Timestamp::now() - SignedDuration::from_secs(i64::from(progress.deadline) + 60);
                     let late = Progress { since, ..progress };
                     shipway.store.save_progress(&run, "deploy", &late, Timestamp::now()).await?;
                 }
