@@ -6,7 +6,8 @@
 #![allow(clippy::disallowed_methods, reason = "waiting for what must not happen is what some tests do")]
 
 use std::{
-    sync::{LazyLock, OnceLock},
+    collections::BTreeSet,
+    sync::{LazyLock, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -37,6 +38,7 @@ const RELEASED: Duration = Duration::from_secs(120);
 /// The cloud's proxy lives on this runtime, so it must outlive every single test.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 static SHIPWAY: OnceLock<Shipway> = OnceLock::new();
+static APPS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 fn with_shipway(test: impl AsyncFnOnce(&'static Shipway) -> Result<()>) {
     let shipway = SHIPWAY.get_or_init(|| {
@@ -76,6 +78,8 @@ async fn provisioned(shipway: &Shipway, app: &str) -> Result<Place> {
 }
 
 async fn provisioned_with(shipway: &Shipway, app: &str, manifest: &str) -> Result<Place> {
+    let is_new = APPS.lock().is_ok_and(|mut apps| apps.insert(app.to_owned()));
+    ensure!(is_new, "another test has the app {app}, and all tests share a cloud");
     let place = Place::dev(app)?;
     let artifact = shipway.upload_manifest(&place, manifest).await?;
     let release = shipway.ended(&place, &Component::Platform, &artifact, PROVISIONED).await?;
@@ -605,18 +609,18 @@ fn an_image_goes_live_when_a_person_answers_the_callback_and_what_was_live_befor
 #[test]
 fn an_approval_that_nobody_gives_or_that_is_refused_leaves_the_service_as_it_is() {
     with_shipway(async |shipway| {
-        let place = provisioned_with(shipway, "unasked", &gated("unasked", "5s")?).await?;
+        let place = provisioned_with(shipway, "unanswered", &gated("unanswered", "5s")?).await?;
         let (_, expired) = roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Rejected).await?;
         let reason = expired.reason.unwrap_or_default();
         assert!(
             reason.starts_with("Rejected.Approval: Nobody approved it within 5 s, as `approval_within`"),
             "{reason}"
         );
-        assert!(reason.contains(&format!("shipway retry {} --app unasked --env dev", expired.release)), "{reason}");
+        assert!(reason.contains(&format!("shipway retry {} --app unanswered --env dev", expired.release)), "{reason}");
 
-        let patient = shipway.upload_manifest(&place, &gated("unasked", "2h")?).await?;
+        let patient = shipway.upload_manifest(&place, &gated("unanswered", "2h")?).await?;
         shipway.ended(&place, &Component::Platform, &patient, PROVISIONED).await?;
-        let image = shipway.push("unasked-api", "v2", &good("2").await?).await?;
+        let image = shipway.push("unanswered-api", "v2", &good("2").await?).await?;
         let (release, waits) = asked(shipway, &place, &image).await?;
         let aws = Aws::of(&shipway.cloud)?;
         let answer = json!({"taskToken": waits.token, "error": "Rejected.Approval", "cause": "refused by Ann: no"});
@@ -628,7 +632,7 @@ fn an_approval_that_nobody_gives_or_that_is_refused_leaves_the_service_as_it_is(
         let late = json!({"taskToken": waits.token, "output": "{}"});
         ensure!(aws.ask("stepfunctions", "send_task_success", late).is_err(), "it was answered twice");
         let services =
-            shipway.ecs().describe_services().cluster("unasked-dev").services("unasked-dev-api").send().await?;
+            shipway.ecs().describe_services().cluster("unanswered-dev").services("unanswered-dev-api").send().await?;
         ensure!(services.services().iter().all(|service| service.status() != Some("ACTIVE")), "it was touched");
         Ok(())
     });
@@ -742,18 +746,18 @@ fn people_and_programs_hear_once_of_each_thing_that_happens_to_a_release_and_no_
 #[test]
 fn a_rejected_image_that_took_a_rollout_over_half_way_brings_the_live_version_back() {
     with_shipway(async |shipway| {
-        let text = without_migration(&manifest("overtaken"));
+        let text = without_migration(&manifest("half-way"));
         let gated = text.replace("    memory: 512\n", "    memory: 512\n    scan: {block: critical, wait: 2m}\n");
-        let place = provisioned_with(shipway, "overtaken", &gated).await?;
+        let place = provisioned_with(shipway, "half-way", &gated).await?;
         roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
         let deployed = |shipway: &'static Shipway| async {
             let described =
-                shipway.ecs().describe_services().cluster("overtaken-dev").services("overtaken-dev-api").send().await?;
+                shipway.ecs().describe_services().cluster("half-way-dev").services("half-way-dev-api").send().await?;
             anyhow::Ok(described.services()[0].task_definition().map(str::to_owned))
         };
         let live = deployed(shipway).await?;
         let sick = good("2").await?.env("HEALTH_STATUS", "503");
-        let half = shipway.push("overtaken-api", "v2", &sick).await?;
+        let half = shipway.push("half-way-api", "v2", &sick).await?;
         for _ in 0..600 {
             if deployed(shipway).await? != live {
                 break;
@@ -763,7 +767,7 @@ fn a_rejected_image_that_took_a_rollout_over_half_way_brings_the_live_version_ba
         ensure!(deployed(shipway).await? != live, "nothing is under way: {}", shipway.story(&place).await?);
 
         let image = good("3").await?;
-        let pushed = shipway.cloud.push_untagged("overtaken-api", &image).await?;
+        let pushed = shipway.cloud.push_untagged("half-way-api", &image).await?;
         shipway.cloud.scan_says(&pushed, Some("COMPLETE"), &[("CRITICAL", "CVE-2021-44228")]).await?;
         let (_, rejected) = roll_out(shipway, &place, "v3", &image, Outcome::Rejected).await?;
         let told = rejected.steps.last().map(|step| step.what.clone()).unwrap_or_default();
