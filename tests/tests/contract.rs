@@ -244,8 +244,8 @@ const BROKEN_OFF: [&str; 3] = ["Runtime.ExitError", "Sandbox.Timedout", "States.
 const UNCAUGHT: &str = "End";
 
 /// What JSONata, Step Functions or an expression itself binds: not variables of ours.
-const BOUND: [&str; 11] =
-    ["states", "max", "floor", "millis", "toMillis", "substring", "parse", "said", "e", "exists", "string"];
+const BOUND: [&str; 12] =
+    ["states", "max", "min", "floor", "millis", "toMillis", "substring", "parse", "said", "e", "exists", "string"];
 
 /// One state, and where it is.
 struct State<'m> {
