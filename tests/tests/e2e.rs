@@ -543,11 +543,11 @@ fn an_image_whose_scan_found_something_critical_is_rejected_and_the_old_version_
         let (_, first) = roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
         ensure!(first.steps.iter().any(|step| step.what == "ECR's scan found nothing critical"), "{:?}", first.steps);
 
-        // What a scan says is known by the digest, so it is said before the push that counts.
+        // What a scan says is known by repository and digest, so it is said before the push that counts.
         let image = good("2").await?;
         let pushed = shipway.cloud.push_untagged("scanned-api", &image).await?;
         let found = [("CRITICAL", "CVE-2021-44228"), ("LOW", "CVE-2000-0001")];
-        shipway.cloud.scan_says(&pushed, Some("COMPLETE"), &found).await?;
+        shipway.cloud.scan_says("scanned-api", &pushed, Some("COMPLETE"), &found).await?;
         let (artifact, rejected) = roll_out(shipway, &place, "v2", &image, Outcome::Rejected).await?;
         ensure!(digest(&artifact) == pushed, "another image was scanned");
         let reason = rejected.reason.unwrap_or_default();
@@ -768,7 +768,7 @@ fn a_rejected_image_that_took_a_rollout_over_half_way_brings_the_live_version_ba
 
         let image = good("3").await?;
         let pushed = shipway.cloud.push_untagged("half-way-api", &image).await?;
-        shipway.cloud.scan_says(&pushed, Some("COMPLETE"), &[("CRITICAL", "CVE-2021-44228")]).await?;
+        shipway.cloud.scan_says("half-way-api", &pushed, Some("COMPLETE"), &[("CRITICAL", "CVE-2021-44228")]).await?;
         let (_, rejected) = roll_out(shipway, &place, "v3", &image, Outcome::Rejected).await?;
         let told = rejected.steps.last().map(|step| step.what.clone()).unwrap_or_default();
         assert!(told.starts_with("rolled_back: ") && told.ends_with("serve again"), "{told}");

@@ -252,15 +252,21 @@ impl LocalCloud {
         self.control.post("push-events", &wish).await.map(drop)
     }
 
-    /// Lets the scan of an image say this from now on: a status, none where there is no scan, and what it found, each with its
+    /// Lets the scan of an image in this repository say this from now on: a status, none where there is no scan, and what it found, each with its
     /// severity and name. Where nothing is said, a scan is complete and found nothing.
     ///
     /// # Errors
     /// When MiniStack does not answer.
-    pub async fn scan_says(&self, digest: &str, status: Option<&str>, findings: &[(&str, &str)]) -> Result<(), Error> {
+    pub async fn scan_says(
+        &self,
+        repository: &str,
+        digest: &str,
+        status: Option<&str>,
+        findings: &[(&str, &str)],
+    ) -> Result<(), Error> {
         let finding = |(severity, name): &(&str, &str)| json!({ "severity": severity, "name": name });
         let findings: Vec<Value> = findings.iter().map(finding).collect();
-        let body = json!({ "digest": digest, "status": status, "findings": findings });
+        let body = json!({ "repository": repository, "digest": digest, "status": status, "findings": findings });
         self.control.post("image-scan", &body).await.map(drop)
     }
 

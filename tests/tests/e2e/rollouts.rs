@@ -168,10 +168,10 @@ fn a_push_takes_over_a_rollout_that_has_not_migrated_yet_and_queues_behind_one_t
         roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
         let visitor = Visitor::arrives(shipway, &place).await?;
 
-        // Held by a scan that does not end. What a scan says is known by the digest, so it is said before the push that counts.
+        // Held by a scan that does not end. What a scan says is known by repository and digest, so it is said before the push that counts.
         let image = good("2").await?;
         let scanned = shipway.cloud.push_untagged("during-api", &image).await?;
-        shipway.cloud.scan_says(&scanned, Some("IN_PROGRESS"), &[]).await?;
+        shipway.cloud.scan_says("during-api", &scanned, Some("IN_PROGRESS"), &[]).await?;
         let older = shipway.push("during-api", "v2", &image).await?;
         let started = Instant::now();
         while shipway.releases_of(&place, &service(), &older).await?.is_empty() {

@@ -21,7 +21,7 @@ logger = logging.getLogger("local-cloud")
 # The repositories whose pushes are not announced.
 _silent = set()
 
-# What DescribeImageScanFindings answers, by digest. Nothing is scanned here: where a test said nothing, nothing was found.
+# What DescribeImageScanFindings answers, by repository and digest. Nothing is scanned here: where a test said nothing, nothing was found.
 _scans = {}
 
 
@@ -148,7 +148,7 @@ def _pushed(name, digest, tag):
 def set_scan(body):
     """What the scan of an image says from now on: its status, none for an image without a scan, and its findings, each with
     a severity and a name."""
-    _scans[body["digest"]] = body
+    _scans[body["repository"], body["digest"]] = body
     return {}
 
 
@@ -177,7 +177,7 @@ def _describe_image_scan_findings(data):
     if image is None:
         return error_response_json("ImageNotFoundException", f"The image with imageId {image_id} does not exist", 400)
     digest = image["imageDigest"]
-    scan = _scans.get(digest, {"status": "COMPLETE", "findings": []})
+    scan = _scans.get((name, digest), {"status": "COMPLETE", "findings": []})
     if scan["status"] is None:
         return error_response_json("ScanNotFoundException", f"Image scan does not exist for the image with {image_id}", 400)
     answer = {
