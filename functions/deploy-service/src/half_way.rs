@@ -6,12 +6,12 @@ use shipway_aws::Store;
 use shipway_domain::{
     message::{Pass, Run, Verdict},
     name::ComponentName,
-    release::{Outcome, Step},
+    release::Outcome,
     rollout::{GIVING_UP, LOST_ANSWER, Left, Progress},
     task,
 };
 
-use crate::handler::{Calls, Error, PROGRESS, Place, again, announce_way_back};
+use crate::handler::{Calls, Error, Place, again, announce_way_back, tell, written_by};
 
 /// Looks at the service, and begins the way back where it is not as it was. The passes after this one go on with it.
 pub(crate) async fn look<C: Calls>(
@@ -27,8 +27,8 @@ pub(crate) async fn look<C: Calls>(
     };
     let own = store.release(&run.app, &run.environment, &run.release).await?;
     let live = match own.as_ref().and_then(|own| own.previous.as_ref()) {
-        Some(live) => match store.progress(&Run { release: live.release.clone(), ..run.clone() }, PROGRESS).await? {
-            Some::<Progress>(known) => Some(known.ours),
+        Some(live) => match written_by(store, run, live).await? {
+            Some(known) => Some(known.ours),
             // It wrote nothing down, so what the service shows is the best guess at what it was.
             None => return Ok(Pass::Done(as_it_was())),
         },
@@ -63,12 +63,6 @@ pub(crate) async fn look<C: Calls>(
         }
         _ => Ok(Pass::Done(as_it_was())),
     }
-}
-
-async fn tell(store: &Store, run: &Run, progress: &Progress, what: String, now: Timestamp) -> Result<(), Error> {
-    tracing::info!(release = run.release.as_str(), what);
-    let step = Step { at: now, by: "deploy-service".to_owned(), what };
-    Ok(store.save_progress_and_step(run, PROGRESS, progress, step).await?)
 }
 
 fn as_it_was() -> Verdict {

@@ -12,7 +12,7 @@ use shipway_domain::{
     name::{ComponentName, Digest, RepositoryName},
     network::NetworkOutputs,
     notice::Happening,
-    release::{Artifact, Outcome, ReleaseRecord, Step},
+    release::{Artifact, Live, Outcome, ReleaseRecord, Step},
     rollout::{
         self, Action, GIVING_UP, Observed, Phase, Progress, Resize, Service, Settings, Target, TargetGroup, Version,
         attempt::Attempt,
@@ -256,6 +256,24 @@ pub(crate) async fn announce_way_back<C: Calls>(store: &Store, calls: &C, run: &
     }
 }
 
+/// Writes down how far a rollout is, and what was done as a step of its release.
+pub(crate) async fn tell(
+    store: &Store,
+    run: &Run,
+    progress: &Progress,
+    what: String,
+    now: Timestamp,
+) -> Result<(), Error> {
+    tracing::info!(release = run.release.as_str(), what);
+    let step = Step { at: now, by: "deploy-service".to_owned(), what };
+    Ok(store.save_progress_and_step(run, PROGRESS, progress, step).await?)
+}
+
+/// What the release that is live wrote down of its rollout, if it did.
+pub(crate) async fn written_by(store: &Store, run: &Run, live: &Live) -> Result<Option<Progress>, StoreError> {
+    store.progress(&Run { release: live.release.clone(), ..run.clone() }, PROGRESS).await
+}
+
 /// A release with what it is made of.
 struct Release<'a> {
     run: &'a Run,
@@ -307,8 +325,8 @@ async fn prepare<C: Calls>(
         // The live release wrote down what it deployed. The service may show another one's: a release that this one superseded
         // half way. Where it wrote nothing down, what the service shows is the best guess, and our own version the last: it
         // keeps the service from being stopped.
-        Some(live) => match store.progress(&Run { release: live.release, ..(*run).clone() }, PROGRESS).await? {
-            Some::<Progress>(known) => (Some(known.clone()), Some(known.ours)),
+        Some(live) => match written_by(store, run, &live).await? {
+            Some(known) => (Some(known.clone()), Some(known.ours)),
             None => (None, Some(shown.map_or_else(|| ours.clone(), |shown| version_of(shown, None)))),
         },
         // Nothing of ours was live; but what serves is not to be stopped.
@@ -538,8 +556,7 @@ impl<C: Calls> Rollout<'_, C> {
         let run = self.run;
         let previous = self.store.release(&run.app, &run.environment, &run.release).await?;
         let Some(live) = previous.and_then(|record| record.previous) else { return Ok(()) };
-        let live = Run { release: live.release, ..run.clone() };
-        let Some::<Progress>(known) = self.store.progress(&live, PROGRESS).await? else { return Ok(()) };
+        let Some(known) = written_by(self.store, run, &live).await? else { return Ok(()) };
         for change in &scaling::changes(known.scaling.as_ref(), &self.calls.scaling(self.place).await?) {
             self.calls.scale(self.place, change).await?;
         }
@@ -605,9 +622,7 @@ impl<C: Calls> Rollout<'_, C> {
 
     /// Saves the progress together with what it adds to the release's story.
     async fn tell(&self, progress: &Progress, what: String) -> Result<(), Error> {
-        tracing::info!(release = self.run.release.as_str(), what);
-        let step = Step { at: self.now, by: "deploy-service".to_owned(), what };
-        Ok(self.store.save_progress_and_step(self.run, PROGRESS, progress, step).await?)
+        tell(self.store, self.run, progress, what, self.now).await
     }
 
     /// The last log lines of a task that failed. Without them the cause stands all the same.
