@@ -21,7 +21,7 @@ use shipway_domain::{
     name::{Component, EnvironmentName, ReleaseId},
     network::NetworkOutputs,
     platform::PlatformOutputs,
-    release::{self, Artifact, Claim, ComponentState, Outcome, ReleaseRecord},
+    release::{self, Artifact, Claim, ComponentState, Contender, Outcome, ReleaseRecord},
 };
 
 use crate::{
@@ -374,21 +374,15 @@ async fn begin_with(store: &Store, run: &Run, planned: Option<&Manifest>) {
     let state = store.component(&run.app, &run.environment, &run.component).await.unwrap();
     let claim = Claim { release: run.release.clone(), fence: run.fence, until: Timestamp::MAX, committed: false };
     let claimed = ComponentState { claim: Some(claim), fence: run.fence, ..state.clone() };
-    let record = ReleaseRecord {
+    let contender = Contender {
         release: run.release.clone(),
-        app: run.app.clone(),
-        environment: run.environment.clone(),
-        component: run.component.clone(),
         artifact: run.artifact.clone(),
         execution: run.release.to_string(),
         started_at: Timestamp::UNIX_EPOCH,
-        group: None,
+    };
+    let record = ReleaseRecord {
         previous: state.live.clone(),
-        ended_at: None,
-        outcome: None,
-        reason: None,
-        approval: None,
-        steps: Vec::new(),
+        ..ReleaseRecord::opened(&contender, &run.app, &run.environment, &run.component)
     };
     let known = store.release(&run.app, &run.environment, &run.release).await.unwrap();
     store.begin(run, &state, &claimed, known.is_none().then_some(&record), planned).await.unwrap();

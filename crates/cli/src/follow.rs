@@ -345,7 +345,7 @@ pub(crate) fn ended(screen: &Screen, release: &ReleaseRecord, url: Option<&str>)
 #[cfg(test)]
 pub(crate) mod tests {
     use shipway_aws::store::Manifest;
-    use shipway_domain::release::{Claim, Order, Outcome, Wanted};
+    use shipway_domain::release::{Claim, Contender, Order, Outcome, Wanted};
 
     use super::*;
 
@@ -362,21 +362,18 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn release(second: i64, artifact: Artifact, outcome: Option<Outcome>) -> ReleaseRecord {
+        let (execution, started_at) = (format!("event-web-{second}"), at(second));
+        let contender = Contender { release: id(second), artifact, execution, started_at };
         ReleaseRecord {
-            release: id(second),
-            app: "hello".parse().unwrap(),
-            environment: "prod".parse().unwrap(),
-            component: "site/web".parse().unwrap(),
-            artifact,
-            execution: format!("event-web-{second}"),
-            started_at: at(second),
-            group: None,
-            previous: None,
             ended_at: outcome.map(|_| at(second + 7)),
             outcome,
             reason: outcome.map(|_| "3 of 20 files were written".to_owned()),
-            approval: None,
-            steps: Vec::new(),
+            ..ReleaseRecord::opened(
+                &contender,
+                &"hello".parse().unwrap(),
+                &"prod".parse().unwrap(),
+                &"site/web".parse().unwrap(),
+            )
         }
     }
 

@@ -154,7 +154,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::release::Live;
+    use crate::release::{Contender, Live};
 
     const EXECUTIONS: &str = "arn:aws:states:eu-west-1:123456789012:execution:shipway-";
 
@@ -169,21 +169,16 @@ mod tests {
 
     fn record(component: &str, artifact: Artifact) -> ReleaseRecord {
         let release = ReleaseId::of_execution("arn:1", at(0));
+        let live = Live { artifact: image(1), release: release.clone(), since: at(0) };
+        let contender = Contender { release, artifact, execution: "event-1".to_owned(), started_at: at(0) };
         ReleaseRecord {
-            previous: Some(Live { artifact: image(1), release: release.clone(), since: at(0) }),
-            release,
-            app: "hello".parse().unwrap(),
-            environment: "prod".parse().unwrap(),
-            component: component.parse().unwrap(),
-            artifact,
-            execution: "event-1".to_owned(),
-            started_at: at(0),
-            ended_at: None,
-            outcome: None,
-            reason: None,
-            approval: None,
-            group: None,
-            steps: Vec::new(),
+            previous: Some(live),
+            ..ReleaseRecord::opened(
+                &contender,
+                &"hello".parse().unwrap(),
+                &"prod".parse().unwrap(),
+                &component.parse().unwrap(),
+            )
         }
     }
 

@@ -303,6 +303,32 @@ pub struct ReleaseRecord {
 }
 
 impl ReleaseRecord {
+    /// The record of a release that begins: it belongs to no group, nothing was live before it, and its story is empty.
+    #[must_use]
+    pub fn opened(
+        contender: &Contender,
+        app: &AppName,
+        environment: &EnvironmentName,
+        component: &Component,
+    ) -> ReleaseRecord {
+        ReleaseRecord {
+            release: contender.release.clone(),
+            app: app.clone(),
+            environment: environment.clone(),
+            component: component.clone(),
+            artifact: contender.artifact.clone(),
+            execution: contender.execution.clone(),
+            started_at: contender.started_at,
+            group: None,
+            previous: None,
+            ended_at: None,
+            outcome: None,
+            reason: None,
+            approval: None,
+            steps: Vec::new(),
+        }
+    }
+
     /// The approval that it waits for now.
     pub fn waits_for(&self) -> Option<&Asked> {
         self.approval.as_ref().filter(|asked| self.outcome.is_none() && asked.approved_by.is_none())

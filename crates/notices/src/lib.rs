@@ -105,7 +105,7 @@ mod tests {
     use shipway_domain::{
         approval::Asked,
         name::ReleaseId,
-        release::{Artifact, Outcome},
+        release::{Artifact, Contender, Outcome},
     };
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -119,22 +119,18 @@ mod tests {
 
     fn record() -> ReleaseRecord {
         let started_at = "2026-11-21T03:15:42.123Z".parse().unwrap();
-        ReleaseRecord {
+        let contender = Contender {
             release: ReleaseId::of_execution("arn:1", started_at),
-            app: "hello".parse().unwrap(),
-            environment: "prod".parse().unwrap(),
-            component: "site/web".parse().unwrap(),
             artifact: Artifact::Object { key: "sites/hello/prod/web/a.zip".to_owned(), version: "1".to_owned() },
             execution: "event-1".to_owned(),
             started_at,
-            previous: None,
-            ended_at: None,
-            outcome: None,
-            reason: None,
-            approval: None,
-            group: None,
-            steps: Vec::new(),
-        }
+        };
+        ReleaseRecord::opened(
+            &contender,
+            &"hello".parse().unwrap(),
+            &"prod".parse().unwrap(),
+            &"site/web".parse().unwrap(),
+        )
     }
 
     fn ended() -> Happening<'static> {

@@ -198,7 +198,11 @@ impl<C: Calls> Recorder<'_, C> {
             fence: 0,
             repair: *repair,
         };
-        let record = ReleaseRecord { group: group_of(contender, &state, plan), ..opening(&run, contender, &state) };
+        let record = ReleaseRecord {
+            group: group_of(contender, &state, plan),
+            previous: state.live.clone(),
+            ..ReleaseRecord::opened(contender, app, environment, component)
+        };
         let decision = match plan {
             Err(reason) => Err((Outcome::Rejected, reason.clone())),
             Ok(plan) => match begin(&state, contender, self.now) {
@@ -384,7 +388,10 @@ impl<C: Calls> Recorder<'_, C> {
         if own.is_some_and(|claim| claim.committed) {
             return Ok(Begun::Go { run: claiming(run, &state), around: Around::default() });
         }
-        let record = opening(&run, contender, &state);
+        let record = ReleaseRecord {
+            previous: state.live.clone(),
+            ..ReleaseRecord::opened(contender, app, environment, &Component::Platform)
+        };
         let standing = self.store.environment(app, environment).await?;
         if let Some((outcome, reason)) = nothing_to_tear_down(input, standing.as_ref()) {
             return self.turn_away(&record, &state, known.is_some(), outcome, reason).await;
@@ -695,26 +702,6 @@ fn group_of(contender: &Contender, state: &ComponentState, plan: &Result<Plan, S
     match &wanted.artifact {
         Artifact::Image { repository, digest } => Some(order::group(repository, digest, wanted.order.at)),
         Artifact::Public { .. } | Artifact::Object { .. } | Artifact::Nothing => None,
-    }
-}
-
-/// The record of a release that begins.
-fn opening(run: &Run, contender: &Contender, state: &ComponentState) -> ReleaseRecord {
-    ReleaseRecord {
-        release: run.release.clone(),
-        app: run.app.clone(),
-        environment: run.environment.clone(),
-        component: run.component.clone(),
-        artifact: run.artifact.clone(),
-        execution: contender.execution.clone(),
-        started_at: contender.started_at,
-        group: None,
-        previous: state.live.clone(),
-        ended_at: None,
-        outcome: None,
-        reason: None,
-        approval: None,
-        steps: Vec::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     manifest,
-    release::{Claim, Live, Order, Wanted},
+    release::{Claim, Contender, Live, Order, Wanted},
 };
 
 fn at(second: i64) -> Timestamp {
@@ -77,21 +77,22 @@ fn wanting(number: u8, execution: &str, live: Option<u8>) -> ComponentState {
 }
 
 fn release(number: u8, execution: &str, outcome: Option<Outcome>) -> ReleaseRecord {
-    ReleaseRecord {
+    let contender = Contender {
         release: "20261121T031542123-3f9c2a".parse().unwrap(),
-        app: "hello".parse().unwrap(),
-        environment: "prod".parse().unwrap(),
-        component: "service/api".parse().unwrap(),
         artifact: image(number),
         execution: execution.to_owned(),
         started_at: at(11),
-        group: None,
-        previous: None,
+    };
+    ReleaseRecord {
         ended_at: outcome.map(|_| at(20)),
         outcome,
         reason: outcome.map(|_| "so it went".to_owned()),
-        approval: None,
-        steps: Vec::new(),
+        ..ReleaseRecord::opened(
+            &contender,
+            &"hello".parse().unwrap(),
+            &"prod".parse().unwrap(),
+            &"service/api".parse().unwrap(),
+        )
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::release::{Artifact, Claim, Live, Order, Outcome, begin, sweep, take_in};
+use crate::release::{Artifact, Claim, Contender, Live, Order, Outcome, begin, sweep, take_in};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -36,21 +36,21 @@ fn state(wanted: u8, known: Option<&str>) -> ComponentState {
 }
 
 fn release(execution: &str, outcome: Option<Outcome>) -> ReleaseRecord {
-    ReleaseRecord {
+    let contender = Contender {
         release: crate::name::ReleaseId::of_execution(execution, at(100)),
-        app: "hello".parse().unwrap(),
-        environment: "prod".parse().unwrap(),
-        component: "service/api".parse().unwrap(),
         artifact: image(1),
         execution: execution.to_owned(),
         started_at: at(100),
-        group: None,
-        previous: None,
+    };
+    ReleaseRecord {
         ended_at: outcome.map(|_| at(110)),
         outcome,
-        reason: None,
-        approval: None,
-        steps: Vec::new(),
+        ..ReleaseRecord::opened(
+            &contender,
+            &"hello".parse().unwrap(),
+            &"prod".parse().unwrap(),
+            &"service/api".parse().unwrap(),
+        )
     }
 }
 
@@ -115,7 +115,7 @@ fn what_is_on_its_way_is_not_overtaken_and_what_ended_badly_does_not_come_back()
     let order = Order { at: at(2), sequencer: None };
     assert!(matches!(take_in(&next, &image(2), &order, "event-z", at(700)), crate::release::Intake::Ignore(_)));
     assert!(matches!(sweep(&next, &image(2), &order, "event-z", at(700)), crate::release::Intake::Ignore(_)));
-    let contender = crate::release::Contender {
+    let contender = Contender {
         release: crate::name::ReleaseId::of_execution("arn:x", at(610)),
         artifact: image(1),
         execution: "event-x".to_owned(),
