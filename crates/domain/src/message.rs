@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     drift::DriftStatus,
     name::{AppName, Component, EnvironmentName, ReleaseId},
-    release::{Artifact, Outcome},
+    release::{Artifact, ComponentState, Outcome},
 };
 
 /// The input of every machine: what should be live where. The same input in a new execution converges.
@@ -268,6 +268,23 @@ pub struct Around {
     pub smoke_tasks: bool,
 }
 
+impl Around {
+    /// What of it belongs to a release of this artifact. Nothing keeps a person from going back: what was live before migrates
+    /// nothing, waits for no approval and is not tested. What is live, with other settings, is tested all the same.
+    #[must_use]
+    pub fn of_release(self, artifact: &Artifact, state: &ComponentState) -> Around {
+        let was_live = state.was_live(artifact);
+        let tested = !was_live || state.live.as_ref().is_some_and(|live| live.artifact == *artifact);
+        Around {
+            migrate: self.migrate && !was_live,
+            databases: self.databases,
+            approval: if was_live { 0 } else { self.approval },
+            smoke: self.smoke && tested,
+            smoke_tasks: self.smoke_tasks && tested,
+        }
+    }
+}
+
 /// record-release's answer to [`RecordRequest::Drift`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compared {
@@ -291,4 +308,69 @@ pub struct Ended {
     /// What serves now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<Artifact>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::release::Live;
+
+    fn image(number: u8) -> Artifact {
+        let digest = format!("sha256:{number:02x}").parse().unwrap();
+        Artifact::Image { repository: "hello-api".parse().unwrap(), digest }
+    }
+
+    /// A service where these images were live, the newest first, and the newest still is.
+    fn having_had(numbers: &[u8]) -> ComponentState {
+        let live = |number: &u8| Live {
+            artifact: image(*number),
+            release: "20261121T031542123-3f9c2a".parse().unwrap(),
+            since: Timestamp::UNIX_EPOCH,
+        };
+        let history: Vec<Live> = numbers.iter().map(live).collect();
+        ComponentState { live: history.first().cloned(), history, ..ComponentState::default() }
+    }
+
+    #[test]
+    fn what_is_new_has_all_that_is_asked_for_what_is_live_its_tests_and_the_way_back_stays_open() {
+        let all = Around { migrate: true, databases: true, approval: 60, smoke: true, smoke_tasks: true };
+        let back = Around { databases: true, ..Around::default() };
+        let again = Around { smoke: true, smoke_tasks: true, ..back };
+        let gone = ComponentState { live: None, ..having_had(&[1]) };
+        let table = [
+            ("the first one", having_had(&[]), all),
+            ("a new one", having_had(&[3, 2]), all),
+            ("back to an older one", having_had(&[2, 1]), back),
+            ("back to one that was live more than once", having_had(&[2, 1, 2, 1]), back),
+            ("what was live before a teardown", gone, back),
+            ("what is live", having_had(&[1]), again),
+            ("what is live again", having_had(&[1, 2, 1]), again),
+        ];
+        for (case, state, expected) in table {
+            assert_eq!(all.of_release(&image(1), &state), expected, "{case}");
+            assert_eq!(Around::default().of_release(&image(1), &state), Around::default(), "{case}");
+        }
+    }
+
+    #[test]
+    fn each_thing_around_a_release_is_there_by_itself() {
+        let none = Around::default();
+        let table = [
+            // What is asked for, and what of it is left for what is live and for the way back.
+            (Around { migrate: true, ..none }, none, none),
+            (
+                Around { databases: true, ..none },
+                Around { databases: true, ..none },
+                Around { databases: true, ..none },
+            ),
+            (Around { approval: 60, ..none }, none, none),
+            (Around { smoke: true, ..none }, Around { smoke: true, ..none }, none),
+            (Around { smoke_tasks: true, ..none }, Around { smoke_tasks: true, ..none }, none),
+        ];
+        for (asked, live, back) in table {
+            assert_eq!(asked.of_release(&image(1), &having_had(&[])), asked);
+            assert_eq!(asked.of_release(&image(1), &having_had(&[1])), live, "{asked:?}");
+            assert_eq!(asked.of_release(&image(1), &having_had(&[2, 1])), back, "{asked:?}");
+        }
+    }
 }

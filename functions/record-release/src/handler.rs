@@ -227,18 +227,7 @@ impl<C: Calls> Recorder<'_, C> {
                 if let Some(claim) = state.claim.as_ref().filter(|claim| claim.release != run.release) {
                     self.end_wait(app, environment, &claim.release).await;
                 }
-                let (was_live, Around { migrate, approval, smoke, smoke_tasks, .. }) =
-                    (state.was_live(artifact), plan.around);
-                // Nothing keeps a person from going back. What is live, with other settings, is looked at.
-                let looks = !was_live || state.live.as_ref().is_some_and(|live| live.artifact == *artifact);
-                let around = Around {
-                    migrate: migrate && !was_live,
-                    approval: if was_live { 0 } else { approval },
-                    smoke: smoke && looks,
-                    smoke_tasks: smoke_tasks && looks,
-                    ..plan.around
-                };
-                Ok(Begun::Go { run, around })
+                Ok(Begun::Go { run, around: plan.around.of_release(artifact, &state) })
             }
             Err((outcome, reason)) => self.turn_away(&record, &state, known.is_some(), outcome, reason).await,
         }
