@@ -281,7 +281,21 @@ impl LocalCloud {
     /// # Errors
     /// When no answer comes; any status is an answer.
     pub async fn http_through_load_balancer(&self, dns_name: &str, path: &str) -> Result<Answer, Error> {
-        data_plane::get(&format!("{}{path}", self.endpoint), &[("host", dns_name)]).await
+        self.http_with_header(dns_name, path, None).await
+    }
+
+    /// The same with a header more, which a listener's rule may ask for.
+    ///
+    /// # Errors
+    /// When no answer comes; any status is an answer.
+    pub async fn http_with_header(
+        &self,
+        dns_name: &str,
+        path: &str,
+        header: Option<(&str, &str)>,
+    ) -> Result<Answer, Error> {
+        let headers: Vec<_> = std::iter::once(("host", dns_name)).chain(header).collect();
+        data_plane::get(&format!("{}{path}", self.endpoint), &headers).await
     }
 
     /// `GET` by HTTPS through a distribution, by its domain name (`d….cloudfront.net`).

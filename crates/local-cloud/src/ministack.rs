@@ -14,7 +14,7 @@ const READY: Duration = Duration::from_secs(60);
 const LOG_LINES: usize = 40;
 
 /// Our additions, as Python modules of the package `local_cloud`.
-const MODULES: [(&str, &str); 29] = [
+const MODULES: [(&str, &str); 30] = [
     ("__init__.py", include_str!("../ministack/local_cloud/__init__.py")),
     ("__main__.py", include_str!("../ministack/local_cloud/__main__.py")),
     ("change_sets.py", include_str!("../ministack/local_cloud/change_sets.py")),
@@ -30,6 +30,7 @@ const MODULES: [(&str, &str); 29] = [
     ("ecs.py", include_str!("../ministack/local_cloud/ecs.py")),
     ("ecs_rights.py", include_str!("../ministack/local_cloud/ecs_rights.py")),
     ("eventbridge.py", include_str!("../ministack/local_cloud/eventbridge.py")),
+    ("forwarding.py", include_str!("../ministack/local_cloud/forwarding.py")),
     ("functions.py", include_str!("../ministack/local_cloud/functions.py")),
     ("instances.py", include_str!("../ministack/local_cloud/instances.py")),
     ("load_balancing.py", include_str!("../ministack/local_cloud/load_balancing.py")),

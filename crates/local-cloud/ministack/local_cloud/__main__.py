@@ -31,11 +31,11 @@ def main():
     from ministack import app
 
     from local_cloud import change_sets, cloudfront, cloudwatch_rights, control, deployment_alarms, dynamodb_rights, ec2
-    from local_cloud import ec2_rights, ecr, ecs, ecs_rights, eventbridge, functions, instances, load_balancing, machines
-    from local_cloud import objects, rds_rights, roles, s3, scaling, stack_data, stacks, tls
+    from local_cloud import ec2_rights, ecr, ecs, ecs_rights, eventbridge, forwarding, functions, instances, load_balancing
+    from local_cloud import machines, objects, rds_rights, roles, s3, scaling, stack_data, stacks, tls
 
     services = (change_sets, cloudfront, cloudwatch_rights, dynamodb_rights, ec2, ec2_rights, ecr, ecs, ecs_rights,
-                eventbridge, functions, instances, load_balancing, machines, objects, rds_rights, roles, scaling,
+                eventbridge, forwarding, functions, instances, load_balancing, machines, objects, rds_rights, roles, scaling,
                 stack_data, stacks, deployment_alarms)
     for module in (*services, s3, tls):
         module.install()

@@ -11,7 +11,7 @@ import time
 
 from ministack.services import alb
 
-from local_cloud import instances
+from local_cloud import forwarding, instances
 from local_cloud.patch import replace
 
 CHECK_SECONDS = 0.25
@@ -119,7 +119,7 @@ def _describe_target_health(params):
         if asked and target["Id"] not in asked:
             continue
         port = _port(target, group)
-        if not group.get("LoadBalancerArns") and not _in_use(arn):
+        if not group.get("LoadBalancerArns") and not in_use(arn):
             state, reason, description = "unused", "Target.NotInUse", "Target group is not configured to receive traffic"
         elif _checked(group):
             health = of(arn, target["Id"], port)
@@ -134,10 +134,11 @@ def _describe_target_health(params):
     return alb._xml(200, "DescribeTargetHealth", f"<TargetHealthDescriptions>{members}</TargetHealthDescriptions>")
 
 
-def _in_use(arn):
-    """Whether a listener or one of its rules forwards to the group."""
+def in_use(arn):
+    """Whether a listener or one of its rules forwards to the group, whatever its weight."""
     holders = list(alb._listeners.values()) + list(alb._rules.values())
-    return any(arn in str(holder.get("DefaultActions") or holder.get("Actions") or "") for holder in holders)
+    actions = [action for holder in holders for action in holder.get("DefaultActions") or holder.get("Actions") or []]
+    return any(arn in forwarding.groups(action) for action in actions)
 
 
 def _forward_to_healthy(forward):
