@@ -14,7 +14,7 @@ const READY: Duration = Duration::from_secs(60);
 const LOG_LINES: usize = 40;
 
 /// Our additions, as Python modules of the package `local_cloud`.
-const MODULES: [(&str, &str); 30] = [
+const MODULES: [(&str, &str); 31] = [
     ("__init__.py", include_str!("../ministack/local_cloud/__init__.py")),
     ("__main__.py", include_str!("../ministack/local_cloud/__main__.py")),
     ("change_sets.py", include_str!("../ministack/local_cloud/change_sets.py")),
@@ -42,6 +42,7 @@ const MODULES: [(&str, &str); 30] = [
     ("roles.py", include_str!("../ministack/local_cloud/roles.py")),
     ("s3.py", include_str!("../ministack/local_cloud/s3.py")),
     ("scaling.py", include_str!("../ministack/local_cloud/scaling.py")),
+    ("service_deployments.py", include_str!("../ministack/local_cloud/service_deployments.py")),
     ("stack_data.py", include_str!("../ministack/local_cloud/stack_data.py")),
     ("stacks.py", include_str!("../ministack/local_cloud/stacks.py")),
     ("tls.py", include_str!("../ministack/local_cloud/tls.py")),

@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use aws_sdk_ecs::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_ecs::types::{
-    AwsVpcConfiguration, Compatibility, ContainerDefinition, LoadBalancer, NetworkConfiguration, NetworkMode,
-    PortMapping, Service,
+    AdvancedConfiguration, AwsVpcConfiguration, CanaryConfiguration, Compatibility, ContainerDefinition,
+    DeploymentAlarms, DeploymentCircuitBreaker, DeploymentConfiguration, DeploymentLifecycleHook,
+    DeploymentLifecycleHookAction, DeploymentLifecycleHookStage, DeploymentLifecycleHookStatus,
+    DeploymentLifecycleHookTargetType, DeploymentStrategy, LinearConfiguration, LoadBalancer, NetworkConfiguration,
+    NetworkMode, PortMapping, Service, ServiceDeployment, ServiceDeploymentLifecycleStage, ServiceDeploymentStatus,
 };
 use aws_sdk_elasticloadbalancingv2::types::{ActionTypeEnum, ProtocolEnum, TargetHealthStateEnum, TargetTypeEnum};
 use local_cloud::faults::{Fault, Rule};
@@ -110,11 +113,24 @@ impl<'a> Stage<'a> {
     }
 
     async fn create(&self, task_definition: &str) -> anyhow::Result<()> {
-        let balancer = LoadBalancer::builder()
+        self.create_with(task_definition, self.balancer(None), None).await
+    }
+
+    fn balancer(&self, advanced: Option<AdvancedConfiguration>) -> LoadBalancer {
+        LoadBalancer::builder()
             .target_group_arn(&self.target_group)
             .container_name("api")
             .container_port(8080)
-            .build();
+            .set_advanced_configuration(advanced)
+            .build()
+    }
+
+    async fn create_with(
+        &self,
+        task_definition: &str,
+        balancer: LoadBalancer,
+        configuration: Option<DeploymentConfiguration>,
+    ) -> anyhow::Result<()> {
         let network = AwsVpcConfiguration::builder().subnets("subnet-1").build()?;
         self.ecs
             .create_service()
@@ -123,6 +139,7 @@ impl<'a> Stage<'a> {
             .task_definition(task_definition)
             .desired_count(2)
             .load_balancers(balancer)
+            .set_deployment_configuration(configuration)
             .network_configuration(NetworkConfiguration::builder().awsvpc_configuration(network).build())
             .send()
             .await?;
@@ -193,6 +210,31 @@ fn authorization(cloud: &LocalCloud, service: &str) -> String {
     let (key, _) = cloud.credentials();
     let scope = format!("{key}/20261121/{}/{service}/aws4_request", cloud.region());
     format!("authorization: AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0")
+}
+
+/// The same for services that take forms and answer with XML.
+async fn form(cloud: &LocalCloud, service: &str, fields: &[(&str, &str)]) -> anyhow::Result<String> {
+    let mut command = tokio::process::Command::new("curl");
+    command.args(["--silent", "--fail-with-body", cloud.endpoint(), "--header", &authorization(cloud, service)]);
+    for (name, value) in fields {
+        command.args(["--data-urlencode", &format!("{name}={value}")]);
+    }
+    let output = command.output().await?;
+    let answer = String::from_utf8(output.stdout)?;
+    anyhow::ensure!(output.status.success(), "{answer}");
+    Ok(answer)
+}
+
+async fn create_role(cloud: &LocalCloud, name: &str, trust: &str, policy: &str) -> anyhow::Result<()> {
+    let version = ("Version", "2010-05-08");
+    let role = [("Action", "CreateRole"), version, ("RoleName", name), ("AssumeRolePolicyDocument", trust)];
+    form(cloud, "iam", &role).await?;
+    put_policy(cloud, name, policy).await
+}
+
+async fn put_policy(cloud: &LocalCloud, role: &str, policy: &str) -> anyhow::Result<()> {
+    let put = [("Action", "PutRolePolicy"), ("Version", "2010-05-08"), ("RoleName", role)];
+    form(cloud, "iam", &[&put[..], &[("PolicyName", "p"), ("PolicyDocument", policy)]].concat()).await.map(drop)
 }
 
 async fn create_repository(cloud: &LocalCloud, name: &str) -> anyhow::Result<()> {
@@ -504,21 +546,7 @@ async fn a_function_has_its_rights_and_can_die_at_a_call() -> anyhow::Result<()>
     let trust = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#;
     let policy =
         r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"ecs:CreateCluster","Resource":"*"}]}"#;
-    let iam = async |fields: &[(&str, &str)]| {
-        let mut command = tokio::process::Command::new("curl");
-        command.args(["--silent", "--fail-with-body", cloud.endpoint(), "--header", &authorization(&cloud, "iam")]);
-        for (name, value) in fields {
-            command.args(["--data-urlencode", &format!("{name}={value}")]);
-        }
-        let output = command.output().await?;
-        anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-        anyhow::Ok(())
-    };
-    let version = ("Version", "2010-05-08");
-    iam(&[("Action", "CreateRole"), version, ("RoleName", "maker"), ("AssumeRolePolicyDocument", trust)]).await?;
-    let put =
-        [("Action", "PutRolePolicy"), version, ("RoleName", "maker"), ("PolicyName", "p"), ("PolicyDocument", policy)];
-    iam(&put).await?;
+    create_role(&cloud, "maker", trust, policy).await?;
     let function = serde_json::json!({
         "FunctionName": "app-maker-1A2B", "Runtime": "provided.al2023", "Handler": "bootstrap", "Timeout": 20,
         "Role": format!("arn:aws:iam::{}:role/maker", cloud.account()), "Code": { "ZipFile": zip(CREATES_A_CLUSTER).await? },
@@ -555,6 +583,504 @@ async fn a_function_has_its_rights_and_can_die_at_a_call() -> anyhow::Result<()>
             .iter()
             .any(|call| call.caller.as_deref() == Some("app-maker-1A2B") && call.fault == Some(Fault::KillAfter))
     );
+    cloud.stop().await;
+    Ok(())
+}
+
+/// A service whose requests go from one target group to another: rules of a stack, and the role that ECS takes for them.
+struct Shifts<'a> {
+    stage: Stage<'a>,
+    alternate: String,
+    production: String,
+    test: String,
+    role: String,
+}
+
+const MAY_SHIFT: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Resource":"*","Action":[
+    "elasticloadbalancing:ModifyRule","elasticloadbalancing:RegisterTargets","elasticloadbalancing:DeregisterTargets"]}]}"#;
+const TEST_HEADER: (&str, &str) = ("X-Shift-Test", "new");
+
+impl<'a> Shifts<'a> {
+    async fn set(cloud: &'a LocalCloud) -> anyhow::Result<Self> {
+        let stage = Stage::set(cloud).await?;
+        let group = stage
+            .balancing
+            .create_target_group()
+            .name("api-alternate")
+            .protocol(ProtocolEnum::Http)
+            .port(8080)
+            .target_type(TargetTypeEnum::Ip)
+            .health_check_path("/health")
+            .send()
+            .await?;
+        let alternate = group.target_groups()[0].target_group_arn().unwrap().to_owned();
+        let balancers = stage.balancing.describe_load_balancers().send().await?;
+        let balancer = balancers.load_balancers()[0].load_balancer_arn().unwrap();
+        let listeners = stage.balancing.describe_listeners().load_balancer_arn(balancer).send().await?;
+        let listener = listeners.listeners()[0].listener_arn().unwrap();
+        let rule = |priority: u32, conditions: serde_json::Value| {
+            let groups = serde_json::json!([
+                { "TargetGroupArn": stage.target_group, "Weight": 100 },
+                { "TargetGroupArn": alternate, "Weight": 0 },
+            ]);
+            let properties = serde_json::json!({
+                "ListenerArn": listener, "Priority": priority, "Conditions": conditions,
+                "Actions": [{ "Type": "forward", "ForwardConfig": { "TargetGroups": groups } }],
+            });
+            serde_json::json!({ "Type": "AWS::ElasticLoadBalancingV2::ListenerRule", "Properties": properties })
+        };
+        let path = serde_json::json!({ "Field": "path-pattern", "PathPatternConfig": { "Values": ["/api/*"] } });
+        let header = serde_json::json!({ "HttpHeaderName": "x-shift-test", "Values": ["new"] });
+        let header = serde_json::json!({ "Field": "http-header", "HttpHeaderConfig": header });
+        let resources = serde_json::json!({
+            "Production": rule(20, serde_json::json!([path])), "Test": rule(10, serde_json::json!([path, header])),
+        });
+        let template = serde_json::json!({ "Resources": resources }).to_string();
+        let version = ("Version", "2010-05-15");
+        let stack = [("Action", "CreateStack"), version, ("StackName", "rules"), ("TemplateBody", template.as_str())];
+        form(cloud, "cloudformation", &stack).await?;
+        let (production, test) = until("the rules are there", || async {
+            let rules = stage.balancing.describe_rules().listener_arn(listener).send().await?;
+            let of = |priority| {
+                let found = rules.rules().iter().find(|rule| rule.priority() == Some(priority));
+                found.and_then(|rule| rule.rule_arn()).map(str::to_owned)
+            };
+            Ok(of("20").zip(of("10")))
+        })
+        .await?;
+        let trust = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"ecs.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#;
+        create_role(cloud, "shift", trust, MAY_SHIFT).await?;
+        let role = format!("arn:aws:iam::{}:role/shift", cloud.account());
+        Ok(Self { stage, alternate, production, test, role })
+    }
+
+    fn balancer(&self) -> LoadBalancer {
+        let advanced = AdvancedConfiguration::builder()
+            .alternate_target_group_arn(&self.alternate)
+            .production_listener_rule(&self.production)
+            .test_listener_rule(&self.test)
+            .role_arn(&self.role)
+            .build();
+        self.stage.balancer(Some(advanced))
+    }
+
+    async fn register(&self, version: &str) -> anyhow::Result<String> {
+        Ok(self.stage.register(&hello::image(version).await?).await?.0)
+    }
+
+    /// A service with two tasks of a first version that serves.
+    async fn serving(&self, configuration: DeploymentConfiguration) -> anyhow::Result<String> {
+        let first = self.register("1").await?;
+        self.stage.create_with(&first, self.balancer(), Some(configuration)).await?;
+        let deployment = self.current().await?;
+        let ended = self.ends(&deployment).await?;
+        assert_eq!(ended.status(), Some(&ServiceDeploymentStatus::Successful), "{ended:?}");
+        assert!(ended.source_service_revisions().is_empty());
+        assert_eq!(self.stage.version().await?, "1");
+        Ok(first)
+    }
+
+    /// Starts a deployment; answers the service deployment's ARN.
+    async fn deploy(&self, task_definition: &str) -> anyhow::Result<String> {
+        self.stage.update(task_definition).await?;
+        self.current().await
+    }
+
+    async fn current(&self) -> anyhow::Result<String> {
+        let service = self.stage.service().await?;
+        Ok(service.current_service_deployment().context("no service deployment")?.to_owned())
+    }
+
+    async fn described(&self, arn: &str) -> anyhow::Result<ServiceDeployment> {
+        let described = self.stage.ecs.describe_service_deployments().service_deployment_arns(arn).send().await?;
+        described.service_deployments().first().cloned().context("the service deployment")
+    }
+
+    async fn ends(&self, arn: &str) -> anyhow::Result<ServiceDeployment> {
+        until("the service deployment ends", || async {
+            let found = self.described(arn).await?;
+            Ok(found.finished_at().is_some().then_some(found))
+        })
+        .await
+    }
+
+    async fn reaches(&self, arn: &str, stage: ServiceDeploymentLifecycleStage) -> anyhow::Result<ServiceDeployment> {
+        until(stage.as_str(), || async {
+            let found = self.described(arn).await?;
+            anyhow::ensure!(found.finished_at().is_none(), "{found:?}");
+            Ok((found.lifecycle_stage() == Some(&stage)).then_some(found))
+        })
+        .await
+    }
+
+    /// The id of the hook that waits.
+    async fn pauses(&self, arn: &str) -> anyhow::Result<String> {
+        until("a hook waits", || async {
+            let found = self.described(arn).await?;
+            anyhow::ensure!(found.finished_at().is_none(), "{found:?}");
+            let waiting = found
+                .lifecycle_hook_details()
+                .iter()
+                .find(|hook| hook.status() == Some(&DeploymentLifecycleHookStatus::AwaitingAction));
+            Ok(waiting.and_then(|hook| hook.hook_id()).map(str::to_owned))
+        })
+        .await
+    }
+
+    /// The version that requests with the header for tests get.
+    async fn tested(&self) -> anyhow::Result<String> {
+        let dns_name = &self.stage.dns_name;
+        let answer = self.stage.cloud.http_with_header(dns_name, "/api/orders", Some(TEST_HEADER)).await?;
+        let answer: serde_json::Value = serde_json::from_slice(&answer.body).with_context(|| answer.text())?;
+        Ok(answer["version"].as_str().unwrap().to_owned())
+    }
+
+    /// The weights of the target group and of its alternate.
+    async fn weights(&self, rule: &str) -> anyhow::Result<(i32, i32)> {
+        let rules = self.stage.balancing.describe_rules().rule_arns(rule).send().await?;
+        let config = rules.rules()[0].actions()[0].forward_config().context("forward config")?.clone();
+        let of = |arn: &str| {
+            let found = config.target_groups().iter().find(|group| group.target_group_arn() == Some(arn));
+            found.and_then(|group| group.weight()).unwrap()
+        };
+        Ok((of(&self.stage.target_group), of(&self.alternate)))
+    }
+
+    /// Asks until the work is done; answers the versions that answered, in their order. Every answer must be good.
+    async fn visited<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<(T, Vec<String>)> {
+        let mut versions = Vec::new();
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok((done?, versions)),
+                version = async { tokio::time::sleep(Duration::from_millis(10)).await; self.stage.version().await } => {
+                    versions.push(version?);
+                }
+            }
+        }
+    }
+
+    /// How many tasks of a deployment's family run.
+    async fn running(&self) -> anyhow::Result<i32> {
+        Ok(self.stage.service().await?.running_count())
+    }
+}
+
+fn shifting(strategy: DeploymentStrategy) -> aws_sdk_ecs::types::builders::DeploymentConfigurationBuilder {
+    DeploymentConfiguration::builder().strategy(strategy).bake_time_in_minutes(1)
+}
+
+fn pause() -> DeploymentLifecycleHook {
+    DeploymentLifecycleHook::builder()
+        .target_type(DeploymentLifecycleHookTargetType::Pause)
+        .lifecycle_stages(DeploymentLifecycleHookStage::PostTestTrafficShift)
+        .build()
+}
+
+fn breaker(rollback: bool) -> DeploymentCircuitBreaker {
+    DeploymentCircuitBreaker::builder().enable(true).rollback(rollback).build()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_go_over_at_once_and_back_where_the_new_version_fails() -> anyhow::Result<()> {
+    let Some(cloud) = cloud().await? else { return Ok(()) };
+    Box::pin(blue_green(&cloud)).await.with_context(|| cloud.log_tail())?;
+    cloud.stop().await;
+    Ok(())
+}
+
+async fn blue_green(cloud: &LocalCloud) -> anyhow::Result<()> {
+    let shifts = Shifts::set(cloud).await?;
+    let stage = &shifts.stage;
+    assert_eq!(shifts.weights(&shifts.production).await?, (100, 0));
+    let paused = shifting(DeploymentStrategy::BlueGreen)
+        .lifecycle_hooks(pause())
+        .deployment_circuit_breaker(breaker(true))
+        .build();
+    let first = shifts.register("1").await?;
+    stage.create_with(&first, shifts.balancer(), Some(paused.clone())).await?;
+    let service = stage.service().await?;
+    assert_eq!(service.deployment_configuration().unwrap(), &paused);
+    let deployment = service.current_service_deployment().unwrap().to_owned();
+    assert!(deployment.contains(":service-deployment/main/api/"), "{deployment}");
+    let go_on = async |deployment: String| {
+        let hook = shifts.pauses(&deployment).await?;
+        stage.ecs.continue_service_deployment().service_deployment_arn(&deployment).hook_id(hook).send().await?;
+        shifts.ends(&deployment).await
+    };
+    let ended = go_on(deployment.clone()).await?;
+    assert_eq!(ended.status(), Some(&ServiceDeploymentStatus::Successful), "{ended:?}");
+    assert_eq!(stage.service().await?.current_service_deployment(), None);
+
+    // While it waits, tests reach the new version and nobody else does; both versions run.
+    let second = shifts.register("2").await?;
+    let deployment = shifts.deploy(&second).await?;
+    let (hook, versions) = shifts.visited(shifts.pauses(&deployment)).await?;
+    assert!(versions.iter().all(|version| version == "1"), "{versions:?}");
+    assert_eq!((shifts.tested().await?, stage.version().await?), ("2".to_owned(), "1".to_owned()));
+    assert_eq!(shifts.weights(&shifts.production).await?, (100, 0));
+    assert_eq!(shifts.weights(&shifts.test).await?, (0, 100));
+    let waiting = shifts.described(&deployment).await?;
+    let (old, new) = (&waiting.source_service_revisions()[0], waiting.target_service_revision().unwrap());
+    assert_eq!((old.running_task_count(), old.requested_production_traffic_weight()), (2, Some(100.0)));
+    assert_eq!((new.running_task_count(), new.requested_production_traffic_weight()), (2, Some(0.0)));
+    assert_eq!(new.requested_test_traffic_weight(), Some(100.0));
+    let service = stage.service().await?;
+    assert_eq!(primary(&service).task_definition(), Some(second.as_str()));
+    assert_eq!((service.deployments().len(), service.running_count()), (2, 4));
+    let health = stage.balancing.describe_target_health().target_group_arn(&shifts.alternate).send().await?;
+    let states = health.target_health_descriptions().iter().map(|d| d.target_health().unwrap().state().unwrap());
+    assert_eq!(states.collect::<Vec<_>>(), [&TargetHealthStateEnum::Healthy; 2]);
+    let wrong = stage.ecs.continue_service_deployment().service_deployment_arn(&deployment).hook_id("other").send();
+    assert_eq!(wrong.await.unwrap_err().code(), Some("InvalidParameterException"));
+    stage.ecs.continue_service_deployment().service_deployment_arn(&deployment).hook_id(hook).send().await?;
+    let (ended, versions) = shifts.visited(shifts.ends(&deployment)).await?;
+    assert_eq!(ended.status(), Some(&ServiceDeploymentStatus::Successful), "{ended:?}");
+    let shifted = versions.iter().position(|version| version == "2").context("nobody reached the new version")?;
+    assert!(versions[shifted..].iter().all(|version| version == "2"), "{versions:?}");
+    assert_eq!(shifts.weights(&shifts.production).await?, (0, 100));
+    let service = stage.completed().await?;
+    assert_eq!((service.running_count(), service.task_definition()), (2, Some(second.as_str())));
+    assert_eq!(service.load_balancers()[0].target_group_arn(), Some(stage.target_group.as_str()));
+
+    // A version that never gets healthy gets no request; the circuit breaker leads back to what served.
+    let (unhealthy, _) = stage.register(&hello::image("3").await?.env("HEALTH_STATUS", "503")).await?;
+    let deployment = shifts.deploy(&unhealthy).await?;
+    let (ended, versions) = shifts.visited(shifts.ends(&deployment)).await?;
+    assert_eq!(ended.status(), Some(&ServiceDeploymentStatus::RollbackSuccessful), "{ended:?}");
+    assert!(ended.rollback().unwrap().reason().unwrap().contains("circuit breaker"), "{ended:?}");
+    assert!(versions.iter().all(|version| version == "2"), "{versions:?}");
+    let service = stage.service().await?;
+    let back = primary(&service);
+    assert_eq!(back.task_definition(), Some(second.as_str()));
+    assert_eq!(back.rollout_state().unwrap().as_str(), "COMPLETED");
+    assert!(back.rollout_state_reason().unwrap().contains("rolling back"), "{back:?}");
+    assert_eq!((service.task_definition(), shifts.running().await?), (Some(second.as_str()), 2));
+
+    // The next goes to the group that served first.
+    let third = shifts.register("4").await?;
+    let deployment = shifts.deploy(&third).await?;
+    let (ended, versions) = shifts.visited(go_on(deployment)).await?;
+    assert_eq!(ended.status(), Some(&ServiceDeploymentStatus::Successful), "{ended:?}");
+    assert!(versions.iter().all(|version| version == "2" || version == "4"), "{versions:?}");
+    assert_eq!(shifts.weights(&shifts.production).await?, (100, 0));
+    assert_eq!(shifts.weights(&shifts.test).await?, (100, 0));
+    assert_eq!((stage.version().await?, shifts.tested().await?), ("4".to_owned(), "4".to_owned()));
+
+    // A person who looked at it says no.
+    let deployment = shifts.deploy(&second).await?;
+    let hook = shifts.pauses(&deployment).await?;
+    let answer = stage.ecs.continue_service_deployment().service_deployment_arn(&deployment).hook_id(hook);
+    answer.action(DeploymentLifecycleHookAction::Rollback).send().await?;
+    let (ended, versions) = shifts.visited(shifts.ends(&deployment)).await?;
+    assert_eq!(ended.status(), Some(&ServiceDeploymentStatus::RollbackSuccessful), "{ended:?}");
+    assert!(versions.iter().all(|version| version == "4"), "{versions:?}");
+    assert_eq!(shifts.tested().await?, "4");
+    let listed = stage.ecs.list_service_deployments().cluster("main").service("api").send().await?;
+    assert_eq!(listed.service_deployments().len(), 5);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_that_moves_requests_is_stopped_undone_and_superseded() -> anyhow::Result<()> {
+    let Some(cloud) = cloud().await? else { return Ok(()) };
+    Box::pin(stopped_undone_and_superseded(&cloud)).await.with_context(|| cloud.log_tail())?;
+    cloud.stop().await;
+    Ok(())
+}
+
+async fn stopped_undone_and_superseded(cloud: &LocalCloud) -> anyhow::Result<()> {
+    let shifts = Shifts::set(cloud).await?;
+    let stage = &shifts.stage;
+    let set_alarm = async |state: &str| {
+        let fields =
+            [("Version", "2010-08-01"), ("AlarmName", "errors"), ("StateValue", state), ("StateReason", "test")];
+        form(cloud, "monitoring", &[&[("Action", "SetAlarmState")], &fields[..]].concat()).await
+    };
+    let alarm = [
+        ("Action", "PutMetricAlarm"),
+        ("Version", "2010-08-01"),
+        ("AlarmName", "errors"),
+        ("Namespace", "test"),
+        ("MetricName", "errors"),
+        ("Period", "60"),
+        ("EvaluationPeriods", "1"),
+        ("Threshold", "1"),
+        ("Statistic", "Sum"),
+        ("ComparisonOperator", "GreaterThanThreshold"),
+    ];
+    form(cloud, "monitoring", &alarm).await?;
+    set_alarm("OK").await?;
+    let alarms = DeploymentAlarms::builder().alarm_names("errors").enable(true).rollback(true).build()?;
+    let patient = shifting(DeploymentStrategy::BlueGreen).bake_time_in_minutes(60).alarms(alarms).build();
+    shifts.serving(shifting(DeploymentStrategy::BlueGreen).build()).await?;
+    stage.ecs.update_service().cluster("main").service("api").deployment_configuration(patient).send().await?;
+
+    let second = shifts.register("2").await?;
+    let stop = |arn: &str| stage.ecs.stop_service_deployment().service_deployment_arn(arn).send();
+    let deployment = shifts.deploy(&second).await?;
+    shifts.reaches(&deployment, ServiceDeploymentLifecycleStage::BakeTime).await?;
+    assert_eq!(stage.version().await?, "2");
+    stop(&deployment).await?;
+    let (ended, versions) = shifts.visited(shifts.ends(&deployment)).await?;
+    assert_eq!(ended.status(), Some(&ServiceDeploymentStatus::RollbackSuccessful), "{ended:?}");
+    assert_eq!((versions.last().map(String::as_str), shifts.running().await?), (Some("1"), 2));
+    let conflict = stop(&deployment).await.unwrap_err().into_service_error();
+    assert!(conflict.is_conflict_exception(), "{conflict:?}");
+    let unknown = stop("arn:aws:ecs:us-east-1:000000000000:service-deployment/main/api/none").await.unwrap_err();
+    assert!(unknown.into_service_error().is_service_deployment_not_found_exception());
+
+    let deployment = shifts.deploy(&second).await?;
+    shifts.reaches(&deployment, ServiceDeploymentLifecycleStage::BakeTime).await?;
+    set_alarm("ALARM").await?;
+    let (ended, versions) = shifts.visited(shifts.ends(&deployment)).await?;
+    assert_eq!(ended.status(), Some(&ServiceDeploymentStatus::RollbackSuccessful), "{ended:?}");
+    assert_eq!(ended.alarms().unwrap().triggered_alarm_names(), ["errors"]);
+    assert_eq!(versions.last().map(String::as_str), Some("1"));
+    set_alarm("OK").await?;
+
+    // A newer one takes the place of one under way: what has all requests stays until that serves.
+    let deployment = shifts.deploy(&second).await?;
+    shifts.reaches(&deployment, ServiceDeploymentLifecycleStage::BakeTime).await?;
+    let refused = shifting(DeploymentStrategy::Canary).build();
+    let refused = stage.ecs.update_service().cluster("main").service("api").deployment_configuration(refused).send();
+    assert_eq!(refused.await.unwrap_err().code(), Some("InvalidParameterException"));
+    let quick = shifting(DeploymentStrategy::BlueGreen).deployment_circuit_breaker(breaker(false)).build();
+    let third = shifts.register("3").await?;
+    let update = stage.ecs.update_service().cluster("main").service("api").task_definition(&third);
+    update.deployment_configuration(quick).send().await?;
+    let newer = shifts.current().await?;
+    let (ended, versions) = shifts.visited(shifts.ends(&newer)).await?;
+    assert_eq!(ended.status(), Some(&ServiceDeploymentStatus::Successful), "{ended:?}");
+    assert!(versions.iter().all(|version| version != "1"), "{versions:?}");
+    assert_eq!(shifts.described(&deployment).await?.status(), Some(&ServiceDeploymentStatus::Stopped));
+    assert_eq!((stage.version().await?.as_str(), stage.completed().await?.running_count()), ("3", 2));
+
+    // Without a way back it stands still, and what served serves on.
+    let (crashing, _) = stage.register(&hello::image("4").await?.command(["crash"])).await?;
+    let deployment = shifts.deploy(&crashing).await?;
+    let (ended, versions) = shifts.visited(shifts.ends(&deployment)).await?;
+    assert_eq!(ended.status(), Some(&ServiceDeploymentStatus::Stopped), "{ended:?}");
+    assert!(versions.iter().all(|version| version == "3"), "{versions:?}");
+    let service = stage.service().await?;
+    assert_eq!(primary(&service).rollout_state().unwrap().as_str(), "FAILED");
+    assert_eq!((primary(&service).task_definition(), service.running_count()), (Some(crashing.as_str()), 2));
+
+    // Nothing runs where nothing is wanted.
+    let deployment = shifts.deploy(&second).await?;
+    stage.ecs.update_service().cluster("main").service("api").desired_count(0).send().await?;
+    let ended = shifts.ends(&deployment).await?;
+    assert_eq!(ended.status(), Some(&ServiceDeploymentStatus::Successful), "{ended:?}");
+    assert_eq!(shifts.running().await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_share_of_requests_goes_over_first_or_step_after_step() -> anyhow::Result<()> {
+    let Some(cloud) = cloud().await? else { return Ok(()) };
+    canary_and_linear(&cloud).await.with_context(|| cloud.log_tail())?;
+    cloud.stop().await;
+    Ok(())
+}
+
+async fn canary_and_linear(cloud: &LocalCloud) -> anyhow::Result<()> {
+    let shifts = Shifts::set(cloud).await?;
+    let stage = &shifts.stage;
+    let canary = CanaryConfiguration::builder().canary_percent(25.0).canary_bake_time_in_minutes(3).build();
+    let canary = shifting(DeploymentStrategy::Canary).canary_configuration(canary).build();
+    shifts.serving(shifting(DeploymentStrategy::BlueGreen).build()).await?;
+    let second = shifts.register("2").await?;
+    let update = stage.ecs.update_service().cluster("main").service("api").task_definition(&second);
+    update.deployment_configuration(canary).send().await?;
+    let deployment = shifts.current().await?;
+    shifts.reaches(&deployment, ServiceDeploymentLifecycleStage::ProductionTrafficShift).await?;
+    until("the canary gets its share", || async {
+        Ok((shifts.weights(&shifts.production).await? == (75, 25)).then_some(()))
+    })
+    .await?;
+    let two_seconds = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        Ok(())
+    };
+    let ((), versions) = shifts.visited(two_seconds).await?;
+    let share = versions.iter().filter(|version| *version == "2").count() * 100 / versions.len();
+    assert!((5..=50).contains(&share), "{share} % of {}", versions.len());
+    let (ended, versions) = shifts.visited(shifts.ends(&deployment)).await?;
+    assert_eq!(ended.status(), Some(&ServiceDeploymentStatus::Successful), "{ended:?}");
+    assert_eq!(versions.last().map(String::as_str), Some("2"));
+    assert_eq!(shifts.weights(&shifts.production).await?, (0, 100));
+
+    let linear = LinearConfiguration::builder().step_percent(40.0).step_bake_time_in_minutes(1).build();
+    let linear = shifting(DeploymentStrategy::Linear).linear_configuration(linear).build();
+    let third = shifts.register("3").await?;
+    let update = stage.ecs.update_service().cluster("main").service("api").task_definition(&third);
+    update.deployment_configuration(linear).send().await?;
+    let deployment = shifts.current().await?;
+    let mut seen = Vec::new();
+    loop {
+        let weights = shifts.weights(&shifts.production).await?;
+        if seen.last() != Some(&weights) {
+            seen.push(weights);
+        }
+        if shifts.described(&deployment).await?.finished_at().is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(seen, [(0, 100), (40, 60), (80, 20), (100, 0)]);
+    assert_eq!((stage.version().await?.as_str(), stage.completed().await?.running_count()), ("3", 2));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_that_moves_requests_needs_two_groups_and_a_role_with_rights() -> anyhow::Result<()> {
+    let Some(cloud) = cloud().await? else { return Ok(()) };
+    let shifts = Shifts::set(&cloud).await?;
+    let stage = &shifts.stage;
+    let first = shifts.register("1").await?;
+    let configuration = shifting(DeploymentStrategy::BlueGreen).build();
+    let refused = stage.create_with(&first, stage.balancer(None), Some(configuration.clone())).await.unwrap_err();
+    assert!(format!("{refused:?}").contains("InvalidParameterException"), "{refused:?}");
+
+    // Who may not pass the role may not name it.
+    let version = ("Version", "2010-05-08");
+    form(&cloud, "iam", &[("Action", "CreateUser"), version, ("UserName", "person")]).await?;
+    let keys = form(&cloud, "iam", &[("Action", "CreateAccessKey"), version, ("UserName", "person")]).await?;
+    let tagged = |tag: &str| {
+        let (_, rest) = keys.split_once(&format!("<{tag}>")).context("no access key")?;
+        anyhow::Ok(rest.split('<').next().unwrap_or_default().to_owned())
+    };
+    let credentials =
+        aws_credential_types::Credentials::new(tagged("AccessKeyId")?, tagged("SecretAccessKey")?, None, None, "test");
+    let credentials = aws_credential_types::provider::SharedCredentialsProvider::new(credentials);
+    let theirs = cloud.sdk_config().into_builder().credentials_provider(credentials).build();
+    let theirs = aws_sdk_ecs::Client::new(&theirs);
+    let name_role = || theirs.update_service().cluster("main").service("none").load_balancers(shifts.balancer()).send();
+    let allow = |more: &str| {
+        let ecs = r#"{"Effect":"Allow","Action":"ecs:*","Resource":"*"}"#;
+        format!(r#"{{"Version":"2012-10-17","Statement":[{ecs}{more}]}}"#)
+    };
+    let may_pass = r#",{"Effect":"Allow","Action":"iam:PassRole","Resource":"*",
+        "Condition":{"StringEquals":{"iam:PassedToService":"ecs.amazonaws.com"}}}"#;
+    for (more, answer) in [("", "AccessDeniedException"), (may_pass, "ServiceNotFoundException")] {
+        let put = [("Action", "PutUserPolicy"), version, ("UserName", "person"), ("PolicyName", "p")];
+        form(&cloud, "iam", &[&put[..], &[("PolicyDocument", &allow(more))]].concat()).await?;
+        assert_eq!(name_role().await.unwrap_err().code(), Some(answer));
+    }
+
+    // The first has nothing to go back to.
+    put_policy(&cloud, "shift", &MAY_SHIFT.replace("elasticloadbalancing:ModifyRule\",", "s3:GetObject\",")).await?;
+    stage.create_with(&first, shifts.balancer(), Some(configuration)).await?;
+    let ended = shifts.ends(&shifts.current().await?).await.with_context(|| cloud.log_tail())?;
+    assert_eq!(ended.status(), Some(&ServiceDeploymentStatus::RollbackFailed), "{ended:?}");
+    let reason = ended.rollback().unwrap().reason().unwrap();
+    assert!(reason.contains("elasticloadbalancing:ModifyRule"), "{reason}");
+    put_policy(&cloud, "shift", MAY_SHIFT).await?;
+    let again = stage.ecs.update_service().cluster("main").service("api").force_new_deployment(true);
+    again.send().await?;
+    let ended = shifts.ends(&shifts.current().await?).await.with_context(|| cloud.log_tail())?;
+    assert_eq!(ended.status(), Some(&ServiceDeploymentStatus::Successful), "{ended:?}");
+    assert_eq!(stage.version().await?, "1");
     cloud.stop().await;
     Ok(())
 }

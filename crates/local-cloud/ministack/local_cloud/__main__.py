@@ -32,11 +32,11 @@ def main():
 
     from local_cloud import change_sets, cloudfront, cloudwatch_rights, control, deployment_alarms, dynamodb_rights, ec2
     from local_cloud import ec2_rights, ecr, ecs, ecs_rights, eventbridge, forwarding, functions, instances, load_balancing
-    from local_cloud import machines, objects, rds_rights, roles, s3, scaling, stack_data, stacks, tls
+    from local_cloud import machines, objects, rds_rights, roles, s3, scaling, service_deployments, stack_data, stacks, tls
 
     services = (change_sets, cloudfront, cloudwatch_rights, dynamodb_rights, ec2, ec2_rights, ecr, ecs, ecs_rights,
                 eventbridge, forwarding, functions, instances, load_balancing, machines, objects, rds_rights, roles, scaling,
-                stack_data, stacks, deployment_alarms)
+                stack_data, stacks, deployment_alarms, service_deployments)
     for module in (*services, s3, tls):
         module.install()
     app.app = control.wrap(app.app)

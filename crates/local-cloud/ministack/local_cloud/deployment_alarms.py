@@ -1,6 +1,7 @@
 """ECS: the alarms of a service end its deployments. One that goes off before a deployment is complete makes it fail, and ECS goes
 back to the revision before, where the service says so. A deployment is complete only when it has baked. An alarm that is on as it
-begins is not watched. <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-alarm-failure.html>
+begins is not watched. Those of a service that moves requests between target groups are `service_deployments`' to watch.
+<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-alarm-failure.html>
 """
 
 import json
@@ -10,12 +11,13 @@ from ministack.core.concurrency import resource_lock, spawn_background
 from ministack.core.responses import get_account_id, get_region, new_uuid, request_scope
 from ministack.services import cloudwatch, ecs
 
+from local_cloud import ecs as ours
 from local_cloud.patch import replace
 
 # How long a deployment bakes once its tasks run alone. AWS computes it from the alarms: minutes.
 BAKE_SECONDS = 3.0
 
-_watched = set()  # deployments that are not complete yet, whatever MiniStack says
+watched = set()  # deployments that are not complete yet, whatever MiniStack says
 
 
 def install():
@@ -24,7 +26,8 @@ def install():
     replace(ecs, "_describe_services", _not_complete_yet)
 
 
-def _states(service):
+def states(service):
+    """The states of the alarms of a service, by their names."""
     alarms = (service.get("deploymentConfiguration") or {}).get("alarms") or {}
     names = alarms.get("alarmNames") or [] if alarms.get("enable") else []
     found = {name: cloudwatch._alarms.get(name) or cloudwatch._composite_alarms.get(name) for name in names}
@@ -42,9 +45,9 @@ def _watch_new(change):
         primary = ecs._primary_deployment(service) if service else None
         if answer[0] != 200 or not primary or primary["id"] == (before or {}).get("id"):
             return answer
-        states = _states(service)
-        if states and "ALARM" not in states.values():
-            _watched.add(primary["id"])
+        found = states(service)
+        if ours.rolling(service) and found and "ALARM" not in found.values():
+            watched.add(primary["id"])
             watch = _watcher(get_account_id(), get_region(), cluster, key, primary, (before or {}).get("taskDefinition"))
             spawn_background(watch, thread_name=f"local-cloud-alarms-{name[:16]}")
         return answer
@@ -62,14 +65,14 @@ def _watcher(account, region, cluster, key, deployment, before):
                 primary = ecs._primary_deployment(service) if service else None
                 if not primary or primary["id"] != deployment["id"] or deployment["rolloutState"] == "FAILED":
                     break
-                if "ALARM" in _states(service).values():
+                if "ALARM" in states(service).values():
                     _fail(cluster, key, service, deployment, before)
                     break
                 if deployment["rolloutState"] == "COMPLETED":
                     baked = baked or time.monotonic() + BAKE_SECONDS
                     if time.monotonic() >= baked:
                         break
-        _watched.discard(deployment["id"])
+        watched.discard(deployment["id"])
 
     return watch
 
@@ -97,7 +100,7 @@ def _not_complete_yet(describe):
         payload = json.loads(answer[2])
         for service in payload["services"]:
             for deployment in service.get("deployments", []):
-                if deployment["id"] in _watched and deployment.get("rolloutState") == "COMPLETED":
+                if deployment["id"] in watched and deployment.get("rolloutState") == "COMPLETED":
                     deployment["rolloutState"] = "IN_PROGRESS"
                     deployment["rolloutStateReason"] = f"ECS deployment {deployment['id']} in progress."
         return (*answer[:2], json.dumps(payload).encode())

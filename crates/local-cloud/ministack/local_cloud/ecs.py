@@ -56,6 +56,11 @@ def install():
     replace(ecs, "_list_task_definition_families", _list_all_families)
 
 
+def rolling(service):
+    """Whether a service's deployments replace its tasks bit by bit, behind one target group."""
+    return (service.get("deploymentConfiguration") or {}).get("strategy", "ROLLING") == "ROLLING"
+
+
 def containers(_body):
     """The containers that run as processes."""
     known = list(_engine.containers.known.values()) if _engine else []
@@ -217,7 +222,7 @@ def _keep_what_serves(stop):
         if reason not in ("Deployment capacity limit", "Task definition updated"):
             return stop(data)
         chosen = ecs._tasks[data["task"]]
-        _, service = _service_of(chosen)
+        _, service = service_of(chosen)
         primary = ecs._primary_deployment(service) if service else None
         if not primary:
             return stop(data)
@@ -234,7 +239,8 @@ def _keep_what_serves(stop):
     return stop_task
 
 
-def _service_of(task):
+def service_of(task):
+    """The service that a task is of, with its key; none for a task that runs once."""
     cluster = ecs._cluster_name_from_arn(task.get("clusterArn", ""))
     group = task.get("group", "")
     if not cluster or not group.startswith("service:"):
@@ -247,7 +253,7 @@ def _count_failure(record):
     """`failedTasks` counts with or without a circuit breaker; a crash loop is restarted ever more slowly."""
 
     def record_failure(task, digest_resolution_failed=False):
-        key, service = _service_of(task)
+        key, service = service_of(task)
         failures = 0
         if service:
             breaker = (service.get("deploymentConfiguration") or {}).get("deploymentCircuitBreaker") or {}
@@ -273,7 +279,7 @@ def _complete_when_healthy(complete):
         primary = ecs._primary_deployment(service) if service else None
         if not primary or primary.get("rolloutState") != "IN_PROGRESS" or not service.get("loadBalancers"):
             return complete(cluster, key, expected_deployment_id)
-        if _targets_healthy(cluster, service, primary):
+        if targets_healthy(cluster, service, primary):
             return complete(cluster, key, expected_deployment_id)
         _watch(cluster, key, primary["id"])
 
@@ -300,7 +306,7 @@ def _watch(cluster, key, deployment_id):
                 if (not primary or primary["id"] != deployment_id or service.get("status") != "ACTIVE"
                         or primary.get("rolloutState") != "IN_PROGRESS"):
                     break
-                _replace_unhealthy(service, primary)
+                replace_unhealthy(service, primary)
                 ecs._complete_service_deployment(cluster, key, expected_deployment_id=deployment_id)
         with _watched_lock:
             _watched.discard(deployment_id)
@@ -308,7 +314,8 @@ def _watch(cluster, key, deployment_id):
     spawn_background(watch, thread_name=f"local-cloud-deployment-{key.rsplit('/', 1)[-1][:16]}")
 
 
-def _tasks_of(service, deployment):
+def tasks_of(service, deployment):
+    """The running tasks of a deployment."""
     return [
         task for task in list(ecs._tasks.values())
         if task.get("group") == f"service:{service['serviceName']}" and task.get("clusterArn") == service["clusterArn"]
@@ -319,21 +326,27 @@ def _tasks_of(service, deployment):
 def _health(service, task):
     """The health of a task in each target group of its service."""
     for balancer in service.get("loadBalancers") or []:
-        group = balancer.get("targetGroupArn")
+        group = instances.group_of(service, task, balancer)
         record = alb._tgs.get(group) if group else None
         if record and load_balancing._checked(record):
             yield group, load_balancing.of(group, *instances.target_of(task, balancer))
 
 
-def _targets_healthy(cluster, service, deployment):
+def healthy(service, task):
+    """Whether each target group that a task is in says that it is healthy."""
+    return all(health.state == "healthy" for _, health in _health(service, task))
+
+
+def targets_healthy(cluster, service, deployment):
+    """Whether the running tasks of a deployment are healthy targets."""
     ecs._sync_service_targets(cluster, service)
-    tasks = _tasks_of(service, deployment)
-    return all(health.state == "healthy" for task in tasks for _, health in _health(service, task))
+    return all(healthy(service, task) for task in tasks_of(service, deployment))
 
 
-def _replace_unhealthy(service, deployment):
+def replace_unhealthy(service, deployment):
+    """Stops the tasks of a deployment that have been unhealthy targets for too long; each counts as failed."""
     now = time.monotonic()
-    for task in _tasks_of(service, deployment):
+    for task in tasks_of(service, deployment):
         for group, health in _health(service, task):
             if health.unhealthy_since and now - health.unhealthy_since > UNHEALTHY_SECONDS:
                 reason = f"Task failed ELB health checks in (target-group {group})"

@@ -151,20 +151,32 @@ def _bound(attach):
     return attach_started_container
 
 
+def group_of(service, task, balancer):
+    """The target group that a task is registered in: of the two that its service moves requests between, its deployment's."""
+    alternate = (balancer.get("advancedConfiguration") or {}).get("alternateTargetGroupArn")
+    if not alternate:
+        return balancer.get("targetGroupArn")
+    deployment = ecs._deployment_for_task(service, task)
+    return deployment and (alternate if deployment.get("_alternate") else balancer.get("targetGroupArn"))
+
+
 def _sync_service_targets(_cluster, service):
     """Registers a service's running tasks, each as its target group knows it, and withdraws those it registered before."""
+    before = service.setdefault("_published_targets", {})
+    wanted = {}
     for balancer in service.get("loadBalancers") or []:
-        group = balancer.get("targetGroupArn")
-        if not group:
-            continue
+        alternate = (balancer.get("advancedConfiguration") or {}).get("alternateTargetGroupArn")
+        wanted |= {group: balancer for group in (balancer.get("targetGroupArn"), alternate) if group}
+    for group in {**before, **wanted}:
         with resource_lock("elbv2-targets", group):
+            balancer = wanted.get(group)
             running = [
                 task for task in list(ecs._tasks.values())
-                if task.get("group") == f"service:{service['serviceName']}" and task.get("lastStatus") == "RUNNING"
-                and task.get("clusterArn") == service.get("clusterArn") and service.get("status") == "ACTIVE"
+                if balancer and task.get("group") == f"service:{service['serviceName']}"
+                and task.get("lastStatus") == "RUNNING" and task.get("clusterArn") == service.get("clusterArn")
+                and service.get("status") == "ACTIVE" and group_of(service, task, balancer) == group
             ]
             targets = [target for target in (target_of(task, balancer) for task in running) if target[0]]
-            before = service.setdefault("_published_targets", {})
             alb.set_targets_for_group(group, targets, before.get(group, ()))
             before[group] = [target for target, _ in targets]
 

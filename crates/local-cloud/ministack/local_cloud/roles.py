@@ -30,23 +30,28 @@ def _name_role(extract):
     return extract_resource_arn
 
 
-def _simulate(p):
-    arn, account = iam._p(p, "PolicySourceArn"), get_account_id()
-    name = arn.rpartition("/")[2]
-    if ":role/" not in arn or iam._roles.get(name, {}).get("Arn") != arn:
-        return iam._error(404, "NoSuchEntity", f"{arn} is no role that is there.", ns="iam")
+def decide(role, action, resource, tags=()):
+    """What a role's own policies say, within its boundary, of an action on a resource with these tags; no role, no right."""
+    name, account = role.rpartition("/")[2], get_account_id()
+    if iam._roles.get(name, {}).get("Arn") != role:
+        return "implicitDeny"
+    context = iam_evaluator.EvalContext(
+        principal_arn=role, principal_type="AssumedRole", principal_account=account, action=action,
+        resource_arn=resource, region=get_region(), source_ip="", secure_transport=True,
+        service_context={f"aws:resourcetag/{tag['Key']}".lower(): tag["Value"] for tag in tags},
+    )
     policies = iam_evaluator._gather_role_policies(name, account)
     limits = iam_evaluator._permissions_boundary(iam._roles, name, account)
+    return DECISIONS.get(iam_evaluator.evaluate(context, policies, *limits).decision, "implicitDeny")
 
-    def decide(action, resource):
-        context = iam_evaluator.EvalContext(
-            principal_arn=arn, principal_type="AssumedRole", principal_account=account, action=action,
-            resource_arn=resource, region=get_region(), source_ip="", secure_transport=True,
-        )
-        return DECISIONS.get(iam_evaluator.evaluate(context, policies, *limits).decision, "implicitDeny")
+
+def _simulate(p):
+    arn = iam._p(p, "PolicySourceArn")
+    if ":role/" not in arn or iam._roles.get(arn.rpartition("/")[2], {}).get("Arn") != arn:
+        return iam._error(404, "NoSuchEntity", f"{arn} is no role that is there.", ns="iam")
 
     def member(action):
-        each = {resource: decide(action, resource) for resource in _list(p, "ResourceArns") or ["*"]}
+        each = {resource: decide(arn, action, resource) for resource in _list(p, "ResourceArns") or ["*"]}
         refused = next((decision for decision in each.values() if decision != "allowed"), "allowed")
         results = "".join(
             f"<member><EvalResourceName>{resource}</EvalResourceName><EvalResourceDecision>{decision}</EvalResourceDecision></member>"
