@@ -35,7 +35,7 @@ pub use drift::{ResourceDrift, of_resource as resource_difference, of_stacks as 
 pub use names::{Names, StackName};
 pub use operation::{Operation, ResourceFailure, StackEvent, last_operation};
 use outputs::Output;
-pub use outputs::{DatabaseOutputs, MissingOutput, PlatformOutputs, ServiceOutputs, SiteOutputs, outputs};
+pub use outputs::{Alternate, DatabaseOutputs, MissingOutput, PlatformOutputs, ServiceOutputs, SiteOutputs, outputs};
 pub(crate) use plan::Phase;
 pub use plan::{
     Apply, Blocker, Deletion, Next, Observed, ObservedStack, Plan, Planned, StackStatus, Trouble, next_actions,

@@ -108,8 +108,12 @@ impl Default for Limits {
 
 impl Limits {
     /// Those of a service. With a fixed port of the instance an old task stops before a new one starts: two cannot have it.
+    /// Where ECS moves requests between two versions, all tasks of both run meanwhile.
     #[must_use]
     pub fn of(service: &manifest::Service) -> Limits {
+        if service.rollout.shifts() {
+            return Limits::default();
+        }
         let usual = if service.host_port.is_some() { Limits { least: 0, most: 100 } } else { Limits::default() };
         let rollout = &service.rollout;
         Limits { least: rollout.min_percent.unwrap_or(usual.least), most: rollout.max_percent.unwrap_or(usual.most) }

@@ -98,3 +98,12 @@ fn every_type_is_there_once_and_whole() {
         );
     }
 }
+
+#[test]
+fn a_service_whose_requests_are_moved_counts_every_task_twice() {
+    let three = |more: &str| service("api", &format!("memory: 256, count: 3, {more}"));
+    let awsvpc = "instance_type: t3a.small, networking: awsvpc, max: 5";
+    assert_eq!(check(&spec(awsvpc, &three("rollout: {max_percent: 150}")).unwrap()), Ok(Room::Enough));
+    let said = refused(awsvpc, &three("http: {}, rollout: {strategy: blue_green}"));
+    assert!(said.contains("cannot hold 6 tasks"), "{said}");
+}

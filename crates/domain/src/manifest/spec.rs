@@ -24,7 +24,7 @@ pub use reference::{
 };
 pub use service::{
     AlarmName, Approval, HostName, Http, Image, LogGroupName, Migrate, PublicImage, Rollout, Scale, Scan, Service,
-    Severity, Sidecar, Smoke, TagPattern, Use,
+    Severity, Sidecar, Smoke, Strategy, TagPattern, Use,
 };
 pub use site::{CacheRule, Glob, Redirect, Routing, Site, TrailingSlash, Verify};
 pub use stack::Stack;

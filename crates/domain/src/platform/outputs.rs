@@ -61,6 +61,23 @@ pub struct ServiceOutputs {
     /// The target group, where the service has `http`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_group: Option<String>,
+    /// What ECS needs beside it to move requests between two versions, where the service has or had a strategy that does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alternate: Option<Alternate>,
+}
+
+/// What ECS needs to move a service's requests between two versions. Which of the two target groups gets them alternates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alternate {
+    /// The ARN of the other target group.
+    pub target_group: String,
+    /// The ARN of the listener's rule that sends requests to either.
+    pub rule: String,
+    /// The ARN of the rule that sends those with the header `x-shipway-test`, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_rule: Option<String>,
+    /// The ARN of the role with which ECS changes the rules.
+    pub role: String,
 }
 
 /// A database server, for who makes the further databases on it, its snapshots, or empties its export bucket.
@@ -145,6 +162,7 @@ pub fn outputs(wish: &Wish<'_>, observed: &Observed) -> Result<PlatformOutputs, 
                 .transpose()?,
             registry: service.discovery.then(|| of_service("Registry")).transpose()?,
             target_group: service.http.as_ref().map(|_| of_service("TargetGroup")).transpose()?,
+            alternate: None,
         };
         outputs.services.insert(name.clone(), made);
     }

@@ -436,6 +436,7 @@ fn system_of(environment: &str, text: &str) -> Value {
             task_role: role("task"),
             target_group: service.http.as_ref().map(|_| format!("<target group of {name}>")),
             registry: service.discovery.then(|| format!("<registry of {name}>")),
+            alternate: None,
         };
         let artifact = match (&service.image.repository, &service.image.public) {
             (Some(repository), _) => image(repository.as_str()),

@@ -460,11 +460,103 @@ pub struct Rollout {
     /// to judge.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<AlarmName>,
+    /// How the requests go over from the old tasks to the new ones; `rolling` unless given. The others need `http`, start as many
+    /// new tasks as there are old ones, and move requests only once all of the new ones are well. Not with `discovery`,
+    /// `stickiness` or `networking: bridge`.
+    #[serde(default, skip_serializing_if = "Strategy::is_rolling")]
+    pub strategy: Strategy,
+    /// With `canary`: how many of the requests the new version gets first, in percent; with `linear`: how many more it gets with
+    /// each step. 10 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+    /// With `canary`: how long it gets no more than that; with `linear`: how long each step lasts. In whole minutes; 5 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Timeout>,
+    /// With any strategy but `rolling`: how long the old tasks stay, so that ECS can go back at once, after all requests have gone
+    /// over. In whole minutes; 5 unless given. The release ends after it. All pauses and this have 12 hours together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake: Option<Timeout>,
+    /// With any strategy but `rolling`: whether the smoke tests are made before anybody else's requests go over. The load balancer
+    /// sends the new version what has the header `x-shipway-test: <service>`, from whomever it comes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub test_traffic: bool,
+}
+
+/// How the requests go over from the tasks of one version to those of another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// Task by task: each new one gets requests as soon as it is well, and an old one stops.
+    #[default]
+    Rolling,
+    /// All at once.
+    BlueGreen,
+    /// A few first, all others later.
+    Canary,
+    /// In equal steps.
+    Linear,
+}
+
+/// How many of the requests go over with a step where the manifest does not say, in percent.
+const PERCENT: u8 = 10;
+
+/// How long a pause and the bake are where the manifest does not say, in minutes.
+const MINUTES: u32 = 5;
+
+impl Strategy {
+    fn is_rolling(&self) -> bool {
+        *self == Strategy::Rolling
+    }
 }
 
 impl Rollout {
     fn is_default(&self) -> bool {
         *self == Rollout::default()
+    }
+
+    /// Whether ECS moves the requests between the tasks of two versions, and not the tasks one by one.
+    #[must_use]
+    pub fn shifts(&self) -> bool {
+        !self.strategy.is_rolling()
+    }
+
+    /// How many of the requests the new version gets first, or more with each step, in percent.
+    #[must_use]
+    pub fn percent(&self) -> u8 {
+        self.percent.unwrap_or(PERCENT)
+    }
+
+    /// How long each pause between two shares is, in minutes.
+    #[must_use]
+    pub fn pause_minutes(&self) -> u32 {
+        self.pause.map_or(MINUTES, |pause| pause.seconds() / 60)
+    }
+
+    /// How long the old tasks stay after all requests have gone over, in minutes; 0 where they go one by one.
+    #[must_use]
+    pub fn bake_minutes(&self) -> u32 {
+        match self.strategy {
+            Strategy::Rolling => 0,
+            Strategy::BlueGreen | Strategy::Canary | Strategy::Linear => {
+                self.bake.map_or(MINUTES, |bake| bake.seconds() / 60)
+            }
+        }
+    }
+
+    /// How many pauses there are until the new version gets all requests.
+    #[must_use]
+    pub fn pauses(&self) -> u32 {
+        match self.strategy {
+            Strategy::Rolling | Strategy::BlueGreen => 0,
+            Strategy::Canary => 1,
+            Strategy::Linear => 100u32.div_ceil(u32::from(self.percent()).max(1)) - 1,
+        }
+    }
+
+    /// How long it takes, in minutes, from the first requests that the new version gets to all of them: the pauses together.
+    #[must_use]
+    pub fn shift_minutes(&self) -> u32 {
+        self.pauses() * self.pause_minutes()
     }
 }
 

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt::Display};
 use super::{Checked, Manifest, no_doubles, refuse, smoke, under, whole_days};
 use crate::{
     manifest::spec::{
-        EnvValue, Http, Image, Migrate, Networking, Scale, SecretRef, Service, Sidecar, Spec, Timeout, is_secret_name,
+        EnvValue, Http, Image, Migrate, Networking, Scale, SecretRef, Service, Sidecar, Spec, Strategy, Timeout,
+        is_secret_name,
     },
     name::{ComponentName, RepositoryName},
     order,
@@ -55,6 +56,15 @@ const MOST_BEFORE_A_ROLLOUT: u32 = 86_400;
 /// The machine waits so long for a service to settle, and as long again for it to go back.
 const LONGEST_ROLLOUT: u32 = 6 * 3600;
 
+/// The machine waits so long for the pauses and the bake of a rollout that moves requests.
+const LONGEST_SHIFT_MINUTES: u32 = 12 * 60;
+
+/// What ECS takes as the share of a canary, and as a step of a linear rollout: all at once is another strategy.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_CanaryConfiguration.html>
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_LinearConfiguration.html>
+const CANARY_PERCENT: std::ops::RangeInclusive<u8> = 1..=99;
+const LINEAR_PERCENT: std::ops::RangeInclusive<u8> = 3..=99;
+
 /// DescribeAlarms takes no more names.
 /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DescribeAlarms.html>
 const MOST_ALARMS: usize = 100;
@@ -92,6 +102,7 @@ fn one(manifest: &Manifest<'_>, name: &ComponentName, service: &Service) -> Chec
         return refuse("approval_within", "nothing is waited for without `approval: required`");
     }
     rollout(service).map_err(under("rollout"))?;
+    strategy(manifest, name, service).map_err(under("rollout"))?;
     smoke::check(manifest, name, service)?;
     match &service.migrate {
         Some(migrate) => check_migrate(manifest, name, service, migrate).map_err(under("migrate")),
@@ -126,6 +137,94 @@ fn rollout(service: &Service) -> Checked {
     no_doubles("alarms", &rollout.alarms)?;
     if rollout.alarms.len() > MOST_ALARMS {
         return refuse("alarms", format!("a rollout has at most {MOST_ALARMS} of them"));
+    }
+    Ok(())
+}
+
+/// What ECS asks of a service whose requests it moves, and how it does that.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-type-blue-green.html>
+fn strategy(manifest: &Manifest<'_>, name: &ComponentName, service: &Service) -> Checked {
+    let rollout = &service.rollout;
+    let gives = |key: &str| manifest.gives(&format!("services.{name}.rollout.{key}"));
+    if !rollout.shifts() {
+        for key in ["bake", "test_traffic", "percent", "pause"] {
+            if gives(key) {
+                return refuse(
+                    key,
+                    "with `strategy: rolling` no requests are moved; give another `strategy`, or leave this out",
+                );
+            }
+        }
+        return Ok(());
+    }
+    if service.http.is_none() {
+        return refuse("strategy", "without `http` there are no requests that could be moved; leave it out");
+    }
+    if manifest.spec.cluster.ec2.as_ref().is_some_and(|ec2| ec2.networking == Networking::Bridge) {
+        return refuse(
+            "strategy",
+            "requests are moved only between tasks with addresses of their own; use `networking: awsvpc` or Fargate, or `rolling`",
+        );
+    }
+    if service.discovery {
+        return refuse(
+            "strategy",
+            "with `discovery` other services would reach both versions at once, whatever the load balancer does; leave one of them out",
+        );
+    }
+    // A visitor who stays with a group is not moved with the others, and is answered 503 once its tasks are gone.
+    // https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html
+    if service.http.as_ref().is_some_and(|http| http.stickiness.is_some()) {
+        return refuse(
+            "strategy",
+            "with `stickiness` visitors would stay with tasks that go; leave that out, or use `strategy: rolling`",
+        );
+    }
+    for key in ["min_percent", "max_percent"] {
+        if gives(key) {
+            return refuse(key, "ECS starts as many new tasks as there are old ones; this is for `strategy: rolling`");
+        }
+    }
+    match rollout.strategy {
+        Strategy::Canary if !CANARY_PERCENT.contains(&rollout.percent()) => {
+            return refuse(
+                "percent",
+                "a percentage from 1 to 99 is expected here; all at once is `strategy: blue_green`",
+            );
+        }
+        Strategy::Linear if !LINEAR_PERCENT.contains(&rollout.percent()) => {
+            return refuse(
+                "percent",
+                "a percentage from 3 to 99 is expected here; all at once is `strategy: blue_green`",
+            );
+        }
+        Strategy::Canary | Strategy::Linear => {}
+        Strategy::BlueGreen | Strategy::Rolling => {
+            for key in ["percent", "pause"] {
+                if gives(key) {
+                    return refuse(key, "all requests are moved at once; this is for `strategy: canary` and `linear`");
+                }
+            }
+        }
+    }
+    for (key, time) in [("pause", rollout.pause), ("bake", rollout.bake)] {
+        if time.is_some_and(|time| !time.seconds().is_multiple_of(60)) {
+            return refuse(key, "whole minutes are expected here: ECS counts no seconds");
+        }
+    }
+    let minutes = rollout.shift_minutes() + rollout.bake_minutes();
+    if minutes > LONGEST_SHIFT_MINUTES {
+        let key = if rollout.shift_minutes() > rollout.bake_minutes() { "pause" } else { "bake" };
+        let key = if gives(key) { key } else { "strategy" };
+        let (sum, most) =
+            (String::from(Timeout::of(minutes * 60)), String::from(Timeout::of(LONGEST_SHIFT_MINUTES * 60)));
+        return refuse(key, format!("its pauses and its `bake` are {sum} together, and {most} are possible"));
+    }
+    if rollout.test_traffic && !service.smoke.iter().any(|smoke| smoke.path.is_some()) {
+        return refuse(
+            "test_traffic",
+            "nothing would be tested: no smoke test asks for a `path`; give one, or leave this out",
+        );
     }
     Ok(())
 }
