@@ -44,6 +44,7 @@ fn given(value: &Value) -> Json {
     match value {
         Value::Text(text) => json!({"text": text}),
         Value::Output { stack, key } => json!({"output": key, "of": stack.as_str()}),
+        Value::Kept { first, .. } => json!({"text": first.to_string()}),
         Value::OfNetwork => json!({"text": ""}),
         Value::List(values) => json!({"list": all(values)}),
         Value::Joined(values) => json!({"joined": all(values)}),

@@ -21,6 +21,7 @@ mod reference;
 mod removal;
 mod repair;
 mod repository;
+mod shift;
 pub(crate) mod taken;
 mod wanted;
 mod watch;
@@ -43,6 +44,7 @@ pub use plan::{
 pub use removal::{Belongings, environments_of};
 pub use repair::{ChangeSet, RepairStep, ResourceChange, ResourceState, change_set, repair_step};
 pub use repository::repositories;
+pub use shift::Weights;
 pub use wanted::{Concern, INPUTS_TAG, KEEP_TAG, Parameters, Value, WantedStack};
 use wanted::{parameters, text};
 
@@ -84,6 +86,15 @@ pub enum PlanError {
         /// How long they are.
         bytes: usize,
     },
+    /// Visitors would stay with a target group that gets no requests after the next rollout.
+    #[error(
+        "services.{service}.http.stickiness: it has two target groups since it had another strategy than `rolling`, and a visitor cannot \
+         stay with a task where requests go to either; leave it out, or give the service another name"
+    )]
+    Sticky {
+        /// The service.
+        service: ComponentName,
+    },
     /// There is no room for another rule among those of paths like it.
     #[error(
         "services.{service}.http.path: too many services have a path as specific as `{path}`; put some under one prefix"
@@ -119,6 +130,7 @@ impl PlanError {
             PlanError::TooManySecrets { .. }
             | PlanError::TooMuchForTheEdge { .. }
             | PlanError::TooManyPaths { .. }
+            | PlanError::Sticky { .. }
             | PlanError::Fixed { .. } => Failure::RejectedManifest,
             PlanError::Unordered(_) => Failure::Bug,
         }
@@ -231,15 +243,24 @@ pub fn stacks(wish: &Wish<'_>, observed: &Observed) -> Result<Vec<WantedStack>, 
     stacks.extend(wish.repository_stacks());
     stacks.extend(wish.compute_stacks());
     stacks.extend(wish.edge_stacks()?);
-    let priorities = priority::of_services(spec, |service| {
-        let parameters = &observed.get(&wish.names().service(service))?.parameters;
-        Some((parameters.get("Path")?.as_str(), parameters.get("Priority")?.parse().ok()?))
-    })?;
+    let standing = |service: &ComponentName| {
+        let stack = observed.get(&wish.names().service(service))?;
+        let number = |key: &str| stack.parameters.get(key)?.parse().ok();
+        Some(priority::Standing {
+            path: stack.parameters.get("Path")?,
+            rule: number("Priority")?,
+            test_rule: number("TestPriority").filter(|_| stack.has_test_rule()),
+        })
+    };
+    let tested = |name: &ComponentName| {
+        spec.services.get(name).is_some_and(|service| wish.has_test_rule(name, service, observed))
+    };
+    let priorities = priority::of_services(spec, standing, tested)?;
     for (name, service) in &spec.services {
-        stacks.push(wish.service(name, service, priorities.get(name).copied())?);
+        stacks.push(wish.service(name, service, priorities.get(name).copied(), observed)?);
     }
     stacks.extend(wish.data_stacks(observed)?);
-    stacks.extend(wish.watch_stacks());
+    stacks.extend(wish.watch_stacks(observed));
     stacks.extend(wish.own_stacks());
     in_order(stacks)
 }

@@ -255,6 +255,7 @@ impl World {
             resource_type: drift.resource_type.clone(),
             state: if drift.deleted { ResourceState::Deleted } else { ResourceState::Modified },
             replaces: drift.properties.iter().any(|property| property == "/Immutable"),
+            properties: drift.properties.clone(),
         };
         set.changes = drifts.iter().map(change).collect();
     }

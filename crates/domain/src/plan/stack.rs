@@ -63,8 +63,11 @@ pub(super) fn foreseen(wanted: &[WantedStack], standing: Standing<'_>, place: &P
 
 impl Foreseen {
     fn of(&self, wanted: &WantedStack, standing: Standing<'_>, place: &Place) -> (StackChange, Evaluated) {
-        let parameters: BTreeMap<String, Value> =
-            wanted.parameters.iter().map(|(name, value)| (name.to_string(), self.resolved(value, standing))).collect();
+        let parameters: BTreeMap<String, Value> = wanted
+            .parameters
+            .iter()
+            .map(|(name, value)| (name.to_string(), self.resolved(&wanted.name, value, standing)))
+            .collect();
         let given = Given {
             parameters: &parameters,
             stack: wanted.name.as_str(),
@@ -118,7 +121,12 @@ impl Foreseen {
                 let old = evaluate(&template, &Given { parameters: &had, ..given });
                 change.resources = difference::between(&old, &new);
                 let is_same = text.is_some_and(|text| *text == wanted.template)
-                    && parameters.iter().all(|(name, value)| had.get(name) == Some(value));
+                    && parameters
+                        .iter()
+                        .filter(|(name, _)| {
+                            !matches!(wanted.parameters.get(name.as_str()), Some(platform::Value::Kept { .. }))
+                        })
+                        .all(|(name, value)| had.get(name) == Some(value));
                 change.doing = if change.resources.is_empty() && is_same { Doing::Unchanged } else { Doing::Change };
                 if change.resources.is_empty() && !is_same {
                     change.note.get_or_insert_with(|| "none of its resources changes".to_owned());
@@ -137,18 +145,28 @@ impl Foreseen {
     }
 
     /// A parameter's value, as far as it is known before the stacks are made.
-    fn resolved(&self, value: &platform::Value, standing: Standing<'_>) -> Value {
+    fn resolved(&self, own: &StackName, value: &platform::Value, standing: Standing<'_>) -> Value {
         match value {
             platform::Value::Text(text) => Value::text(text),
+            platform::Value::Kept { parameter, first } => {
+                let has = standing.stacks.get(own).and_then(|observed| observed.parameters.get(*parameter));
+                Value::text(has.cloned().unwrap_or_else(|| first.to_string()))
+            }
             platform::Value::OfNetwork => Value::later("the network"),
             platform::Value::Output { stack, key } => self.output(stack, key, standing),
-            platform::Value::List(values) => self.put_together(values, ",", standing),
-            platform::Value::Joined(values) => self.put_together(values, "", standing),
+            platform::Value::List(values) => self.put_together(own, values, ",", standing),
+            platform::Value::Joined(values) => self.put_together(own, values, "", standing),
         }
     }
 
-    fn put_together(&self, values: &[platform::Value], separator: &str, standing: Standing<'_>) -> Value {
-        let values: Vec<_> = values.iter().map(|value| self.resolved(value, standing)).collect();
+    fn put_together(
+        &self,
+        own: &StackName,
+        values: &[platform::Value],
+        separator: &str,
+        standing: Standing<'_>,
+    ) -> Value {
+        let values: Vec<_> = values.iter().map(|value| self.resolved(own, value, standing)).collect();
         let texts = values.iter().map(|value| match value {
             Value::Text(text) => text.clone(),
             other => other.to_string(),

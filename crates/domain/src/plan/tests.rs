@@ -93,6 +93,7 @@ impl Environment {
     fn text(&self, value: &platform::Value) -> String {
         match value {
             platform::Value::Text(text) => text.clone(),
+            platform::Value::Kept { first, .. } => first.to_string(),
             platform::Value::OfNetwork => panic!("the network stands"),
             platform::Value::Output { stack, key } => self.stacks[stack].outputs[key.as_ref()].clone(),
             platform::Value::List(values) => values

@@ -66,7 +66,7 @@ fn each_wish(check: impl Fn(&str, &Wish<'_>)) {
 /// The outputs that a value is made of.
 fn outputs_in(value: &Value) -> Vec<(&StackName, &str)> {
     match value {
-        Value::Text(_) | Value::OfNetwork => Vec::new(),
+        Value::Text(_) | Value::OfNetwork | Value::Kept { .. } => Vec::new(),
         Value::Output { stack, key } => vec![(stack, key)],
         Value::List(values) | Value::Joined(values) => values.iter().flat_map(outputs_in).collect(),
     }
@@ -75,7 +75,7 @@ fn outputs_in(value: &Value) -> Vec<(&StackName, &str)> {
 fn longest(value: &Value) -> usize {
     match value {
         Value::Text(text) => text.len(),
-        Value::Output { .. } | Value::OfNetwork => 0,
+        Value::Output { .. } | Value::OfNetwork | Value::Kept { .. } => 0,
         Value::List(values) | Value::Joined(values) => values.iter().map(|value| longest(value) + 1).sum(),
     }
 }
@@ -120,7 +120,7 @@ fn what_needs_the_network_says_so() {
         fn of_network(value: &Value) -> bool {
             match value {
                 Value::OfNetwork => true,
-                Value::Text(_) | Value::Output { .. } => false,
+                Value::Text(_) | Value::Output { .. } | Value::Kept { .. } => false,
                 Value::List(values) | Value::Joined(values) => values.iter().any(of_network),
             }
         }

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::{Concern, MOST_PARAMETER_BYTES, Names, Place, PlanError, Value, WantedStack, Wish, parameters, text};
+use super::{
+    Concern, MOST_PARAMETER_BYTES, Names, Observed, Place, PlanError, Value, WantedStack, Wish, parameters,
+    priority::Priorities, shift, text,
+};
 use crate::{
     manifest::{
         SecretRef, Service, Spec,
@@ -102,12 +105,13 @@ impl Wish<'_> {
         Value::Output { stack: self.names().cluster(), key: Cow::Borrowed("Cluster") }
     }
 
-    /// The stack of a service; with the priority of its rule where it has `http`.
+    /// The stack of a service; with the priorities of its rules where it has `http`.
     pub(super) fn service(
         &self,
         name: &ComponentName,
         service: &Service,
-        priority: Option<u32>,
+        priorities: Option<Priorities>,
+        observed: &Observed,
     ) -> Result<WantedStack, PlanError> {
         let secrets = Secrets::of(self, service);
         for arns in [&secrets.secrets, &secrets.parameters] {
@@ -116,6 +120,11 @@ impl Wish<'_> {
                 return Err(PlanError::TooManySecrets { service: name.clone(), bytes });
             }
         }
+        let shifts = self.shifts(name, service, observed);
+        if shifts && service.http.as_ref().is_some_and(|http| http.stickiness.is_some()) {
+            return Err(PlanError::Sticky { service: name.clone() });
+        }
+        let test_rule = priorities.and_then(|priorities| priorities.test_rule);
         let migration_log = migration_log_group(self.names(), name, service);
         let namespace = match service.discovery {
             true => Value::Output { stack: self.names().discovery(), key: Cow::Borrowed("Namespace") },
@@ -136,8 +145,14 @@ impl Wish<'_> {
             ("TargetType", text(if is_bridge(self.spec) { "instance" } else { "ip" })),
             ("Namespace", namespace),
         ]);
-        wanted.extend(parameters(match (&service.http, priority) {
-            (Some(http), Some(priority)) => [
+        wanted.extend(parameters([
+            ("Shifts", text(shifts)),
+            ("TestHeader", text(test_rule.map_or("", |_| name.as_str()))),
+            ("TestPriority", text(test_rule.unwrap_or(1))),
+        ]));
+        wanted.extend(parameters(shift::weights(observed.get(&self.names().service(name)))));
+        wanted.extend(parameters(match (&service.http, priorities) {
+            (Some(http), Some(priorities)) => [
                 ("Listener", Value::Output { stack: self.names().load_balancer(), key: Cow::Borrowed("Listener") }),
                 ("Vpc", self.of_network(|network| network.vpc.clone())),
                 ("Host", text(http.host.as_ref().map_or("", |host| host.as_str()))),
@@ -145,7 +160,7 @@ impl Wish<'_> {
                 ("HealthPath", text(&http.health)),
                 ("Stickiness", text(http.stickiness.map_or(0, |stickiness| stickiness.duration.seconds()))),
                 ("Drain", text(http.drain.map_or(DRAIN_SECONDS, |drain| drain.seconds()))),
-                ("Priority", text(priority)),
+                ("Priority", text(priorities.rule)),
             ],
             _ => [
                 ("Listener", text("")),

@@ -1,6 +1,6 @@
 //! What differs between the stacks that should be there and those that are, and between stacks and what they made.
 
-use super::{Next, Observed, StackName, WantedStack, plan::compare};
+use super::{Next, Observed, ObservedStack, StackName, WantedStack, plan::compare};
 use crate::message::Difference;
 
 /// A resource that is not as its stack made it.
@@ -33,7 +33,8 @@ pub fn of_stacks(wanted: &[WantedStack], observed: &Observed) -> (Vec<Difference
             Next::Update(apply) => {
                 let given = observed.get(&planned.stack).map(|stack| &stack.parameters);
                 let differs = |key: &str, value: &String| given.and_then(|given| given.get(key)) != Some(value);
-                let keys: Vec<_> = apply.parameters.iter().filter(|(key, value)| differs(key, value)).collect();
+                let fixed = apply.parameters.iter().filter(|(key, _)| !apply.kept.contains(*key));
+                let keys: Vec<_> = fixed.filter(|(key, value)| differs(key, value)).collect();
                 match keys.as_slice() {
                     [] => "is not what the manifest and this version of Shipway make of it".to_owned(),
                     keys => {
@@ -52,14 +53,17 @@ pub fn of_stacks(wanted: &[WantedStack], observed: &Observed) -> (Vec<Difference
     (differences, as_wanted)
 }
 
-/// A resource's drift, told.
-pub fn of_resource(stack: &StackName, drift: &ResourceDrift) -> Difference {
+/// A resource's drift, told; nothing where it is what ECS changes with each rollout.
+pub fn of_resource(name: &StackName, stack: &ObservedStack, drift: &ResourceDrift) -> Option<Difference> {
     let ResourceDrift { resource, resource_type, deleted, properties } = drift;
+    if !deleted && stack.is_ecs_own(resource, resource_type, properties) {
+        return None;
+    }
     let what = match deleted {
         true => format!("{resource} ({resource_type}) is gone"),
         false => format!("{resource} ({resource_type}) was changed by someone: {}", properties.join(", ")),
     };
-    Difference { of: of_stack(stack), what }
+    Some(Difference { of: of_stack(name), what })
 }
 
 fn of_stack(stack: &StackName) -> String {

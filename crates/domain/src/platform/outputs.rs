@@ -162,7 +162,20 @@ pub fn outputs(wish: &Wish<'_>, observed: &Observed) -> Result<PlatformOutputs, 
                 .transpose()?,
             registry: service.discovery.then(|| of_service("Registry")).transpose()?,
             target_group: service.http.as_ref().map(|_| of_service("TargetGroup")).transpose()?,
-            alternate: None,
+            alternate: wish
+                .shifts(name, service, observed)
+                .then(|| {
+                    Ok(Alternate {
+                        target_group: of_service("AlternateTargetGroup")?,
+                        rule: of_service("Rule")?,
+                        test_rule: wish
+                            .has_test_rule(name, service, observed)
+                            .then(|| of_service("TestRule"))
+                            .transpose()?,
+                        role: of_service("InfrastructureRole")?,
+                    })
+                })
+                .transpose()?,
         };
         outputs.services.insert(name.clone(), made);
     }

@@ -1,6 +1,10 @@
 //! What to do next about each stack, from what is wanted and what CloudFormation shows.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use super::{Concern, INPUTS_TAG, Operation, StackName, Value, WantedStack, taken};
 use crate::{failure::Failure, name::ReleaseId};
@@ -171,6 +175,8 @@ pub struct Apply {
     pub role: Option<String>,
     /// The parameters.
     pub parameters: BTreeMap<Cow<'static, str>, String>,
+    /// Those of them that others change: a stack that has other ones is as it should be all the same.
+    pub kept: BTreeSet<Cow<'static, str>>,
     /// The tags.
     pub tags: BTreeMap<&'static str, String>,
     /// Whether it is protected against deletion; nothing where that is not Shipway's to say.
@@ -480,7 +486,7 @@ fn resolve(stack: &WantedStack, observed: &Observed, in_sync: impl Fn(&StackName
     let mut parameters = BTreeMap::new();
     let mut blockers = Vec::new();
     for (key, value) in &stack.parameters {
-        match resolve_value(value, observed, &in_sync, &mut blockers) {
+        match resolve_value(value, &stack.name, observed, &in_sync, &mut blockers) {
             Ok(value) => parameters.insert(key.clone(), value),
             Err(resolved) => return resolved,
         };
@@ -492,12 +498,17 @@ fn resolve(stack: &WantedStack, observed: &Observed, in_sync: impl Fn(&StackName
 /// The text of a value. What stands on a stack that does not stand yet adds to the blockers, and is empty for now.
 fn resolve_value(
     value: &Value,
+    own: &StackName,
     observed: &Observed,
     in_sync: &impl Fn(&StackName) -> bool,
     blockers: &mut Vec<StackName>,
 ) -> Result<String, Resolved> {
     match value {
         Value::Text(text) => Ok(text.clone()),
+        Value::Kept { parameter, first } => {
+            let has = observed.get(own).and_then(|stack| stack.parameters.get(*parameter));
+            Ok(has.cloned().unwrap_or_else(|| first.to_string()))
+        }
         Value::OfNetwork => Err(Resolved::Blocked(Blocker::Network)),
         Value::Output { stack, .. } if !in_sync(stack) => {
             blockers.push(stack.clone());
@@ -509,7 +520,7 @@ fn resolve_value(
         }
         Value::List(values) | Value::Joined(values) => {
             let texts: Result<Vec<_>, _> =
-                values.iter().map(|value| resolve_value(value, observed, in_sync, blockers)).collect();
+                values.iter().map(|value| resolve_value(value, own, observed, in_sync, blockers)).collect();
             Ok(value.put_together(texts?))
         }
     }
@@ -530,6 +541,7 @@ fn next_action(
         region: wanted.region,
         role: wanted.role.clone(),
         parameters,
+        kept: wanted.kept().cloned().collect(),
         tags,
         protected: wanted.protected(),
         token,
@@ -546,7 +558,8 @@ fn next_action(
     }
     let operation = observed.operation.as_ref();
     let why = || operation.and_then(|operation| operation.failure.as_ref()).map(ToString::to_string);
-    let ours = operation.and_then(|operation| operation.token.as_ref()) == Some(&apply.token);
+    let token = operation.and_then(|operation| operation.token.as_ref());
+    let ours = token.is_some_and(|token| *token == apply.token || token.starts_with(&apply.token_of_weights("")));
     let clear = |what: &str| {
         Next::Clear(Deletion {
             id: observed.id.clone(),
@@ -574,11 +587,19 @@ fn next_action(
     }
 }
 
+impl Apply {
+    /// The token of the request that comes before this one and only tells CloudFormation which weights ECS gave the rules.
+    pub fn token_of_weights(&self, weights: &str) -> String {
+        format!("{}-weights-{weights}", self.token)
+    }
+}
+
 impl ObservedStack {
-    /// Whether it was made of exactly this.
+    /// Whether it was made of exactly this, but for what others change.
     fn is(&self, apply: &Apply) -> bool {
         let tags = apply.tags.iter().all(|(key, value)| self.tags.get(*key) == Some(value));
-        tags && apply.parameters.iter().all(|(key, value)| self.parameters.get(key.as_ref()) == Some(value))
+        let mut parameters = apply.parameters.iter().filter(|(key, _)| !apply.kept.contains(*key));
+        tags && parameters.all(|(key, value)| self.parameters.get(key.as_ref()) == Some(value))
     }
 
     /// The stack as it is when CloudFormation answered an update with "nothing to change".

@@ -64,26 +64,48 @@ fn places(path: &str, with_host: bool) -> std::ops::Range<u32> {
     }
 }
 
-/// The priority of each service with `http`. `standing` says which path and priority a service has now.
+/// The priorities of a service's rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Priorities {
+    /// Its own rule's.
+    pub(super) rule: u32,
+    /// That of the rule for its tests, where it has one.
+    pub(super) test_rule: Option<u32>,
+}
+
+/// What a service has now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing<'a> {
+    /// The path of its rules.
+    pub(super) path: &'a str,
+    /// The priority of its own.
+    pub(super) rule: u32,
+    /// That of the rule for its tests, where it has one.
+    pub(super) test_rule: Option<u32>,
+}
+
+/// The priorities of each service with `http`. `standing` says what a service has now, `tested` whether it has a rule for its tests.
 pub(super) fn of_services<'a>(
     spec: &Spec,
-    standing: impl Fn(&ComponentName) -> Option<(&'a str, u32)>,
-) -> Result<BTreeMap<ComponentName, u32>, PlanError> {
+    standing: impl Fn(&ComponentName) -> Option<Standing<'a>>,
+    tested: impl Fn(&ComponentName) -> bool,
+) -> Result<BTreeMap<ComponentName, Priorities>, PlanError> {
     let mut priorities = BTreeMap::new();
     let mut taken = BTreeSet::from([OWN]);
     let with_http =
         || spec.services.iter().filter_map(|(name, service)| service.http.as_ref().map(|http| (name, http)));
     for (name, http) in with_http() {
-        if let Some((path, priority)) = standing(name)
+        if let Some(Standing { path, rule, .. }) = standing(name)
             && path == http.path
-            && places(path, http.host.is_some()).contains(&priority)
-            && taken.insert(priority)
+            && places(path, http.host.is_some()).contains(&rule)
+            && taken.insert(rule)
         {
-            priorities.insert(name.clone(), priority);
+            priorities.insert(name.clone(), rule);
         }
     }
     // What another service's rule holds now is free only once that service's stack was updated.
-    taken.extend(with_http().filter_map(|(name, _)| standing(name)).map(|(_, priority)| priority));
+    let held = with_http().filter_map(|(name, _)| standing(name));
+    taken.extend(held.flat_map(|held| [Some(held.rule), held.test_rule]).flatten());
     for (name, http) in with_http() {
         if priorities.contains_key(name) {
             continue;
@@ -99,7 +121,31 @@ pub(super) fn of_services<'a>(
         taken.insert(priority);
         priorities.insert(name.clone(), priority);
     }
-    Ok(priorities)
+    // What is free goes to all services' own rules first.
+    let mut all = BTreeMap::new();
+    for (name, http) in with_http() {
+        let rule = priorities[name];
+        let test_rule = match tested(name) {
+            true => Some(
+                before(rule, standing(name), &mut taken)
+                    .ok_or_else(|| PlanError::TooManyPaths { service: name.clone(), path: http.path.clone() })?,
+            ),
+            false => None,
+        };
+        all.insert(name.clone(), Priorities { rule, test_rule });
+    }
+    Ok(all)
+}
+
+/// The priority of the rule for a service's tests: before its own, which takes the same requests and more, and as near to that as is
+/// free, so that among the others it stands where that does. Where its own keeps its place, it does too.
+fn before(rule: u32, standing: Option<Standing<'_>>, taken: &mut BTreeSet<u32>) -> Option<u32> {
+    let kept = standing.filter(|standing| standing.rule == rule).and_then(|standing| standing.test_rule);
+    let priority = kept
+        .filter(|kept| *kept < rule)
+        .or_else(|| (OWN + 1..rule).rev().find(|priority| !taken.contains(priority)))?;
+    taken.insert(priority);
+    Some(priority)
 }
 
 fn spread(path: &str) -> u32 {

@@ -33,6 +33,8 @@ pub struct ResourceChange {
     pub state: ResourceState,
     /// Whether what is there would or might go.
     pub replaces: bool,
+    /// The names of its properties that would change.
+    pub properties: Vec<String>,
 }
 
 /// How a resource is beside what its stack made of it.
@@ -108,7 +110,7 @@ pub fn repair_step(stack: &ObservedStack, name: &str, change_set: Option<&Change
         }
         (_, "OBSOLETE") => RepairStep::Withdraw,
         ("FAILED", _) if changes_nothing(reason) => RepairStep::Done { empty: true },
-        ("CREATE_COMPLETE", "AVAILABLE") => of_changes(changes, name),
+        ("CREATE_COMPLETE", "AVAILABLE") => of_changes(stack, changes, name),
         _ => RepairStep::unproposed(if reason.is_empty() { status } else { reason }),
     }
 }
@@ -118,14 +120,19 @@ fn changes_nothing(reason: &str) -> bool {
     reason.contains("didn't contain changes") || reason.contains("No updates are to be performed")
 }
 
-fn of_changes(changes: &[ResourceChange], name: &str) -> RepairStep {
+fn of_changes(stack: &ObservedStack, changes: &[ResourceChange], name: &str) -> RepairStep {
     let told = |changes: &mut dyn Iterator<Item = &ResourceChange>| {
         let told: Vec<_> = changes.map(|change| format!("{} ({})", change.resource, change.resource_type)).collect();
         told.join(", ")
     };
     // A change set that compares with what is there may name what is in sync, too: where nothing differs it is not executed.
     // https://github.com/aws-cloudformation/cloudformation-coverage-roadmap/issues/2505
-    let differs = |change: &&ResourceChange| matches!(change.state, ResourceState::Modified | ResourceState::Deleted);
+    // The weights of a rule are ECS's.
+    let differs = |change: &&ResourceChange| match change.state {
+        ResourceState::Modified => !stack.is_ecs_own(&change.resource, &change.resource_type, &change.properties),
+        ResourceState::Deleted => true,
+        ResourceState::InSync | ResourceState::Unknown => false,
+    };
     let by_hand = format!(
         "look at its change set {name}, then execute that (`aws cloudformation execute-change-set`) or put it right by hand"
     );
@@ -185,7 +192,13 @@ mod tests {
     }
 
     fn change(resource_type: &str, state: ResourceState, replaces: bool) -> ResourceChange {
-        ResourceChange { resource: "Thing".to_owned(), resource_type: resource_type.to_owned(), state, replaces }
+        ResourceChange {
+            resource: "Thing".to_owned(),
+            resource_type: resource_type.to_owned(),
+            state,
+            replaces,
+            properties: Vec::new(),
+        }
     }
 
     fn step(status: &str, execution: &str, reason: &str, changes: &[ResourceChange]) -> RepairStep {
@@ -231,6 +244,33 @@ mod tests {
         let gone = change("AWS::X::Gone", ResourceState::Deleted, true);
         let executed = step("CREATE_COMPLETE", "AVAILABLE", "", &[same, changed, gone]);
         assert_eq!(executed, RepairStep::Execute("Thing (AWS::X::Z), Thing (AWS::X::Gone)".to_owned()));
+    }
+
+    #[test]
+    fn what_ecs_changes_in_a_rule_is_not_put_right() {
+        let mut stack = stack();
+        let text = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        stack.parameters = BTreeMap::from([text("Shifts", "true")]);
+        stack.outputs = BTreeMap::from([text("AlternateTargetGroup", "b"), text("Rule", "rule")]);
+        let rule = |properties: &[&str]| ResourceChange {
+            resource: "Rule".to_owned(),
+            properties: properties.iter().map(|name| (*name).to_owned()).collect(),
+            ..change("AWS::ElasticLoadBalancingV2::ListenerRule", ResourceState::Modified, false)
+        };
+        let step = |changes: &[ResourceChange]| {
+            let set = ChangeSet {
+                status: "CREATE_COMPLETE".to_owned(),
+                execution: "AVAILABLE".to_owned(),
+                reason: String::new(),
+                changes: changes.to_vec(),
+            };
+            repair_step(&stack, "n", Some(&set))
+        };
+        assert_eq!(step(&[rule(&["Actions"])]), RepairStep::Done { empty: true });
+        let told = "Rule (AWS::ElasticLoadBalancingV2::ListenerRule)";
+        assert_eq!(step(&[rule(&["Actions", "Priority"])]), RepairStep::Execute(told.to_owned()));
+        let targets = change("T", ResourceState::Modified, false);
+        assert_eq!(step(&[rule(&["Actions"]), targets]), RepairStep::Execute("Thing (T)".to_owned()));
     }
 
     #[test]

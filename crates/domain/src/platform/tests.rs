@@ -815,7 +815,9 @@ fn differences_name_what_differs_and_no_value() {
         deleted,
         properties: vec!["/HealthCheckPath".to_owned(), "/Tags/0/Value".to_owned()],
     };
-    let told = [true, false].map(|deleted| resource_difference(&name("service-api"), &drift(deleted)).what);
+    let api = &cloud.stacks[&name("service-api")];
+    let told = |deleted| resource_difference(&name("service-api"), api, &drift(deleted)).unwrap().what;
+    let told = [true, false].map(told);
     assert_eq!(told[0], "Targets (AWS::ElasticLoadBalancingV2::TargetGroup) is gone");
     assert!(told[1].ends_with("was changed by someone: /HealthCheckPath, /Tags/0/Value"), "{}", told[1]);
 }

@@ -79,6 +79,13 @@ pub enum Value {
     },
     /// Known when the network stands.
     OfNetwork,
+    /// What the stack has for a parameter already: others than us change it, so it is no part of what the stack should be.
+    Kept {
+        /// The parameter, which may be another one.
+        parameter: &'static str,
+        /// What it is where the stack has no such parameter yet.
+        first: u32,
+    },
     /// Several, between commas. Empty ones are left out.
     List(Vec<Value>),
     /// Several, one directly after the other.
@@ -102,7 +109,7 @@ impl Value {
         match self {
             Value::Text(text) => Some(text.clone()),
             Value::Output { stack, key } => observed.get(stack)?.outputs.get(key.as_ref()).cloned(),
-            Value::OfNetwork => None,
+            Value::OfNetwork | Value::Kept { .. } => None,
             Value::List(values) | Value::Joined(values) => {
                 let texts: Option<Vec<_>> = values.iter().map(|value| value.known(observed)).collect();
                 Some(self.put_together(texts?))
@@ -113,7 +120,7 @@ impl Value {
     /// Adds the stacks whose outputs it is made of.
     fn add_stacks(&self, stacks: &mut BTreeSet<StackName>) {
         match self {
-            Value::Text(_) | Value::OfNetwork => {}
+            Value::Text(_) | Value::OfNetwork | Value::Kept { .. } => {}
             Value::Output { stack, .. } => {
                 stacks.insert(stack.clone());
             }
@@ -169,6 +176,11 @@ impl WantedStack {
         holds_data.then(|| self.parameters.get(ON_DELETE) != Some(&Value::Text("Delete".to_owned())))
     }
 
+    /// The parameters that others change.
+    pub(super) fn kept(&self) -> impl Iterator<Item = &Cow<'static, str>> {
+        self.parameters.iter().filter(|(_, value)| matches!(value, Value::Kept { .. })).map(|(key, _)| key)
+    }
+
     /// The hash of all that decides what the stack is.
     pub(super) fn inputs(&self, parameters: &BTreeMap<Cow<'static, str>, String>) -> String {
         let mut hash = Sha256::new();
@@ -178,7 +190,8 @@ impl WantedStack {
         };
         add(self.name.as_str());
         add(&self.template);
-        for (key, value) in parameters {
+        let kept: BTreeSet<_> = self.kept().collect();
+        for (key, value) in parameters.iter().filter(|(key, _)| !kept.contains(key)) {
             add(key);
             add(value);
         }

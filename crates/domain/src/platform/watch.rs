@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Concern, StackName, Value, WantedStack, Wish, data::LEAST_STORAGE, has_http, parameters, text};
+use super::{Concern, Observed, StackName, Value, WantedStack, Wish, data::LEAST_STORAGE, has_http, parameters, text};
 use crate::{
     manifest::{
         Service,
@@ -21,14 +21,15 @@ const BYTES_PER_GIB: u64 = 1 << 30;
 
 impl Wish<'_> {
     /// The stacks of what is watched.
-    pub(super) fn watch_stacks(&self) -> Vec<WantedStack> {
+    pub(super) fn watch_stacks(&self, observed: &Observed) -> Vec<WantedStack> {
         let spec = self.spec;
         let mut stacks = Vec::new();
         stacks.extend(spec.network.flow_logs.as_ref().map(|logs| self.flow_logs(logs)));
         if !spec.monitoring.notify.is_empty() {
             stacks.push(self.notifications());
         }
-        stacks.extend(spec.services.iter().filter_map(|(name, service)| self.alarms_of_service(name, service)));
+        let of_service = |(name, service)| self.alarms_of_service(name, service, observed);
+        stacks.extend(spec.services.iter().filter_map(of_service));
         stacks.extend(spec.databases.iter().filter_map(|(name, database)| self.alarms_of_database(name, database)));
         if spec.monitoring.dashboard {
             stacks.push(self.dashboard());
@@ -85,7 +86,7 @@ impl Wish<'_> {
         }
     }
 
-    fn alarms_of_service(&self, name: &ComponentName, service: &Service) -> Option<WantedStack> {
+    fn alarms_of_service(&self, name: &ComponentName, service: &Service, observed: &Observed) -> Option<WantedStack> {
         let alarms = &self.spec.monitoring.alarms;
         let behind = service.http.is_some();
         let of_requests =
@@ -93,7 +94,7 @@ impl Wish<'_> {
         if alarms.service_cpu.is_none() && alarms.service_memory.is_none() && !(behind && of_requests) {
             return None;
         }
-        let metrics_name = |stack: StackName, key: &'static str| match behind {
+        let metrics_name = |behind: bool, stack: StackName, key: &'static str| match behind {
             true => Value::Output { stack, key: Cow::Borrowed(key) },
             false => text(""),
         };
@@ -108,8 +109,16 @@ impl Wish<'_> {
                 ("Service", text(name)),
                 ("Cluster", self.cluster_name()),
                 ("Topic", self.topic()),
-                ("LoadBalancer", metrics_name(self.names().load_balancer(), "FullName")),
-                ("TargetGroup", metrics_name(self.names().service(name), "TargetGroupName")),
+                ("LoadBalancer", metrics_name(behind, self.names().load_balancer(), "FullName")),
+                ("TargetGroup", metrics_name(behind, self.names().service(name), "TargetGroupName")),
+                (
+                    "AlternateTargetGroup",
+                    metrics_name(
+                        self.shifts(name, service, observed),
+                        self.names().service(name),
+                        "AlternateTargetGroupName",
+                    ),
+                ),
                 ("CpuAbove", above(alarms.service_cpu)),
                 ("CpuMinutes", minutes_of(alarms.service_cpu.map(|alarm| alarm.r#for))),
                 ("MemoryAbove", above(alarms.service_memory)),

@@ -129,6 +129,14 @@ fn is_gone(error: &AwsError) -> bool {
     error.is("ChangeSetNotFound") || error.is("ChangeSetNotFoundException")
 }
 
+/// What a detail is about: a property's name, or else which of a resource's attributes it is.
+fn property(detail: &types::ResourceChangeDetail) -> String {
+    let target = detail.target();
+    let name = target.and_then(|target| target.name());
+    let attribute = || target.and_then(|target| target.attribute()).map(types::ResourceAttribute::as_str);
+    name.or_else(attribute).unwrap_or_default().to_owned()
+}
+
 fn observed(change: &types::ResourceChange) -> ResourceChange {
     let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
     ResourceChange {
@@ -142,5 +150,6 @@ fn observed(change: &types::ResourceChange) -> ResourceChange {
         },
         replaces: matches!(change.replacement(), Some(Replacement::True | Replacement::Conditional))
             || change.action() == Some(&ChangeAction::Remove),
+        properties: change.details().iter().map(property).collect(),
     }
 }

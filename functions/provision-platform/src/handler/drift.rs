@@ -8,7 +8,7 @@ use shipway_aws::{AwsError, store::Manifest};
 use shipway_domain::{
     message::{Difference, DriftFound},
     name::{AppName, EnvironmentName},
-    platform::{Observed, Place, StackName, Wish, resource_difference, stack_differences, stacks},
+    platform::{Observed, ObservedStack, Place, StackName, Wish, resource_difference, stack_differences, stacks},
 };
 
 use super::{AT_ONCE, ProvisionError, Records, look};
@@ -50,7 +50,7 @@ pub(super) async fn compare<C: Stacks + Capacity>(
 
     let looks = as_wanted.iter().filter_map(|name| Some((name, observed.get(name)?))).map(|(name, stack)| {
         let begun = detections.get(name.as_str());
-        async move { Ok::<_, AwsError>((name, of_resources(cloud, name, &stack.id, begun).await?)) }
+        async move { Ok::<_, AwsError>((name, of_resources(cloud, name, stack, begun).await?)) }
     });
     let mut running = BTreeMap::new();
     let mut waited_for = 0;
@@ -88,19 +88,19 @@ enum Looked {
 async fn of_resources(
     cloud: &impl Stacks,
     name: &StackName,
-    id: &str,
+    stack: &ObservedStack,
     begun: Option<&String>,
 ) -> Result<Looked, AwsError> {
     let detection = match begun {
-        None => cloud.detect(id).await?,
-        Some(begun) => cloud.detection(id, begun).await?,
+        None => cloud.detect(&stack.id).await?,
+        Some(begun) => cloud.detection(&stack.id, begun).await?,
     };
     Ok(match detection {
         Detection::Running(id) => Looked::Running(id),
         Detection::Impossible => Looked::Ended { id: None, found: Vec::new() },
         Detection::Ended => {
-            let drifts = cloud.drifts(id).await?;
-            let found = drifts.iter().map(|drift| resource_difference(name, drift)).collect();
+            let drifts = cloud.drifts(&stack.id).await?;
+            let found = drifts.iter().filter_map(|drift| resource_difference(name, stack, drift)).collect();
             Looked::Ended { id: begun.cloned(), found }
         }
     })

@@ -59,6 +59,7 @@ impl System {
                 let prefix = format!("shipway-{}-{}-", self.spec.app, self.environment);
                 format!("{}.{key}", stack.as_str().trim_start_matches(&prefix))
             }
+            Value::Kept { first, .. } => first.to_string(),
             Value::OfNetwork => "of the network".to_owned(),
             Value::List(values) | Value::Joined(values) => {
                 value.put_together(values.iter().map(|value| self.text(value)).collect())
