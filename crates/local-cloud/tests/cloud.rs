@@ -876,8 +876,22 @@ async fn blue_green(cloud: &LocalCloud) -> anyhow::Result<()> {
     assert_eq!(ended.status(), Some(&ServiceDeploymentStatus::RollbackSuccessful), "{ended:?}");
     assert!(versions.iter().all(|version| version == "4"), "{versions:?}");
     assert_eq!(shifts.tested().await?, "4");
+
+    // A newer one comes while one waits, of which nobody but tests saw anything.
+    let deployment = shifts.deploy(&second).await?;
+    shifts.pauses(&deployment).await?;
+    let fifth = shifts.register("5").await?;
+    let newer = shifts.deploy(&fifth).await?;
+    let (hook, versions) = shifts.visited(shifts.pauses(&newer)).await?;
+    assert!(versions.iter().all(|version| version == "4"), "{versions:?}");
+    assert_eq!((shifts.tested().await?, shifts.running().await?), ("5".to_owned(), 4));
+    assert_eq!(shifts.described(&deployment).await?.status(), Some(&ServiceDeploymentStatus::Stopped));
+    stage.ecs.continue_service_deployment().service_deployment_arn(&newer).hook_id(hook).send().await?;
+    let (ended, versions) = shifts.visited(shifts.ends(&newer)).await?;
+    assert_eq!(ended.status(), Some(&ServiceDeploymentStatus::Successful), "{ended:?}");
+    assert!(versions.iter().all(|version| version == "4" || version == "5"), "{versions:?}");
     let listed = stage.ecs.list_service_deployments().cluster("main").service("api").send().await?;
-    assert_eq!(listed.service_deployments().len(), 5);
+    assert_eq!(listed.service_deployments().len(), 7);
     Ok(())
 }
 
@@ -1029,6 +1043,35 @@ async fn canary_and_linear(cloud: &LocalCloud) -> anyhow::Result<()> {
     }
     assert_eq!(seen, [(0, 100), (40, 60), (80, 20), (100, 0)]);
     assert_eq!((stage.version().await?.as_str(), stage.completed().await?.running_count()), ("3", 2));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_changes_how_its_requests_go_over() -> anyhow::Result<()> {
+    let Some(cloud) = cloud().await? else { return Ok(()) };
+    change_strategy(&cloud).await.with_context(|| cloud.log_tail())?;
+    cloud.stop().await;
+    Ok(())
+}
+
+async fn change_strategy(cloud: &LocalCloud) -> anyhow::Result<()> {
+    let shifts = Shifts::set(cloud).await?;
+    let stage = &shifts.stage;
+    stage.create(&shifts.register("1").await?).await?;
+    assert_eq!(stage.completed().await?.current_service_deployment(), None);
+    let change = async |version: &str, strategy: DeploymentStrategy| {
+        let definition = shifts.register(version).await?;
+        let update = stage.ecs.update_service().cluster("main").service("api").task_definition(definition);
+        update.load_balancers(shifts.balancer()).deployment_configuration(shifting(strategy).build()).send().await?;
+        let (service, versions) = shifts.visited(stage.completed()).await?;
+        assert_eq!(versions.last().map(String::as_str), Some(version));
+        assert_eq!((service.running_count(), service.current_service_deployment()), (2, None));
+        shifts.weights(&shifts.production).await
+    };
+    assert_eq!(change("2", DeploymentStrategy::BlueGreen).await?, (0, 100));
+    // Bit by bit it stays in the group that serves.
+    assert_eq!(change("3", DeploymentStrategy::Rolling).await?, (0, 100));
+    assert_eq!(change("4", DeploymentStrategy::Canary).await?, (100, 0));
     Ok(())
 }
 
