@@ -14,7 +14,7 @@ const READY: Duration = Duration::from_secs(60);
 const LOG_LINES: usize = 40;
 
 /// Our additions, as Python modules of the package `local_cloud`.
-const MODULES: [(&str, &str); 31] = [
+const MODULES: [(&str, &str); 32] = [
     ("__init__.py", include_str!("../ministack/local_cloud/__init__.py")),
     ("__main__.py", include_str!("../ministack/local_cloud/__main__.py")),
     ("change_sets.py", include_str!("../ministack/local_cloud/change_sets.py")),
@@ -39,6 +39,7 @@ const MODULES: [(&str, &str); 31] = [
     ("patch.py", include_str!("../ministack/local_cloud/patch.py")),
     ("processes.py", include_str!("../ministack/local_cloud/processes.py")),
     ("rds_rights.py", include_str!("../ministack/local_cloud/rds_rights.py")),
+    ("rights.py", include_str!("../ministack/local_cloud/rights.py")),
     ("roles.py", include_str!("../ministack/local_cloud/roles.py")),
     ("s3.py", include_str!("../ministack/local_cloud/s3.py")),
     ("scaling.py", include_str!("../ministack/local_cloud/scaling.py")),

@@ -3,13 +3,10 @@
 MiniStack checks `*` and knows no tags of EC2. What AWS checks each call on stands in the Service Authorization Reference.
 """
 
-import contextvars
-
-from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import get_account_id
 from ministack.services import ec2
 
-from local_cloud.patch import replace
+from local_cloud import rights
 
 MADE = {
     "CreateVpc": "vpc",
@@ -34,38 +31,15 @@ NAMED = {
     "VpcEndpointId": "vpc-endpoint",
 }
 
-_parameters = contextvars.ContextVar("local_cloud_ec2_parameters", default=None)
-
 
 def install():
-    replace(iam_actions, "extract_resource_arn", _remember_parameters)
-    replace(iam_evaluator, "enforce", _check_resources)
+    rights.check_each("ec2", _resources)
 
 
-def _remember_parameters(extract):
-    def extract_resource_arn(service, method, path, headers, body, query_params, region, account_id):
-        _parameters.set(query_params if service == "ec2" else None)
-        return extract(service, method, path, headers, body, query_params, region, account_id)
-
-    return extract_resource_arn
-
-
-def _check_resources(enforce):
-    def enforce_each(access_key_id, iam_action, service, region, resource_arn="*", service_context=None):
-        parameters = _parameters.get() if service == "ec2" else None
-        action = iam_action.partition(":")[2]
-        if parameters is None or action.startswith("Describe"):
-            return enforce(access_key_id, iam_action, service, region, resource_arn, service_context)
-        for checked, arn, context in _resources(action, parameters, region) or [(iam_action, resource_arn, {})]:
-            denied = enforce(access_key_id, checked, service, region, arn, {**(service_context or {}), **context})
-            if denied:
-                return denied
-        return None
-
-    return enforce_each
-
-
-def _resources(action, parameters, region):
+def _resources(iam_action, parameters, region):
+    action = iam_action.partition(":")[2]
+    if action.startswith("Describe"):
+        return []
     prefix = f"arn:aws:ec2:{region}:{get_account_id()}"
     checks = []
     if action in MADE:
