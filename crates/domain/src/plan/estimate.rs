@@ -268,9 +268,15 @@ impl Sum {
                 + usize::from(scale.requests.is_some())
         });
         let instances = usize::from(spec.cluster.ec2.is_some() && !spec.services.is_empty());
-        let alarms =
-            number(of_kind(stacks, "AWS::CloudWatch::Alarm").count() + 2 * (targets.sum::<usize>() + instances));
-        self.add(count(alarms, "alarm"), self.unit("alarm_month"), alarms, alarms);
+        let of_scaling = 2 * (targets.sum::<usize>() + instances);
+        let alarms = number(of_kind(stacks, "AWS::CloudWatch::Alarm").count() + of_scaling);
+        // An alarm costs for each metric that it is of. https://aws.amazon.com/cloudwatch/pricing/
+        let metrics = of_kind(stacks, "AWS::CloudWatch::Alarm").map(metrics_of).sum::<usize>() + of_scaling;
+        let mut what = count(alarms, "alarm");
+        if number(metrics) > alarms {
+            what = format!("{what}, of {}", count(number(metrics), "metric"));
+        }
+        self.add(what, self.unit("alarm_month"), number(metrics), number(metrics));
         let dashboards = number(of_kind(stacks, "AWS::CloudWatch::Dashboard").count());
         self.add(count(dashboards, "dashboard"), self.unit("dashboard_month"), dashboards, dashboards);
     }
@@ -301,6 +307,14 @@ fn of_kind<'a>(stacks: &'a BTreeMap<StackName, Evaluated>, kind: &'a str) -> imp
         .flat_map(|stack| stack.resources.values())
         .filter(move |resource| resource.kind == kind)
         .map(|resource| &resource.properties)
+}
+
+/// How many metrics an alarm is of, beside what is computed from them.
+fn metrics_of(alarm: &Value) -> usize {
+    match alarm.get("Metrics") {
+        Some(Value::List(metrics)) => metrics.iter().filter(|metric| metric.get("MetricStat").is_some()).count(),
+        _ => 1,
+    }
 }
 
 fn has_load_balancer(spec: &Spec) -> bool {

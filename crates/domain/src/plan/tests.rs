@@ -286,6 +286,45 @@ fn a_small_change_is_told_in_a_few_lines() {
     );
 }
 
+const BEHIND: &str = r"
+version: 1
+app: shop
+services:
+  api: {image: {repository: shop-api}, port: 80, http: {}, smoke: [{path: /}]}
+monitoring: {alarms: {http_5xx: {above: 5}}}
+environments: {dev: {}}
+";
+
+#[test]
+fn a_service_whose_requests_are_to_be_moved_gets_what_ecs_needs_and_keeps_it() {
+    let tested = BEHIND.replace("smoke:", "rollout: {strategy: canary, test_traffic: true}, smoke:");
+    let lines = Environment::applied(BEHIND).lines(&tested);
+    let resources: Vec<_> = lines.iter().filter(|line| line.contains("(AWS::")).map(|line| line.trim()).collect();
+    assert_eq!(
+        resources,
+        [
+            "+ AlternateTargets (AWS::ElasticLoadBalancingV2::TargetGroup)",
+            "+ InfrastructureRole (AWS::IAM::Role)",
+            "~ Rule (AWS::ElasticLoadBalancingV2::ListenerRule)",
+            "+ TestRule (AWS::ElasticLoadBalancingV2::ListenerRule)",
+            "~ Errors (AWS::CloudWatch::Alarm)",
+        ]
+    );
+    assert_eq!(lines.last().unwrap(), "3 to make, 2 to change");
+
+    let mut environment = Environment::applied(&tested);
+    let estimate = environment.plan(&tested).estimate;
+    assert!(estimate.lines.iter().any(|line| line.what == "1 alarm, of 2 metrics"), "{:?}", estimate.lines);
+    let parameters = &mut environment.stack("shipway-shop-dev-service-api").parameters;
+    for (key, weight) in [("PrimaryWeight", "0"), ("AlternateWeight", "100")] {
+        parameters.insert(key.to_owned(), weight.to_owned());
+    }
+    let unchanged = environment.lines(&tested);
+    assert_eq!(unchanged.last().unwrap(), "nothing to do", "whatever its rules weigh");
+    let rolling = environment.lines(BEHIND);
+    assert!(rolling.contains(&"    5 unchanged".to_owned()), "the second target group stays: {rolling:?}");
+}
+
 /// What is said of each, and at the end.
 fn told_of(manifest: &str, from: &str, to: &str) -> (Vec<String>, bool) {
     assert_ne!(manifest.replace(from, to), manifest, "{from} is not there");
