@@ -49,7 +49,7 @@ const SDKS: [(&str, &[&str]); 20] = [
         "aws-sdk-ecs",
         &["shipway-ecs", "check-release", "deploy-service", "provision-platform", "run-migrations", "shipway"],
     ),
-    ("aws-sdk-elasticloadbalancingv2", &["deploy-service", "shipway"]),
+    ("aws-sdk-elasticloadbalancingv2", &["deploy-service", "provision-platform", "shipway"]),
     ("aws-sdk-eventbridge", &["shipway-notices"]),
     ("aws-sdk-iam", &["check-release"]),
     ("aws-sdk-rds", &["run-migrations"]),

@@ -1,7 +1,8 @@
-//! The calls: CloudFormation; in `repair`, its change sets; and in `capacity`, ECS.
+//! The calls: CloudFormation; in `repair`, its change sets; in `rules`, Elastic Load Balancing; and in `capacity`, ECS.
 
 mod capacity;
 mod repair;
+mod rules;
 
 use aws_sdk_cloudformation::{
     Client,
@@ -19,6 +20,7 @@ use shipway_stacks::{observed, says};
 
 pub(crate) use capacity::Capacity;
 pub(crate) use repair::{Proposal, Repairs};
+pub(crate) use rules::Rules;
 
 /// How long a stack's creation may take before CloudFormation gives it up. Distributions take up to a quarter of an hour.
 const CREATION_MINUTES: i32 = 45;
@@ -73,11 +75,12 @@ pub(crate) trait Stacks {
 /// The region of what CloudFront uses.
 const GLOBAL: &str = "us-east-1";
 
-/// The account: CloudFormation, acting with a role of its own, and ECS.
+/// The account: CloudFormation, acting with a role of its own, Elastic Load Balancing, and ECS.
 pub(crate) struct Account {
     home: Client,
     region: String,
     global: Later<Client>,
+    load_balancing: Later<aws_sdk_elasticloadbalancingv2::Client>,
     ecs: Later<aws_sdk_ecs::Client>,
     role: String,
 }
@@ -90,6 +93,7 @@ impl Account {
             home: Client::new(config),
             region,
             global: Later::new(&in_global, Client::new),
+            load_balancing: Later::new(config, aws_sdk_elasticloadbalancingv2::Client::new),
             ecs: Later::new(config, aws_sdk_ecs::Client::new),
             role,
         }

@@ -24,14 +24,15 @@ use shipway_domain::{
     message::{Kept, Pass, Removed, Run, Summary},
     name::{AppName, EnvironmentName},
     platform::{
-        Belongings, CapacityStep, Deletion, MissingOutput, Names, Next, Observed, Place, Plan, PlanError, Planned,
-        PlatformOutputs, StackName, Trouble, WantedCapacity, WantedStack, Wish, next_actions, outputs, stacks,
+        Belongings, CapacityStep, Deletion, MissingOutput, Names, Next, Observed, ObservedStack, Place, Plan,
+        PlanError, Planned, PlatformOutputs, StackName, Trouble, WantedCapacity, WantedStack, Wish, next_actions,
+        outputs, stacks,
     },
     release::Step,
 };
 
 use self::repair::Repaired;
-use crate::aws::{Answer, Capacity, Repairs, Stacks};
+use crate::aws::{Answer, Capacity, Repairs, Rules, Stacks};
 
 pub(crate) use drift::Compared;
 
@@ -205,7 +206,7 @@ impl Records for Store {
 }
 
 /// Answers one request.
-pub(crate) async fn answer<C: Stacks + Capacity + Repairs, R: Records>(
+pub(crate) async fn answer<C: Stacks + Capacity + Repairs + Rules, R: Records>(
     place: &Place,
     cloud: &C,
     records: &R,
@@ -264,7 +265,7 @@ async fn look(cloud: &impl Stacks, wanted: &[WantedStack]) -> Result<Observed, A
     iter(looks).buffered(AT_ONCE).try_filter_map(|look| async { Ok(look) }).try_collect().await
 }
 
-impl<C: Stacks + Capacity + Repairs, R: Records> Work<'_, C, R> {
+impl<C: Stacks + Capacity + Repairs + Rules, R: Records> Work<'_, C, R> {
     fn names(&self) -> Names<'_> {
         Names { app: &self.run.app, environment: &self.run.environment }
     }
@@ -396,10 +397,29 @@ impl<C: Stacks + Capacity + Repairs, R: Records> Work<'_, C, R> {
                 {
                     self.cloud.protect(&stack.id, protected).await?;
                 }
+                if let Some(stack) = observed.get(&planned.stack) {
+                    let moved = self.moved(stack).await?;
+                    if !moved.is_empty() {
+                        // By itself and first: a change that fails brings back what the stack had before it, and that must be what
+                        // the rules weigh now. The next pass makes the change.
+                        tracing::info!(stack = %planned.stack, ?moved, "ECS moved requests since; tells CloudFormation");
+                        let weights: Vec<_> = moved.values().map(String::as_str).collect();
+                        let token = apply.token_of_weights(&weights.join("-"));
+                        return self.cloud.tell_weights(stack, &moved, &token).await;
+                    }
+                }
                 self.cloud.update(&planned.stack, apply).await
             }
             Next::Clear(deletion) | Next::Remove(deletion) => self.delete(deletion).await,
             Next::Wait(_) | Next::InSync | Next::Blocked(_) | Next::Halted(_) => Ok(Answer::Moved),
+        }
+    }
+
+    /// The parameters of a stack that say other weights than its rules have now, and what they have.
+    async fn moved(&self, stack: &ObservedStack) -> Result<BTreeMap<String, String>, AwsError> {
+        match stack.weighed_rules().as_slice() {
+            [] => Ok(BTreeMap::new()),
+            rules => Ok(stack.moved(&self.cloud.weights(rules).await?)),
         }
     }
 

@@ -21,13 +21,13 @@ use shipway_domain::{
     platform::{
         Apply, ChangeSet, Deletion, Observed, ObservedCapacity, ObservedProvider, ObservedStack, Operation, Place,
         PlatformOutputs, ResourceChange, ResourceDrift, ResourceFailure, ResourceState, Share, StackName, StackStatus,
-        WantedCapacity,
+        WantedCapacity, Weights,
     },
     release::{Artifact, Step},
 };
 
 use crate::{
-    aws::{Answer, Capacity, Detection, Proposal, Repairs, Stacks},
+    aws::{Answer, Capacity, Detection, Proposal, Repairs, Rules, Stacks},
     handler::{Answered, Compared, ProvisionError, Records, Request, answer},
 };
 
@@ -126,6 +126,10 @@ struct World {
     repair: Cell<bool>,
     /// The change sets, by stack: the name and what is shown of each.
     change_sets: RefCell<BTreeMap<String, (String, ChangeSet)>>,
+    /// What ECS made of the rules that it moves requests by.
+    rules: RefCell<BTreeMap<String, Weights>>,
+    /// The parameters that change sets were given, by stack.
+    proposed: RefCell<BTreeMap<String, BTreeMap<String, String>>>,
     /// Stacks for which CloudFormation proposes nothing.
     unproposable: RefCell<BTreeSet<String>>,
 }
@@ -420,6 +424,12 @@ impl Stacks for World {
                 {
                     return Ok(Answer::Unchanged);
                 }
+                let given = apply.parameters.iter().map(|(key, value)| (key.to_string(), value.clone())).collect();
+                let changed = ObservedStack { parameters: given, ..before.shown.clone() };
+                for stack in [&before.shown, &changed] {
+                    let moved = stack.moved(&self.rules.borrow());
+                    assert!(moved.is_empty(), "the change, or the way back, undoes what ECS did: {moved:?}");
+                }
                 self.start(name.as_str(), apply, Some(before));
                 Ok(Answer::Accepted)
             })
@@ -495,6 +505,52 @@ impl Stacks for World {
     }
 }
 
+impl Rules for World {
+    async fn weights(&self, rules: &[String]) -> Result<BTreeMap<String, Weights>, AwsError> {
+        let known = || {
+            let known = self.rules.borrow();
+            let asked = known.iter().filter(|(rule, _)| rules.contains(rule));
+            asked.map(|(rule, weights)| (rule.clone(), weights.clone())).collect()
+        };
+        self.line.call(|| Ok(known())).await
+    }
+
+    async fn tell_weights(
+        &self,
+        stack: &ObservedStack,
+        weights: &BTreeMap<String, String>,
+        token: &str,
+    ) -> Result<Answer, AwsError> {
+        let name = stack.id.split('/').nth(1).unwrap();
+        self.line
+            .call(|| {
+                let mut stacks = self.stacks.borrow_mut();
+                let stack = stacks.get_mut(name).unwrap();
+                if stack.token == token || stack.moving.is_some() {
+                    return Ok(Answer::Moved);
+                }
+                self.writes.borrow_mut().push(format!("weights {name}"));
+                stack.token = token.to_owned();
+                stack.failure = self.failing.borrow_mut().remove(name).map(|reason| ResourceFailure {
+                    resource: "Rule".to_owned(),
+                    resource_type: "AWS::Some::Thing".to_owned(),
+                    reason,
+                });
+                stack.shown.status = StackStatus::UpdateInProgress;
+                let end = match stack.failure {
+                    None => {
+                        stack.shown.parameters.extend(weights.clone());
+                        StackStatus::UpdateComplete
+                    }
+                    Some(_) => StackStatus::UpdateRollbackComplete,
+                };
+                stack.moving = Some((1, Some(end)));
+                Ok(Answer::Accepted)
+            })
+            .await
+    }
+}
+
 impl Repairs for World {
     async fn change_set(&self, id: &str, name: &str) -> Result<Option<ChangeSet>, AwsError> {
         let find = || {
@@ -506,13 +562,19 @@ impl Repairs for World {
         self.line.call(|| Ok(find())).await
     }
 
-    async fn propose(&self, stack: &ObservedStack, name: &str) -> Result<Proposal, AwsError> {
+    async fn propose(
+        &self,
+        stack: &ObservedStack,
+        weights: &BTreeMap<String, String>,
+        name: &str,
+    ) -> Result<Proposal, AwsError> {
         let stack = stack.id.split('/').nth(1).unwrap().to_owned();
         self.line
             .call(|| {
                 if self.unproposable.borrow().contains(&stack) {
                     return Ok(Proposal::Refused("not for this stack.".to_owned()));
                 }
+                self.proposed.borrow_mut().insert(stack.clone(), weights.clone());
                 let set = ChangeSet { status: "CREATE_IN_PROGRESS".to_owned(), ..ChangeSet::default() };
                 let before = self.change_sets.borrow_mut().insert(stack, (name.to_owned(), set));
                 assert!(before.is_none_or(|(named, _)| named != name), "one is there already");
@@ -1316,4 +1378,109 @@ fn a_repair_that_does_not_hold_is_named_with_its_reason() {
     );
     world.converge(Action::All, 3).unwrap();
     assert_eq!(world.drifts.borrow().len(), 0, "the next repair tries again");
+}
+
+const API: &str = "shipway-hello-prod-service-api";
+
+/// A world in which ECS moved all of a service's requests to its second target group.
+fn moved() -> World {
+    let strategy = "rollout: {strategy: canary, test_traffic: true}, smoke: [{path: /api/a}]";
+    let manifest = MANIFEST.replace("health: /health}}", &format!("health: /health}}, {strategy}}}"));
+    let world = World::new(&manifest);
+    world.converge(Action::All, 1).unwrap();
+    let output = |key: &str| format!("{API}:{key}");
+    let weights =
+        |first, second| Weights::from([(output("TargetGroup"), first), (output("AlternateTargetGroup"), second)]);
+    let rules = [(output("Rule"), weights(0, 100)), (output("TestRule"), weights(10, 90))];
+    world.rules.borrow_mut().extend(rules);
+    world.writes.borrow_mut().clear();
+    world.story.borrow_mut().clear();
+    world.line.calls.set(0);
+    world
+}
+
+/// The same, with another path in the manifest.
+fn moved_and_changed() -> World {
+    let world = moved();
+    let mut environment = world.environment.borrow_mut();
+    let spec = &mut environment.planned.as_mut().unwrap().spec;
+    spec.services
+        .values_mut()
+        .filter_map(|service| service.http.as_mut())
+        .for_each(|http| http.path = "/api*".to_owned());
+    drop(environment);
+    world
+}
+
+fn weights_of(world: &World) -> [String; 4] {
+    let keys = ["PrimaryWeight", "AlternateWeight", "TestPrimaryWeight", "TestAlternateWeight"];
+    keys.map(|key| world.stacks.borrow()[API].shown.parameters[key].clone())
+}
+
+#[test]
+fn what_ecs_made_of_the_weights_is_told_to_cloudformation_before_a_service_changes_and_only_then() {
+    let world = moved();
+    world.converge(Action::All, 2).unwrap();
+    assert_eq!(*world.writes.borrow(), [""; 0], "the stack is as it should be, whatever its rules weigh");
+    let alternate = |world: &World| {
+        let services = world.environment.borrow().platform.services.clone();
+        services[&"api".parse::<shipway_domain::name::ComponentName>().unwrap()].alternate.clone()
+    };
+    assert!(alternate(&world).unwrap().test_rule.is_some());
+
+    let world = moved_and_changed();
+    world.converge(Action::All, 2).unwrap();
+    assert_eq!(*world.writes.borrow(), [format!("weights {API}"), format!("update {API}")]);
+    assert_eq!(weights_of(&world), ["0", "100", "10", "90"]);
+    assert_eq!(*world.story.borrow(), [format!("updates the stack {API}")]);
+
+    world.plan(MANIFEST);
+    world.converge(Action::All, 3).unwrap();
+    assert_eq!(weights_of(&world), ["0", "100", "10", "90"], "the second group stays with the service");
+    assert!(alternate(&world).is_some());
+}
+
+#[test]
+fn a_change_that_fails_leaves_the_weights_that_ecs_made() {
+    let world = moved_and_changed();
+    world.converge(Action::Independent, 2).unwrap();
+    let answer = world.pass(Action::All, 2).unwrap().unwrap();
+    assert!(matches!(answer, Pass::Again { .. }));
+    world.failing.borrow_mut().insert(API.to_owned(), "it cannot be".to_owned());
+    let error = world.converge(Action::All, 2).unwrap_err();
+    assert!(error.to_string().contains("could not be changed and is what it was before"), "{error}");
+    assert_eq!(weights_of(&world), ["0", "100", "10", "90"]);
+    assert_eq!(world.stacks.borrow()[API].shown.parameters["Path"], "/api/*");
+
+    let world = moved_and_changed();
+    world.failing.borrow_mut().insert(API.to_owned(), "it cannot be".to_owned());
+    let error = world.converge(Action::All, 2).unwrap_err();
+    assert!(error.to_string().contains("it cannot be"), "the weights cannot be told: {error}");
+    assert_eq!(*world.writes.borrow(), [format!("weights {API}")]);
+    world.converge(Action::All, 3).unwrap();
+}
+
+#[test]
+fn a_change_after_ecs_moved_requests_cut_off_anywhere_and_made_again_comes_to_the_same() {
+    cut_everywhere(moved_and_changed, |world| world.pass(Action::All, 2), 10);
+}
+
+#[test]
+fn a_repair_takes_no_weights_back() {
+    let world = moved();
+    world.repair.set(true);
+    world.drift(API, "/Actions/0/ForwardConfig/TargetGroups/0/Weight");
+    world.converge(Action::All, 2).unwrap();
+    let given: Vec<_> = world.proposed.borrow()[API].iter().map(|(key, value)| format!("{key} {value}")).collect();
+    assert_eq!(given, ["AlternateWeight 100", "PrimaryWeight 0", "TestAlternateWeight 90", "TestPrimaryWeight 10"]);
+    assert!(world.proposed.borrow().iter().all(|(stack, given)| stack == API || given.is_empty()));
+    assert_eq!(*world.writes.borrow(), [""; 0]);
+    world.end();
+    assert_eq!(world.compare(), [""; 0], "nobody but ECS did it");
+
+    let world = moved();
+    world.repair.set(true);
+    world.drift(API, "/Priority");
+    world.converge(Action::All, 2).unwrap();
+    assert_eq!(*world.writes.borrow(), [format!("repair {API}")]);
 }

@@ -1,5 +1,7 @@
 //! The calls: CloudFormation's change sets that bring back what a template says.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_cloudformation::types::{
     self, ChangeAction, ChangeSetType, DeploymentMode, Replacement, StackResourceDriftStatus,
 };
@@ -7,7 +9,7 @@ use shipway_aws::AwsError;
 use shipway_domain::platform::{ChangeSet, ObservedStack, ResourceChange, ResourceState};
 use shipway_stacks::says;
 
-use super::{Account, Answer, CAPABILITIES, is_repeated};
+use super::{Account, Answer, CAPABILITIES, is_repeated, rules};
 
 /// What CloudFormation answered to the wish for a proposal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +24,14 @@ pub(crate) enum Proposal {
 pub(crate) trait Repairs {
     /// A stack's change set of this name, if there is one.
     async fn change_set(&self, id: &str, name: &str) -> Result<Option<ChangeSet>, AwsError>;
-    /// Asks for a change set that changes nothing but what somebody changed.
-    async fn propose(&self, stack: &ObservedStack, name: &str) -> Result<Proposal, AwsError>;
+    /// Asks for a change set that changes nothing but what somebody changed. These parameters are others than the stack has: what
+    /// ECS made of the weights of its rules.
+    async fn propose(
+        &self,
+        stack: &ObservedStack,
+        weights: &BTreeMap<String, String>,
+        name: &str,
+    ) -> Result<Proposal, AwsError>;
     /// Executes it.
     async fn execute(&self, id: &str, name: &str) -> Result<Answer, AwsError>;
     /// Removes it.
@@ -59,8 +67,12 @@ impl Repairs for Account {
         }
     }
 
-    async fn propose(&self, stack: &ObservedStack, name: &str) -> Result<Proposal, AwsError> {
-        let parameter = |key: &String| types::Parameter::builder().parameter_key(key).use_previous_value(true).build();
+    async fn propose(
+        &self,
+        stack: &ObservedStack,
+        weights: &BTreeMap<String, String>,
+        name: &str,
+    ) -> Result<Proposal, AwsError> {
         let tag = |(key, value): (&String, &String)| types::Tag::builder().key(key).value(value).build();
         let asked = self
             .client_of(&stack.id)
@@ -70,7 +82,7 @@ impl Repairs for Account {
             .change_set_type(ChangeSetType::Update)
             .deployment_mode(DeploymentMode::RevertDrift)
             .use_previous_template(true)
-            .set_parameters(Some(stack.parameters.keys().map(parameter).collect()))
+            .set_parameters(Some(rules::parameters(stack, weights)))
             .set_tags(Some(stack.tags.iter().map(tag).collect()))
             .role_arn(self.role(&stack.role))
             .set_capabilities(Some(CAPABILITIES.to_vec()))

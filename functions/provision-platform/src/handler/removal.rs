@@ -11,9 +11,9 @@ use shipway_domain::{
 };
 
 use super::{ProvisionError, Records, Tended, Work, troubles};
-use crate::aws::{Capacity, Repairs, Stacks};
+use crate::aws::{Capacity, Repairs, Rules, Stacks};
 
-impl<C: Stacks + Capacity + Repairs, R: Records> Work<'_, C, R> {
+impl<C: Stacks + Capacity + Repairs + Rules, R: Records> Work<'_, C, R> {
     pub(super) async fn remove(&self) -> Result<Pass<Removed>, ProvisionError> {
         self.records.renew(self.run, self.now).await?;
         let mut there = self.look_at_all().await?;

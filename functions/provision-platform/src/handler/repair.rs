@@ -6,7 +6,7 @@ use shipway_domain::platform::{
     Observed, ObservedStack, RepairStep, StackName, Trouble, WantedStack, change_set, repair_step,
 };
 
-use super::{AT_ONCE, Capacity, ProvisionError, Records, Repairs, Stacks, Work};
+use super::{AT_ONCE, Capacity, ProvisionError, Records, Repairs, Rules, Stacks, Work};
 use crate::aws::Proposal;
 
 /// What came of it in this pass.
@@ -19,7 +19,7 @@ pub(super) enum Repaired {
     Halted(Vec<(String, Trouble)>),
 }
 
-impl<C: Stacks + Capacity + Repairs, R: Records> Work<'_, C, R> {
+impl<C: Stacks + Capacity + Repairs + Rules, R: Records> Work<'_, C, R> {
     /// Takes the next step with each stack.
     pub(super) async fn repair(&self, wanted: &[WantedStack], observed: &Observed) -> Result<Repaired, ProvisionError> {
         let name = change_set(&self.run.release);
@@ -70,7 +70,8 @@ impl<C: Stacks + Capacity + Repairs, R: Records> Work<'_, C, R> {
     ) -> Result<Option<String>, ProvisionError> {
         match step {
             RepairStep::Propose => {
-                let Proposal::Refused(why) = self.cloud.propose(shown, name).await? else { return Ok(None) };
+                let weights = self.moved(shown).await?;
+                let Proposal::Refused(why) = self.cloud.propose(shown, &weights, name).await? else { return Ok(None) };
                 let left = RepairStep::unproposed(&why).story(stack);
                 self.tell(left.clone()).await?;
                 return Ok(left);
