@@ -19,6 +19,7 @@ HERE = f"{REGION}:{ACCOUNT}"
 ID = "0123456789abcdef"
 # The outputs of our blueprints, by their names.
 OUTPUTS = {
+    "AlternateTargetGroupName": f"targetgroup/others/{ID}",
     "AutoScalingGroup": "a-group",
     "Bucket": "a-bucket",
     "Certificate": f"arn:aws:acm:{HERE}:certificate/01234567-89ab-cdef-0123-456789abcdef",
