@@ -153,7 +153,7 @@ pub struct WantedStack {
     pub region: Option<&'static str>,
     /// The role that CloudFormation makes it with, where that is not Shipway's own.
     pub role: Option<String>,
-    /// Its parameters; every one the template has, so that none keeps an old value.
+    /// Its parameters; every one the template has, so that none keeps an old value that is not [`Value::Kept`].
     pub parameters: Parameters,
     /// The tags that say whose it is. CloudFormation passes them on to what the stack makes.
     pub tags: BTreeMap<&'static str, String>,
