@@ -12,8 +12,9 @@ use aws_sdk_ecs::types::{
     AdvancedConfiguration, AwsVpcConfiguration, CanaryConfiguration, Compatibility, ContainerDefinition,
     DeploymentAlarms, DeploymentCircuitBreaker, DeploymentConfiguration, DeploymentLifecycleHook,
     DeploymentLifecycleHookAction, DeploymentLifecycleHookStage, DeploymentLifecycleHookStatus,
-    DeploymentLifecycleHookTargetType, DeploymentStrategy, LinearConfiguration, LoadBalancer, NetworkConfiguration,
-    NetworkMode, PortMapping, Service, ServiceDeployment, ServiceDeploymentLifecycleStage, ServiceDeploymentStatus,
+    DeploymentLifecycleHookTargetType, DeploymentLifecycleHookTimeoutConfiguration, DeploymentStrategy,
+    LinearConfiguration, LoadBalancer, NetworkConfiguration, NetworkMode, PortMapping, Service, ServiceDeployment,
+    ServiceDeploymentLifecycleStage, ServiceDeploymentStatus,
 };
 use aws_sdk_elasticloadbalancingv2::types::{ActionTypeEnum, ProtocolEnum, TargetHealthStateEnum, TargetTypeEnum};
 use local_cloud::faults::{Fault, Rule};
@@ -771,7 +772,12 @@ fn shifting(strategy: DeploymentStrategy) -> aws_sdk_ecs::types::builders::Deplo
 }
 
 fn pause() -> DeploymentLifecycleHook {
+    pause_with(None)
+}
+
+fn pause_with(timeout: Option<DeploymentLifecycleHookTimeoutConfiguration>) -> DeploymentLifecycleHook {
     DeploymentLifecycleHook::builder()
+        .set_timeout_configuration(timeout)
         .target_type(DeploymentLifecycleHookTargetType::Pause)
         .lifecycle_stages(DeploymentLifecycleHookStage::PostTestTrafficShift)
         .build()
@@ -1001,7 +1007,12 @@ async fn canary_and_linear(cloud: &LocalCloud) -> anyhow::Result<()> {
     let shifts = Shifts::set(cloud).await?;
     let stage = &shifts.stage;
     let canary = CanaryConfiguration::builder().canary_percent(25.0).canary_bake_time_in_minutes(3).build();
-    let canary = shifting(DeploymentStrategy::Canary).canary_configuration(canary).build();
+    let in_a_minute = DeploymentLifecycleHookTimeoutConfiguration::builder()
+        .timeout_in_minutes(1)
+        .action(DeploymentLifecycleHookAction::Continue)
+        .build();
+    let hook = pause_with(Some(in_a_minute));
+    let canary = shifting(DeploymentStrategy::Canary).canary_configuration(canary).lifecycle_hooks(hook).build();
     shifts.serving(shifting(DeploymentStrategy::BlueGreen).build()).await?;
     let second = shifts.register("2").await?;
     let update = stage.ecs.update_service().cluster("main").service("api").task_definition(&second);
@@ -1021,6 +1032,7 @@ async fn canary_and_linear(cloud: &LocalCloud) -> anyhow::Result<()> {
     assert!((5..=50).contains(&share), "{share} % of {}", versions.len());
     let (ended, versions) = shifts.visited(shifts.ends(&deployment)).await?;
     assert_eq!(ended.status(), Some(&ServiceDeploymentStatus::Successful), "{ended:?}");
+    assert_eq!(ended.lifecycle_hook_details()[0].status(), Some(&DeploymentLifecycleHookStatus::TimedOut));
     assert_eq!(versions.last().map(String::as_str), Some("2"));
     assert_eq!(shifts.weights(&shifts.production).await?, (0, 100));
 
