@@ -31,6 +31,8 @@ use tokio::runtime::Runtime;
 mod rollouts;
 #[path = "e2e/snapshots.rs"]
 mod snapshots;
+#[path = "e2e/strategies.rs"]
+mod strategies;
 
 const PROVISIONED: Duration = Duration::from_secs(120);
 const RELEASED: Duration = Duration::from_secs(120);

@@ -50,6 +50,8 @@ pub struct Needs<'a> {
     pub execution_role: &'a str,
     /// The ARN of its containers' own role.
     pub task_role: &'a str,
+    /// The ARN of the role with which ECS moves requests from old tasks to new ones, where it does.
+    pub infrastructure_role: Option<&'a str>,
     /// The secrets and parameters that its containers are given, by their ARNs.
     pub given: BTreeMap<String, Given>,
     /// The log groups its containers write to.
@@ -75,6 +77,8 @@ pub struct Room<'a> {
     pub cpu: u32,
     /// Memory in MiB.
     pub memory: u32,
+    /// Whether all tasks start beside the old ones before one of those stops.
+    pub for_all: bool,
 }
 
 impl<'a> Needs<'a> {
@@ -87,12 +91,14 @@ impl<'a> Needs<'a> {
         let limits = Limits::of(wanted.service);
         // Where an old task may go first, its room is the new one's.
         let beside = limits.spare(wanted.service.tasks()) == 0;
+        let shifts = wanted.service.rollout.shifts();
         Needs {
             service: wanted.name,
             source: wanted.source,
             architecture: if is_arm { "arm64" } else { "amd64" },
             execution_role: &wanted.outputs.execution_role,
             task_role: &wanted.outputs.task_role,
+            infrastructure_role: wanted.outputs.alternate.as_ref().filter(|_| shifts).map(|it| it.role.as_str()),
             given: given::of(wanted, &requests),
             log_groups: containers.filter_map(|container| log_group(&container["logConfiguration"])).collect(),
             subnets: placement.interfaces.as_ref().map(|own| own.subnets.clone()).unwrap_or_default(),
@@ -103,6 +109,7 @@ impl<'a> Needs<'a> {
                 ec2,
                 cpu: wanted.service.cpu,
                 memory: wanted.service.memory,
+                for_all: shifts,
             }),
         }
     }
@@ -133,6 +140,8 @@ pub struct Facts {
     pub execution_role: Role,
     /// The containers' own role.
     pub task_role: Role,
+    /// The role with which ECS moves requests.
+    pub infrastructure_role: Role,
     /// What is known of the secrets and parameters, by the ARNs that the task names.
     pub kept: BTreeMap<String, Kept>,
     /// Those of them that the execution role may not read.
@@ -228,8 +237,10 @@ pub fn findings(needs: &Needs<'_>, facts: &Facts, again: bool) -> Vec<Finding> {
         found.extend(refused.map(|what| Finding { of_image: true, what }));
     }
     let mut around = Vec::new();
-    around.extend(role::finding("execution role", needs.execution_role, &facts.execution_role));
-    around.extend(role::finding("task role", needs.task_role, &facts.task_role));
+    around.extend(role::finding("execution role", needs.execution_role, &facts.execution_role, role::TASKS));
+    around.extend(role::finding("task role", needs.task_role, &facts.task_role, role::TASKS));
+    let moves = needs.infrastructure_role.unwrap_or_default();
+    around.extend(role::finding("infrastructure role", moves, &facts.infrastructure_role, role::ECS));
     around.extend(given::findings(needs, facts));
     around.extend(facts.missing_log_groups.iter().map(|group| {
         format!("the log group {group} is not there, and no container starts without it; `shipway apply --repair` makes it again")
@@ -347,11 +358,15 @@ fn without_addresses(needs: &Needs<'_>, facts: &Facts) -> Vec<String> {
         .collect()
 }
 
-/// A rollout goes on as long as one new task at a time has room; where more instances may come, it has.
+/// A rollout goes on as long as one new task at a time has room, or, where requests go over only when all new tasks are well, all of
+/// them; where more instances may come, they have.
 fn without_room(needs: &Needs<'_>, facts: &Facts) -> Option<String> {
     let room = needs.room?;
     let most = room.ec2.max;
-    if facts.instances.len() < most as usize || facts.instances.iter().any(|instance| instance.has(room)) {
+    let tasks = facts.standing.map_or(needs.tasks, |standing| standing.desired);
+    let wanted = if room.for_all { tasks.max(1) } else { 1 };
+    let fit = facts.instances.iter().map(|instance| instance.holds(room)).fold(0, u32::saturating_add);
+    if facts.instances.len() < most as usize || fit >= wanted {
         return None;
     }
     let best = |of: fn(&Instance) -> Option<u32>| facts.instances.iter().filter_map(of).max().unwrap_or(0);
@@ -359,11 +374,15 @@ fn without_room(needs: &Needs<'_>, facts: &Facts) -> Option<String> {
         Networking::Awsvpc => ", and a network interface",
         Networking::Bridge => "",
     };
+    let is_full = if fit == 0 {
+        format!("none of the {} instances has room for one more task", facts.instances.len())
+    } else {
+        format!("the {} instances have room for {fit} of the {wanted} new tasks", facts.instances.len())
+    };
     Some(format!(
-        "none of the {} instances has room for one more task of `{}`, which takes {} CPU units, {} MiB{interfaces}; the most that \
+        "{is_full} of `{}`, which takes {} CPU units, {} MiB{interfaces}; the most that \
          is free on one is {} CPU units and {} MiB, and `cluster.ec2.max` is {most}; raise it, take a larger `instance_type`, or \
          end what runs there",
-        facts.instances.len(),
         needs.service,
         room.cpu,
         room.memory,
@@ -373,12 +392,14 @@ fn without_room(needs: &Needs<'_>, facts: &Facts) -> Option<String> {
 }
 
 impl Instance {
-    fn has(&self, room: Room<'_>) -> bool {
+    /// How many more tasks it has room for.
+    fn holds(&self, room: Room<'_>) -> u32 {
         let interfaces = match (room.ec2.networking, capacity::size_of(&room.ec2.instance_type)) {
-            (Networking::Awsvpc, Some(size)) if !self.trunk => self.tasks < size.interfaces_for_tasks(),
-            _ => true,
+            (Networking::Awsvpc, Some(size)) if !self.trunk => size.interfaces_for_tasks().saturating_sub(self.tasks),
+            _ => u32::MAX,
         };
-        self.cpu.is_none_or(|free| room.cpu <= free) && self.memory.is_none_or(|free| room.memory <= free) && interfaces
+        let of = |free: Option<u32>, each: u32| free.and_then(|free| free.checked_div(each)).unwrap_or(u32::MAX);
+        interfaces.min(of(self.cpu, room.cpu)).min(of(self.memory, room.memory))
     }
 }
 

@@ -11,10 +11,14 @@
 //! Alarms are another matter: they judge what serves already, and ECS watches them for minutes after that. So a rollout with
 //! alarms has succeeded only when ECS has completed it, and ECS goes back by itself when one goes off, also where nobody looks.
 //! That is told apart from success and from a stranger's deployment.
+//!
+//! So are strategies that move requests ([`shift`]): ECS moves them, the old tasks run on meanwhile, and going back is asked of
+//! ECS, as it only has to move the requests back. Where it is over already, a deployment of the live version brings it back.
 
 pub mod attempt;
 pub mod drift;
 pub mod scaling;
+pub mod shift;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,12 +29,14 @@ use crate::{
     manifest::{self, Timeout},
     message::Verdict,
     network::NetworkOutputs,
+    platform::Alternate,
     release::Outcome,
     rotation::Rotated,
     task::{Placement, Revision, Task, TaskError, Wanted, clipped},
 };
 use attempt::{Attempt, Status};
 use scaling::Scaling;
+use shift::Shift;
 
 /// How the step begins that says that a release does not hold: the tasks that start from then on are not its own.
 pub const GIVING_UP: &str = "giving up";
@@ -89,6 +95,9 @@ pub struct Settings {
     /// The CloudWatch alarms that end a rollout when they go off.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub alarms: BTreeSet<String>,
+    /// How requests go over to a new version, where that is not task by task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shift: Option<Shift>,
 }
 
 /// How many tasks of a service run during a deployment, in percent of those that it wants.
@@ -157,10 +166,15 @@ impl Settings {
         let target_group = match (&wanted.service.http, wanted.service.port) {
             (Some(_), Some(port)) => {
                 let arn = wanted.outputs.target_group.clone().ok_or_else(|| missing("target group"))?;
-                Some(TargetGroup { arn, container: container.clone(), port })
+                let alternate = wanted.outputs.alternate.clone();
+                Some(TargetGroup { arn, alternate, container: container.clone(), port })
             }
             _ => None,
         };
+        let shift = Shift::of(&wanted.service.rollout);
+        if shift.is_some() && target_group.as_ref().is_none_or(|group| group.alternate.is_none()) {
+            return Err(missing("second target group"));
+        }
         let registry = match wanted.service.port.filter(|_| wanted.service.discovery) {
             Some(port) => Some(Registry {
                 arn: wanted.outputs.registry.clone().ok_or_else(|| missing("entry in the service discovery"))?,
@@ -170,7 +184,26 @@ impl Settings {
         };
         let limits = Limits::of(wanted.service);
         let alarms = wanted.service.rollout.alarms.iter().map(ToString::to_string).collect();
-        Ok(Settings { placement, target_group, registry, limits, alarms })
+        Ok(Settings { placement, target_group, registry, limits, alarms, shift })
+    }
+
+    /// Whether a service with these runs as one with the others does: how requests went over to it changes nothing about that.
+    #[must_use]
+    pub fn runs_as(&self, other: &Settings) -> bool {
+        Settings { shift: other.shift, ..self.clone() } == *other
+    }
+
+    /// The same for the way back to them: it waits for nothing.
+    #[must_use]
+    pub fn on_the_way_back(&self) -> Settings {
+        Settings { shift: self.shift.map(|_| Shift::BACK), ..self.clone() }
+    }
+
+    /// Whether the service of these has yet to be given its second target group.
+    #[must_use]
+    pub fn lacks_alternate_of(&self, wanted: &Settings) -> bool {
+        let has = |settings: &Settings| settings.target_group.as_ref().is_some_and(|group| group.alternate.is_some());
+        has(wanted) && !has(self)
     }
 
     /// Why ECS cannot bring a service from these settings to others, if it cannot.
@@ -184,15 +217,38 @@ impl Settings {
     }
 }
 
-/// What a load balancer sends to a service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a load balancer sends to a service. Two are the same in whichever order they name their two target groups: which of them
+/// gets the requests alternates.
+#[derive(Clone, Debug, Eq, Serialize, Deserialize)]
 pub struct TargetGroup {
     /// The target group.
     pub arn: String,
+    /// The other one, and what moves requests between them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alternate: Option<Alternate>,
     /// The container.
     pub container: String,
     /// Its port.
     pub port: u16,
+}
+
+impl TargetGroup {
+    /// The ARNs of its target groups: one, or two.
+    pub fn groups(&self) -> BTreeSet<&str> {
+        let other = self.alternate.iter().map(|alternate| alternate.target_group.as_str());
+        [self.arn.as_str()].into_iter().chain(other).collect()
+    }
+}
+
+impl PartialEq for TargetGroup {
+    fn eq(&self, other: &TargetGroup) -> bool {
+        let rules = |group: &TargetGroup| {
+            group.alternate.clone().map(|Alternate { rule, test_rule, role, .. }| (rule, test_rule, role))
+        };
+        self.groups() == other.groups()
+            && rules(self) == rules(other)
+            && (&self.container, self.port) == (&other.container, other.port)
+    }
 }
 
 /// Where a rollout is.
@@ -252,6 +308,18 @@ pub struct Progress {
     /// What ECS calls the same, to tell what becomes of it: the ARN of a service deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<String>,
+    /// How many of the requests went to our version when that was last told, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<u8>,
+    /// Whether our version has passed its tests, so that other requests may go over to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tested: bool,
+    /// The hook at which ECS was told to go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<String>,
+    /// Whether ECS was asked to go back to what ran before our deployment.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undone: bool,
     /// The deployment that brings the live version back, once its id is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub back: Option<String>,
@@ -311,6 +379,10 @@ impl Progress {
             begun: false,
             deployment: None,
             attempt: None,
+            share: None,
+            tested: false,
+            told: None,
+            undone: false,
             back: None,
             served: None,
             complaint: None,
@@ -352,6 +424,7 @@ impl Progress {
         let theirs = Progress {
             begun: true,
             deployment: Some(left.id.clone()),
+            attempt: service.attempt.clone(),
             scaled: Some("what the other release made of it".to_owned()),
             ..Progress::new(container, Version { revision, settings: service.settings.clone() }, live, now)
         };
@@ -390,6 +463,12 @@ impl Progress {
         SignedDuration::from_secs(self.deadline.into())
     }
 
+    /// The same, and the pauses of the strategy once the new tasks are well.
+    fn deadline_of(&self, attempt: Option<&Attempt>) -> SignedDuration {
+        let shift = self.ours.settings.shift.filter(|_| attempt.is_some_and(Attempt::is_well));
+        self.deadline() + SignedDuration::from_mins(shift.map_or(0, Shift::minutes).into())
+    }
+
     fn cause(&self) -> &str {
         self.cause.as_deref().unwrap_or("the rollout was given up")
     }
@@ -422,6 +501,22 @@ impl Service {
     /// The deployment that ECS works on, or worked on last.
     pub fn primary(&self) -> Option<&Deployment> {
         self.deployments.iter().find(|deployment| deployment.primary)
+    }
+
+    /// How requests go over in a deployment that begins now, where that should be like this. ECS takes the second target group with a
+    /// rolling deployment, and changes the strategy only while none is under way.
+    /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/update-rolling-to-bluegreen.html>
+    #[must_use]
+    pub fn shift_towards(&self, wanted: &Settings) -> Option<Shift> {
+        let is_deploying = self.primary().is_some_and(|primary| !primary.completed && !primary.failed);
+        let changes = |shift: Option<Shift>| shift.map(|shift| std::mem::discriminant(&shift.traffic));
+        if self.settings.lacks_alternate_of(wanted) {
+            None
+        } else if is_deploying && changes(self.settings.shift) != changes(wanted.shift) {
+            self.settings.shift
+        } else {
+            wanted.shift
+        }
     }
 
     /// Whether all tasks that are wanted run, as this deployment's.
@@ -479,6 +574,8 @@ pub struct Deployment {
 /// A target of a load balancer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
+    /// The ARN of its target group.
+    pub group: String,
     /// Its address.
     pub address: String,
     /// Its port.
@@ -498,7 +595,7 @@ pub struct Observed {
     pub service: Option<Service>,
     /// Its tasks: those that run, and those that stopped lately. Looked up only for the deployment that is waited for.
     pub tasks: Vec<Task>,
-    /// The targets of its target group, where it has one.
+    /// The targets of its target groups, where it has some.
     pub targets: Vec<Target>,
     /// What ECS says of our deployment, where it is known to ECS by an ARN.
     pub attempt: Option<Attempt>,
@@ -523,8 +620,17 @@ pub enum Action {
         /// Its id.
         deployment: String,
     },
-    /// Write down that our version serves. ECS goes on watching its alarms.
+    /// Write down that our version serves. ECS goes on watching its alarms, and keeps the old tasks for a while.
     Serves,
+    /// Our version answers test requests, and ECS waits: let it be tested.
+    Test,
+    /// It was, or need not be: tell ECS to go on, and to move the requests.
+    Continue {
+        /// Where it waits.
+        hook: String,
+    },
+    /// Ask ECS to go back to what ran before our deployment, whose tasks are still there.
+    Undo,
     /// Give the release up: go back, or down.
     GiveUp {
         /// Why.
@@ -735,11 +841,21 @@ fn watch(progress: &Progress, observed: &Observed, service: &Service, primary: &
     let revision = &progress.ours.revision;
     let failed = failures(progress, observed, &primary.id, &revision.task_definition);
     let is_through = observed.attempt.as_ref().map_or(primary.completed, |one| one.status == Status::Successful);
-    let watched = !progress.ours.settings.alarms.is_empty() && !is_through;
+    let Settings { alarms, shift, .. } = &progress.ours.settings;
+    let watched = !(alarms.is_empty() && shift.is_none()) && !is_through;
+    let going_over = observed.attempt.as_ref().filter(|attempt| shift.is_some() && !attempt.has_gone_over());
     let missing = match serving(progress, observed, service, primary, revision, !failed.is_empty()) {
         // Our tasks serve, and ECS says all the same that they must not: an alarm went off.
         Ok(_) if progress.begun && primary.failed => "it serves".to_owned(),
+        Ok(_) if let Some(attempt) = going_over => match &attempt.paused {
+            Some(_) if shift.is_some_and(|shift| shift.is_tested) && !progress.tested => return Action::Test,
+            Some(hook) if progress.told.as_ref() != Some(hook) => return Action::Continue { hook: hook.clone() },
+            _ => attempt.words(),
+        },
         Ok(_) if watched && progress.served.is_none() => return Action::Serves,
+        Ok(count) if watched && shift.is_some() => {
+            format!("{count} tasks serve, and ECS keeps the old ones for a while")
+        }
         Ok(count) if watched => format!("{count} tasks serve, and ECS still watches the alarms"),
         Ok(count) if progress.begun => {
             return end(
@@ -779,16 +895,25 @@ fn roll_back(progress: &Progress, observed: &Observed) -> Action {
     let Some(primary) = service.primary() else {
         return end(Outcome::Failed, format!("{cause}; the service has no deployment to go back with"));
     };
+    if let Some(undoing) = undo(progress, observed, service, elapsed) {
+        return undoing;
+    }
     if primary.task_definition == progress.ours.revision.task_definition && !progress.is_live_already() {
         let goes = observed.attempt.as_ref().is_some_and(|attempt| attempt.status.is_going_back());
         return match &progress.back {
             None if goes && elapsed < SETTLE => wait(2, "ECS goes back by itself"),
             None => Action::Restore,
             Some(_) if elapsed < SETTLE => wait(2, "ECS does not show the way back yet"),
-            Some(_) => end(
-                Outcome::Failed,
-                format!("{cause}; this revision was deployed again while going back, by somebody else"),
-            ),
+            Some(_) => {
+                let by = match observed.attempt.as_ref().filter(|attempt| attempt.status.is_rollback()) {
+                    Some(attempt) => format!(
+                        "ECS, which gave the way back up: {}",
+                        attempt.reason.as_deref().unwrap_or("it gave no reason")
+                    ),
+                    None => "somebody else".to_owned(),
+                };
+                end(Outcome::Failed, format!("{cause}; this revision was deployed again while going back, by {by}"))
+            }
         };
     }
     if !is_live(progress, primary) {
@@ -808,12 +933,17 @@ fn roll_back(progress: &Progress, observed: &Observed) -> Action {
     }
     // Where ECS went back by itself, it left as they were the settings that are no task's, and how many tasks are wanted.
     let is_resized = progress.resize.is_some_and(|resize| resize.to == service.desired);
-    if progress.back.is_none() && (service.settings != live.settings || is_resized) {
+    if progress.back.is_none() && (!service.settings.runs_as(&live.settings) || is_resized) {
         return Action::Restore;
     }
     let revision = &live.revision;
     let failed = failures(progress, observed, &primary.id, &revision.task_definition);
-    match serving(progress, observed, service, primary, revision, !failed.is_empty()) {
+    let going_over = observed
+        .attempt
+        .as_ref()
+        .filter(|attempt| service.settings.shift.is_some() && progress.back.is_some() && !attempt.has_gone_over());
+    let serves = serving(progress, observed, service, primary, revision, !failed.is_empty());
+    match serves.and_then(|count| going_over.map_or(Ok(count), |attempt| Err(attempt.words()))) {
         Ok(count) => end(
             Outcome::RolledBack,
             format!(
@@ -834,6 +964,19 @@ fn roll_back(progress: &Progress, observed: &Observed) -> Action {
             ),
             None => wait(pace(elapsed), format!("going back: {missing}")),
         },
+    }
+}
+
+/// What comes first on the way back where ECS moves requests: as long as it is not through, the old tasks are there.
+fn undo(progress: &Progress, observed: &Observed, service: &Service, elapsed: SignedDuration) -> Option<Action> {
+    let attempt = observed.attempt.as_ref()?;
+    if service.settings.shift.is_none() || progress.back.is_some() || elapsed >= progress.deadline() {
+        return None;
+    }
+    match attempt.status {
+        Status::Pending | Status::InProgress => Some(Action::Undo),
+        status if status.is_going_back() => Some(wait(3, "ECS goes back: requests go to the old tasks")),
+        _ => None,
     }
 }
 
@@ -905,7 +1048,8 @@ fn serving(
             target.state != "draining"
                 && !tasks.iter().any(|task| task.is_reached_at(group.port, &target.address, target.port))
         };
-        if let Some(target) = observed.targets.iter().find(of_other).filter(|_| progress.alone) {
+        let is_told_by_targets = progress.alone && service.settings.shift.is_none();
+        if let Some(target) = observed.targets.iter().find(of_other).filter(|_| is_told_by_targets) {
             return Err(format!("{}:{} of another version still gets requests", target.address, target.port));
         }
     }
@@ -1010,15 +1154,20 @@ fn hopeless(
         let why = why.map(|why| format!("; the last task: {why}")).unwrap_or_default();
         format!("ECS gave the deployment up: {reason}{why}")
     } else if let Some(served) = progress.served {
-        if observed.now.duration_since(served) < WATCHED {
+        let bake = progress.ours.settings.shift.map_or(0, |shift| shift.bake);
+        let longest = WATCHED + SignedDuration::from_mins(bake.into());
+        if observed.now.duration_since(served) < longest {
             return None;
         }
-        format!("ECS did not complete it within {} of its serving: {missing}", told(WATCHED))
-    } else if observed.now.duration_since(progress.since) >= progress.deadline() {
+        format!("ECS did not complete it within {} of its serving: {missing}", told(longest))
+    } else if observed.now.duration_since(progress.since) >= progress.deadline_of(observed.attempt.as_ref()) {
         let why = why.map(|why| format!("; the last task that failed: {why}")).unwrap_or_default();
         let remark =
             service.remark.as_deref().map(|remark| format!("; ECS says: {}", clipped(remark, 300))).unwrap_or_default();
-        format!("it did not serve within {}: {missing}{why}{remark}", told(progress.deadline()))
+        format!(
+            "it did not serve within {}: {missing}{why}{remark}",
+            told(progress.deadline_of(observed.attempt.as_ref()))
+        )
     } else {
         return None;
     };
@@ -1042,6 +1191,20 @@ fn words_of_ecs(progress: &Progress, observed: &Observed, reason: &str) -> Strin
         return reason.to_owned();
     }
     format!("an alarm went off, of {}: {reason}", alarms.join(", "))
+}
+
+/// The ARN of the target group that a version's tasks are in, where a load balancer sends requests to it.
+pub fn serving_group<'a>(version: &'a Version, observed: &'a Observed) -> Option<&'a str> {
+    let group = version.settings.target_group.as_ref()?;
+    let is_its = |target: &&Target| {
+        let runs = |task: &Task| {
+            task.running()
+                && task.task_definition == version.revision.task_definition
+                && task.is_reached_at(group.port, &target.address, target.port)
+        };
+        target.state == "healthy" && observed.tasks.iter().any(runs)
+    };
+    Some(observed.targets.iter().find(is_its).map_or(group.arn.as_str(), |target| target.group.as_str()))
 }
 
 /// What the load balancer says against a task of the revision that is waited for.

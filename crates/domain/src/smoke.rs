@@ -20,6 +20,10 @@ pub const REQUEST: Duration = Duration::from_secs(10);
 /// How much of an answer is read.
 pub const MOST_BYTES: usize = 256 * 1024;
 
+/// The header with which the load balancer sends a request to a new version that nobody else reaches yet; its value is the
+/// service's name.
+pub const TEST_HEADER: &str = "x-shipway-test";
+
 /// The names of a release's smoke tests that are tasks: of their progress, their log streams and, after an underscore, of their
 /// task definitions' families.
 pub const TASKS: [&str; 5] = ["smoke_1", "smoke_2", "smoke_3", "smoke_4", "smoke_5"];
@@ -42,13 +46,32 @@ pub struct Check {
     pub contains: Option<String>,
     /// How long it may take until it holds.
     pub timeout_seconds: u32,
+    /// The value of [`TEST_HEADER`], where the request is for a version that nobody else reaches yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<String>,
+}
+
+impl Check {
+    /// The request, in words.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let test = if self.test.is_some() { " as test traffic" } else { "" };
+        format!("GET {}{test}", self.url)
+    }
 }
 
 /// The requests of a service's smoke tests, in their order.
 ///
 /// The host is the service's own. Where it has none, that of the load balancer will do, or, with a domain, any that its
-/// certificate is for: the request is not sent where the DNS says, but to the load balancer.
-pub fn checks(spec: &Spec, environment: &EnvironmentName, name: &ComponentName, load_balancer: &str) -> Vec<Check> {
+/// certificate is for: the request is not sent where the DNS says, but to the load balancer. `as_test` is whether they are for a
+/// version that nobody else reaches yet.
+pub fn checks(
+    spec: &Spec,
+    environment: &EnvironmentName,
+    name: &ComponentName,
+    load_balancer: &str,
+    as_test: bool,
+) -> Vec<Check> {
     let Some(service) = spec.services.get(name) else { return Vec::new() };
     let own = service.http.as_ref().and_then(|http| http.host.as_ref());
     let check = |smoke: &crate::manifest::Smoke| {
@@ -64,6 +87,7 @@ pub fn checks(spec: &Spec, environment: &EnvironmentName, name: &ComponentName, 
             status: smoke.status.unwrap_or(200),
             contains: smoke.contains.clone(),
             timeout_seconds: smoke.timeout_seconds(),
+            test: as_test.then(|| name.to_string()),
         })
     };
     service.smoke.iter().filter_map(check).collect()
@@ -133,7 +157,7 @@ pub enum Decision {
 
 /// Judges what came of a request that is made since `since`.
 pub fn judge(check: &Check, came: &Came, since: Timestamp, now: Timestamp) -> Decision {
-    let (url, took) = (&check.url, came.took.as_millis());
+    let (asked, took) = (check.told(), came.took.as_millis());
     let wrong = match &came.answer {
         Err(why) => format!("no answer came ({})", clipped(why, MOST_TOLD)),
         Ok(answer) => {
@@ -141,7 +165,7 @@ pub fn judge(check: &Check, came: &Came, since: Timestamp, now: Timestamp) -> De
             match lacks {
                 None if answer.status == check.status => {
                     let text = check.contains.as_ref().map(|text| format!(" with `{text}` in it")).unwrap_or_default();
-                    return Decision::Holds(format!("GET {url} was answered {}{text}, after {took} ms", answer.status));
+                    return Decision::Holds(format!("{asked} was answered {}{text}, after {took} ms", answer.status));
                 }
                 _ if answer.status != check.status => {
                     format!("the answer was {}, not {}{}", answer.status, check.status, begins(&answer.body))
@@ -157,10 +181,10 @@ pub fn judge(check: &Check, came: &Came, since: Timestamp, now: Timestamp) -> De
     let left = i64::from(check.timeout_seconds) - elapsed;
     if left <= 0 {
         let for_long = if elapsed > 0 { format!(", since {elapsed} s") } else { String::new() };
-        return Decision::Fails(format!("GET {url}: {wrong}; the last one after {took} ms{for_long}"));
+        return Decision::Fails(format!("{asked}: {wrong}; the last one after {took} ms{for_long}"));
     }
     let seconds = PAUSE_SECONDS.min(u32::try_from(left).unwrap_or(PAUSE_SECONDS));
-    Decision::Again { seconds, note: format!("GET {url}: {wrong}") }
+    Decision::Again { seconds, note: format!("{asked}: {wrong}") }
 }
 
 /// How an answer begins, in one line.
@@ -184,7 +208,8 @@ mod tests {
         );
         let environment = "dev".parse().unwrap();
         let spec = manifest::read(&text, &"hello".parse().unwrap(), &environment).unwrap();
-        let checks = checks(&spec, &environment, &"api".parse().unwrap(), "hello-dev-1.eu-west-1.elb.amazonaws.com");
+        let checks =
+            checks(&spec, &environment, &"api".parse().unwrap(), "hello-dev-1.eu-west-1.elb.amazonaws.com", false);
         checks.into_iter().map(|check| check.url).collect()
     }
 
@@ -207,8 +232,13 @@ mod tests {
     }
 
     fn judged(status: u16, body: &str, elapsed: i64) -> Decision {
-        let check =
-            Check { url: "http://a/b".to_owned(), status: 200, contains: Some("fine".to_owned()), timeout_seconds: 30 };
+        let check = Check {
+            url: "http://a/b".to_owned(),
+            status: 200,
+            contains: Some("fine".to_owned()),
+            timeout_seconds: 30,
+            test: None,
+        };
         let answer = Ok(Answer { status, body: body.to_owned() });
         judge(&check, &Came { answer, took: Duration::from_millis(34) }, at(0), at(elapsed))
     }
@@ -231,7 +261,7 @@ mod tests {
         assert!(matches!(judged(500, "", 29), Decision::Again { seconds: 1, .. }));
         let fails = "GET http://a/b: the answer was 500, not 200; the last one after 34 ms, since 30 s";
         assert_eq!(judged(500, "", 30), Decision::Fails(fails.to_owned()));
-        let check = Check { url: "http://a".to_owned(), status: 200, contains: None, timeout_seconds: 30 };
+        let check = Check { url: "http://a".to_owned(), status: 200, contains: None, timeout_seconds: 30, test: None };
         let came = Came { answer: Err("connection refused".to_owned()), took: Duration::ZERO };
         let Decision::Fails(why) = judge(&check, &came, at(0), at(31)) else { panic!() };
         assert!(why.starts_with("GET http://a: no answer came (connection refused)"), "{why}");

@@ -12,12 +12,15 @@ use shipway_domain::{
     manifest::DatabaseEngine,
     message::Run,
     network::NetworkOutputs,
-    platform::{DatabaseOutputs, PlatformOutputs, ServiceOutputs},
+    platform::{Alternate, DatabaseOutputs, PlatformOutputs, ServiceOutputs},
     task::{DescribedTaskDefinition, TaskDefinition},
 };
 
 /// The target group of `api`.
 pub const TARGET_GROUP: &str = "arn:aws:elasticloadbalancing:r:1:targetgroup/api/943f";
+
+/// Its other one, where the manifest names a strategy.
+pub const OTHER_TARGET_GROUP: &str = "arn:aws:elasticloadbalancing:r:1:targetgroup/api-2/a1c0";
 
 /// Stands the platform of `prod` by this manifest, whose one service is `api` with images of `hello-api`.
 pub async fn platform(store: &Store, manifest: &str) {
@@ -28,6 +31,14 @@ pub async fn platform(store: &Store, manifest: &str) {
         execution_role: role("execution"),
         task_role: role("task"),
         target_group: Some(TARGET_GROUP.to_owned()),
+        alternate: manifest.contains("strategy:").then(|| Alternate {
+            target_group: OTHER_TARGET_GROUP.to_owned(),
+            rule: "arn:aws:elasticloadbalancing:r:1:listener-rule/app/hello-prod/1/2/3".to_owned(),
+            test_rule: manifest
+                .contains("test_traffic")
+                .then(|| "arn:aws:elasticloadbalancing:r:1:listener-rule/app/hello-prod/1/2/4".to_owned()),
+            role: role("infrastructure"),
+        }),
         ..ServiceOutputs::default()
     };
     let network = NetworkOutputs {

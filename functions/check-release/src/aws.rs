@@ -22,7 +22,7 @@ use shipway_domain::{
     name::{Digest, RepositoryName},
     preflight::{Image, Instance, Kept, LARGEST_CONFIGURATION, MEDIA_TYPES, Role, Standing, Stored, Subnet},
     scan::{Finding, Report},
-    smoke::{Came, REQUEST},
+    smoke::{Came, Check, REQUEST},
 };
 use shipway_ecs::instances;
 
@@ -316,9 +316,9 @@ impl Calls for Aws {
         Ok(found.filter_map(|(name, state)| Some((name?.to_owned(), state == Some(&StateValue::Alarm)))).collect())
     }
 
-    async fn request(&self, load_balancer: &str, url: &str) -> Came {
+    async fn request(&self, load_balancer: &str, check: &Check) -> Came {
         let begun = Instant::now();
-        let asked = http::get(load_balancer, self.load_balancer_mirror.as_deref(), url);
+        let asked = http::get(load_balancer, self.load_balancer_mirror.as_deref(), check);
         let late = |_| Err(format!("nothing within {} s", REQUEST.as_secs()));
         let answer = tokio::time::timeout(REQUEST, asked).await.unwrap_or_else(late);
         Came { answer, took: begun.elapsed() }

@@ -13,7 +13,7 @@ use shipway_domain::{
     preflight::{self, Facts, Finding, Image, Instance, Keeper, Kept, Needs, Role, Standing, Stored, Subnet},
     release::Step,
     scan::{self, Report, Verdict},
-    smoke::Came,
+    smoke::{Came, Check},
     task::{self, Source, Surroundings, migration::Part},
 };
 use shipway_ecs::{Ground, ServiceError};
@@ -34,6 +34,8 @@ pub(crate) enum Ask {
     Check,
     /// Whether the new version answers as it must.
     Smoke,
+    /// The same of one that nobody else reaches yet.
+    SmokeAsTest,
 }
 
 /// How far the checks of this release are.
@@ -113,7 +115,7 @@ pub(crate) trait Calls {
     /// Those of these alarms that are there, and whether each is on.
     async fn alarms(&self, names: &BTreeSet<String>) -> Result<BTreeMap<String, bool>, AwsError>;
     /// What a load balancer answers.
-    async fn request(&self, load_balancer: &str, url: &str) -> Came;
+    async fn request(&self, load_balancer: &str, check: &Check) -> Came;
 }
 
 /// Makes one pass.
@@ -126,8 +128,9 @@ pub(crate) async fn handle<C: Calls>(
 ) -> Result<Pass<Summary>, Error> {
     let PassInput { run, action } = &input;
     let (name, _) = shipway_ecs::image_of(run)?;
-    if *action == Ask::Smoke {
-        return Box::pin(smoke::requests(store, calls, run, name, now)).await;
+    if let Ask::Smoke | Ask::SmokeAsTest = action {
+        let as_test = *action == Ask::SmokeAsTest;
+        return Box::pin(smoke::requests(store, calls, run, name, as_test, now)).await;
     }
     store.renew(run, now).await?;
     let progress: Option<Progress> = store.progress(run, PROGRESS).await?;
@@ -190,10 +193,28 @@ async fn gather<C: Calls>(calls: &C, run: &Run, cluster: &str, needs: &Needs<'_>
     let instances = async { if needs.room.is_some() { calls.instances(cluster).await } else { Ok(Vec::new()) } };
     let alarms =
         async { if needs.alarms.is_empty() { Ok(BTreeMap::new()) } else { calls.alarms(&needs.alarms).await } };
-    let (image, execution_role, task_role, kept, missing_log_groups, standing, subnets, instances, alarms) = tokio::try_join!(
+    let infrastructure_role = async {
+        match needs.infrastructure_role {
+            Some(role) => calls.role(role).await,
+            None => Ok(Role::Unknown),
+        }
+    };
+    let (
+        image,
+        execution_role,
+        task_role,
+        infrastructure_role,
+        kept,
+        missing_log_groups,
+        standing,
+        subnets,
+        instances,
+        alarms,
+    ) = tokio::try_join!(
         Box::pin(image(calls, needs.source)),
         Box::pin(calls.role(needs.execution_role)),
         Box::pin(calls.role(needs.task_role)),
+        Box::pin(infrastructure_role),
         Box::pin(kept(calls, needs)),
         Box::pin(missing_log_groups(calls, needs)),
         Box::pin(calls.standing(cluster, &service)),
@@ -209,6 +230,7 @@ async fn gather<C: Calls>(calls: &C, run: &Run, cluster: &str, needs: &Needs<'_>
         image,
         execution_role,
         task_role,
+        infrastructure_role,
         kept,
         unreadable,
         missing_log_groups,

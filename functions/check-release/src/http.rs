@@ -8,7 +8,7 @@ use aws_smithy_runtime_api::client::{
     orchestrator::HttpRequest,
 };
 use aws_smithy_types::byte_stream::ByteStream;
-use shipway_domain::smoke::{Answer, MOST_BYTES};
+use shipway_domain::smoke::{Answer, Check, MOST_BYTES, TEST_HEADER};
 
 /// Finds the load balancer under every name.
 #[derive(Clone, Debug)]
@@ -23,18 +23,22 @@ impl ResolveDns for LoadBalancer {
     }
 }
 
-/// Asks for a URL and reads what comes. A redirect is an answer, and not followed.
+/// Makes a smoke test's request and reads what comes. A redirect is an answer, and not followed.
 ///
 /// # Errors
 /// Why there is no answer.
-pub(crate) async fn get(load_balancer: &str, mirror: Option<&str>, url: &str) -> Result<Answer, String> {
+pub(crate) async fn get(load_balancer: &str, mirror: Option<&str>, check: &Check) -> Result<Answer, String> {
+    let url = &check.url;
     let malformed = |error: &dyn std::fmt::Display| format!("{url} cannot be asked for: {error}");
     let (_, rest) = url.split_once("://").ok_or_else(|| malformed(&"it has no scheme"))?;
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let asked = mirror.map_or_else(|| url.to_owned(), |mirror| format!("http://{mirror}{path}"));
+    let asked = mirror.map_or_else(|| url.clone(), |mirror| format!("http://{mirror}{path}"));
     let mut request = HttpRequest::get(asked).map_err(|error| malformed(&error))?;
     if mirror.is_some() {
         request.headers_mut().try_insert("host", host.to_owned()).map_err(|error| malformed(&error))?;
+    }
+    if let Some(value) = &check.test {
+        request.headers_mut().try_insert(TEST_HEADER, value.clone()).map_err(|error| malformed(&error))?;
     }
     let headers = [("user-agent", "Shipway-smoke-test"), ("accept", "*/*")];
     for (name, value) in headers {

@@ -26,6 +26,7 @@ pub(crate) async fn requests<C: Calls>(
     calls: &C,
     run: &Run,
     name: &ComponentName,
+    as_test: bool,
     now: Timestamp,
 ) -> Result<Pass<Summary>, Error> {
     store.renew(run, now).await?;
@@ -35,7 +36,7 @@ pub(crate) async fn requests<C: Calls>(
             let (record, manifest) = store.applied(&run.app, &run.environment).await?;
             let missing = || ServiceError::NotProvisioned { service: name.clone(), what: "the load balancer" };
             let load_balancer = record.platform.load_balancer.ok_or_else(missing)?;
-            let checks = smoke::checks(&manifest.spec, &run.environment, name, &load_balancer);
+            let checks = smoke::checks(&manifest.spec, &run.environment, name, &load_balancer, as_test);
             let progress = Progress::new(load_balancer, checks, now);
             store.save_progress(run, PROGRESS, &progress, now).await?;
             progress
@@ -50,9 +51,9 @@ pub(crate) async fn requests<C: Calls>(
             return Ok(Pass::Done(Summary { note: format!("{} smoke tests of `{name}` hold", progress.held) }));
         };
         if spent >= PASS {
-            return Ok(Pass::Again { seconds: 1, note: format!("GET {} is next", check.url) });
+            return Ok(Pass::Again { seconds: 1, note: format!("{} is next", check.told()) });
         }
-        let came = calls.request(&progress.load_balancer, &check.url).await;
+        let came = calls.request(&progress.load_balancer, check).await;
         spent += came.took;
         let at = now.checked_add(spent).unwrap_or(now);
         let (next, what) = match smoke::judge(check, &came, progress.since, at) {

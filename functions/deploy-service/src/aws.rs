@@ -9,20 +9,26 @@ use aws_sdk_applicationautoscaling::types::{
 };
 use aws_sdk_ecr::types::{Image, ImageIdentifier};
 use aws_sdk_ecs::types::{
-    AssignPublicIp, DeploymentAlarms, DeploymentCircuitBreaker, DeploymentConfiguration, DeploymentControllerType,
-    DeploymentRolloutState, LaunchType, LoadBalancer, PropagateTags, Service as SdkService, ServiceField,
-    ServiceRegistry, TaskDefinitionFamilyStatus, TaskDefinitionField, TaskDefinitionStatus,
+    AdvancedConfiguration, AssignPublicIp, CanaryConfiguration, DeploymentAlarms, DeploymentCircuitBreaker,
+    DeploymentConfiguration, DeploymentControllerType, DeploymentLifecycleHook, DeploymentLifecycleHookAction,
+    DeploymentLifecycleHookDetail, DeploymentLifecycleHookStage, DeploymentLifecycleHookStatus,
+    DeploymentLifecycleHookTargetType, DeploymentLifecycleHookTimeoutConfiguration, DeploymentRolloutState,
+    DeploymentStrategy, LaunchType, LinearConfiguration, LoadBalancer, PropagateTags, Service as SdkService,
+    ServiceField, ServiceRegistry, StopServiceDeploymentStopType, TaskDefinitionFamilyStatus, TaskDefinitionField,
+    TaskDefinitionStatus, builders::DeploymentConfigurationBuilder,
 };
 use shipway_aws::{AwsError, runtime::Later};
 use shipway_domain::{
     name::{Digest, RepositoryName},
     notice::Happening,
+    platform::Alternate,
     preflight::MEDIA_TYPES,
     release::ReleaseRecord,
     rollout::{
         Deployment, Limits, Registry, Service, Settings, Target, TargetGroup,
-        attempt::{Attempt, Status},
+        attempt::{Attempt, Stage, Status},
         scaling::{self, Metric, Policy},
+        shift::{Shift, Traffic},
     },
     task::{self, Capacity, DescribedTaskDefinition, Interfaces, Placement, Task, TaskDefinition},
 };
@@ -37,6 +43,11 @@ use crate::{
 /// How many services ECS describes with one call.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeServices.html>
 const MOST_DESCRIBED: usize = 10;
+
+/// How long a deployment waits for its tests before ECS goes back by itself: what ECS takes where nothing is said, and more than
+/// the tests may take.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/pause-lifecycle-hooks.html>
+const PAUSED_MINUTES: i32 = 1440;
 
 /// How long ECS leaves a new task alone that the load balancer finds unhealthy: long enough for most to start, short enough
 /// for the deadline.
@@ -127,12 +138,40 @@ impl Calls for Aws {
         let answer = call.map_err(AwsError::of("ecs:DescribeServiceDeployments"))?;
         Ok(answer.service_deployments().first().and_then(|found| {
             let alarms = found.alarms().map(|alarms| alarms.triggered_alarm_names().iter().cloned().collect());
+            let target = found.target_service_revision();
+            let waits = |hook: &&DeploymentLifecycleHookDetail| {
+                hook.target_type() == Some(&DeploymentLifecycleHookTargetType::Pause)
+                    && hook.status() == Some(&DeploymentLifecycleHookStatus::AwaitingAction)
+            };
+            let paused = found.lifecycle_hook_details().iter().find(waits).and_then(|hook| hook.hook_id());
             Some(Attempt {
                 status: found.status().and_then(|status| Status::from_name(status.as_str()))?,
                 reason: found.status_reason().filter(|reason| !reason.is_empty()).map(str::to_owned),
                 alarms: alarms.unwrap_or_default(),
+                stage: found.lifecycle_stage().and_then(|stage| Stage::from_name(stage.as_str())),
+                share: target.and_then(|target| target.requested_production_traffic_weight()).map(whole_percent),
+                paused: paused.map(str::to_owned),
             })
         }))
+    }
+
+    async fn go_on(&self, attempt: &str, hook: &str) -> Result<(), AwsError> {
+        let call = self.ecs.continue_service_deployment().service_deployment_arn(attempt).hook_id(hook);
+        let call = call.action(DeploymentLifecycleHookAction::Continue).send().await;
+        match call.map_err(AwsError::of("ecs:ContinueServiceDeployment")) {
+            // Told already, by a call whose answer was lost; or over.
+            Err(error) if error.is("InvalidParameterException") => Ok(()),
+            answer => answer.map(|_| ()),
+        }
+    }
+
+    async fn undo(&self, attempt: &str) -> Result<(), AwsError> {
+        let call = self.ecs.stop_service_deployment().service_deployment_arn(attempt);
+        let call = call.stop_type(StopServiceDeploymentStopType::Rollback).send().await;
+        match call.map_err(AwsError::of("ecs:StopServiceDeployment")) {
+            Err(error) if error.is("ConflictException") || error.is("ServiceDeploymentNotFoundException") => Ok(()),
+            answer => answer.map(|_| ()),
+        }
     }
 
     async fn tasks(&self, place: &Place, running: bool) -> Result<Vec<Task>, AwsError> {
@@ -146,12 +185,12 @@ impl Calls for Aws {
         Ok(tasks)
     }
 
-    async fn targets(&self, group: &TargetGroup) -> Result<Vec<Target>, AwsError> {
+    async fn targets(&self, group: &str) -> Result<Vec<Target>, AwsError> {
         let answer = self
             .load_balancing
             .get()
             .describe_target_health()
-            .target_group_arn(&group.arn)
+            .target_group_arn(group)
             .send()
             .await
             .map_err(AwsError::of("elasticloadbalancing:DescribeTargetHealth"))?;
@@ -160,6 +199,7 @@ impl Calls for Aws {
             let reason =
                 health.and_then(|health| health.description().or(health.reason().map(|reason| reason.as_str())));
             Target {
+                group: group.to_owned(),
                 address: target.and_then(|target| target.id()).unwrap_or_default().to_owned(),
                 port: target
                     .and_then(|target| target.port())
@@ -223,7 +263,7 @@ impl Calls for Aws {
             // An empty list takes the service off its load balancer, and out of the service discovery.
             call = call
                 .set_network_configuration(network(CALL, settings.placement.interfaces.as_ref())?)
-                .set_load_balancers(Some(settings.target_group.iter().map(load_balancer).collect()))
+                .set_load_balancers(change.rebinds.then(|| settings.target_group.iter().map(load_balancer).collect()))
                 .set_service_registries(Some(settings.registry.iter().map(service_registry).collect()))
                 .deployment_configuration(deployment(CALL, settings)?)
                 .set_health_check_grace_period_seconds(settings.target_group.as_ref().map(|_| GRACE_SECONDS));
@@ -539,7 +579,8 @@ fn policy(from: &ScalingPolicy) -> Option<Policy> {
     })
 }
 
-/// ECS's own circuit breaker ends a crash loop; going back is Shipway's. An alarm that goes off is answered even where nobody looks.
+/// ECS's own circuit breaker ends a crash loop. Going back is Shipway's, but where ECS has the old tasks and only needs to move
+/// requests. An alarm that goes off is answered even where nobody looks.
 fn deployment(call: &'static str, settings: &Settings) -> Result<DeploymentConfiguration, AwsError> {
     let gated = !settings.alarms.is_empty();
     let alarms = DeploymentAlarms::builder()
@@ -548,13 +589,78 @@ fn deployment(call: &'static str, settings: &Settings) -> Result<DeploymentConfi
         .rollback(gated)
         .build()
         .map_err(unbuilt(call))?;
-    let breaker = DeploymentCircuitBreaker::builder().enable(true).rollback(false).build();
+    let breaker = DeploymentCircuitBreaker::builder().enable(true).rollback(settings.shift.is_some()).build();
     let configuration = DeploymentConfiguration::builder()
         .minimum_healthy_percent(settings.limits.least.into())
         .maximum_percent(settings.limits.most.into())
         .deployment_circuit_breaker(breaker)
         .alarms(alarms);
-    Ok(configuration.build())
+    Ok(match settings.shift {
+        Some(shift) => shifting(configuration, shift).build(),
+        None => configuration.strategy(DeploymentStrategy::Rolling).build(),
+    })
+}
+
+/// What makes a deployment one that moves requests. An empty list of hooks takes away those that there were.
+fn shifting(configuration: DeploymentConfigurationBuilder, shift: Shift) -> DeploymentConfigurationBuilder {
+    let minutes = |minutes: u32| i32::try_from(minutes).unwrap_or(i32::MAX);
+    let configuration = match shift.traffic {
+        Traffic::AllAtOnce => configuration.strategy(DeploymentStrategy::BlueGreen),
+        Traffic::Canary { percent, minutes: pause } => {
+            let canary = CanaryConfiguration::builder().canary_percent(percent.into());
+            configuration
+                .strategy(DeploymentStrategy::Canary)
+                .canary_configuration(canary.canary_bake_time_in_minutes(minutes(pause)).build())
+        }
+        Traffic::Linear { percent, minutes: pause } => {
+            let linear = LinearConfiguration::builder().step_percent(percent.into());
+            configuration
+                .strategy(DeploymentStrategy::Linear)
+                .linear_configuration(linear.step_bake_time_in_minutes(minutes(pause)).build())
+        }
+    };
+    // Where nobody tells it to go on within a day, it goes back.
+    let pause = DeploymentLifecycleHook::builder()
+        .target_type(DeploymentLifecycleHookTargetType::Pause)
+        .lifecycle_stages(DeploymentLifecycleHookStage::PostTestTrafficShift)
+        .timeout_configuration(
+            DeploymentLifecycleHookTimeoutConfiguration::builder()
+                .timeout_in_minutes(PAUSED_MINUTES)
+                .action(DeploymentLifecycleHookAction::Rollback)
+                .build(),
+        )
+        .build();
+    let hooks = if shift.is_tested { vec![pause] } else { Vec::new() };
+    configuration.bake_time_in_minutes(minutes(shift.bake)).set_lifecycle_hooks(Some(hooks))
+}
+
+/// How requests go over to a new version, by what ECS shows.
+fn shift(from: &DeploymentConfiguration) -> Option<Shift> {
+    let minutes = |minutes: Option<i32>| minutes.and_then(|minutes| u32::try_from(minutes).ok()).unwrap_or_default();
+    let traffic = match from.strategy()? {
+        DeploymentStrategy::BlueGreen => Traffic::AllAtOnce,
+        DeploymentStrategy::Canary => {
+            let canary = from.canary_configuration()?;
+            let percent = canary.canary_percent().map(whole_percent).unwrap_or_default();
+            Traffic::Canary { percent, minutes: minutes(canary.canary_bake_time_in_minutes()) }
+        }
+        DeploymentStrategy::Linear => {
+            let linear = from.linear_configuration()?;
+            let percent = linear.step_percent().map(whole_percent).unwrap_or_default();
+            Traffic::Linear { percent, minutes: minutes(linear.step_bake_time_in_minutes()) }
+        }
+        _ => return None,
+    };
+    let is_pause =
+        |hook: &DeploymentLifecycleHook| hook.target_type() == Some(&DeploymentLifecycleHookTargetType::Pause);
+    let is_tested = from.lifecycle_hooks().iter().any(is_pause);
+    Some(Shift { traffic, bake: minutes(from.bake_time_in_minutes()), is_tested })
+}
+
+/// A percentage as it is told: whole.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is clamped to what fits")]
+fn whole_percent(percent: f64) -> u8 {
+    percent.round().clamp(0.0, 100.0) as u8
 }
 
 fn service_registry(registry: &Registry) -> ServiceRegistry {
@@ -566,8 +672,17 @@ fn service_registry(registry: &Registry) -> ServiceRegistry {
 }
 
 fn load_balancer(group: &TargetGroup) -> LoadBalancer {
+    let advanced = group.alternate.as_ref().map(|alternate| {
+        AdvancedConfiguration::builder()
+            .alternate_target_group_arn(&alternate.target_group)
+            .production_listener_rule(&alternate.rule)
+            .set_test_listener_rule(alternate.test_rule.clone())
+            .role_arn(&alternate.role)
+            .build()
+    });
     LoadBalancer::builder()
         .target_group_arn(&group.arn)
+        .set_advanced_configuration(advanced)
         .container_name(&group.container)
         .container_port(i32::from(group.port))
         .build()
@@ -588,6 +703,7 @@ fn observed(from: &SdkService) -> Service {
     let target_group = from.load_balancers().iter().find_map(|one| {
         Some(TargetGroup {
             arn: one.target_group_arn()?.to_owned(),
+            alternate: one.advanced_configuration().and_then(alternate),
             container: one.container_name()?.to_owned(),
             port: port(one.container_port())?,
         })
@@ -624,7 +740,7 @@ fn observed(from: &SdkService) -> Service {
         desired: count(from.desired_count()),
         running: count(from.running_count()),
         pending: count(from.pending_count()),
-        settings: Settings { placement, target_group, registry, limits, alarms },
+        settings: Settings { placement, target_group, registry, limits, alarms, shift: configuration.and_then(shift) },
         deployments: from
             .deployments()
             .iter()
@@ -640,6 +756,16 @@ fn observed(from: &SdkService) -> Service {
             .collect(),
         remark: from.events().first().and_then(|event| event.message()).map(str::to_owned),
     }
+}
+
+fn alternate(from: &AdvancedConfiguration) -> Option<Alternate> {
+    let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+    Some(Alternate {
+        target_group: text(from.alternate_target_group_arn())?,
+        rule: text(from.production_listener_rule()).unwrap_or_default(),
+        test_rule: text(from.test_listener_rule()),
+        role: text(from.role_arn()).unwrap_or_default(),
+    })
 }
 
 fn count(count: i32) -> u32 {

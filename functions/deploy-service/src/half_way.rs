@@ -4,14 +4,14 @@
 use jiff::Timestamp;
 use shipway_aws::Store;
 use shipway_domain::{
-    message::{Pass, Run, Verdict},
+    message::{Run, Verdict},
     name::ComponentName,
     release::Outcome,
     rollout::{GIVING_UP, LOST_ANSWER, Left, Progress},
     task,
 };
 
-use crate::handler::{Calls, Error, Place, again, announce_way_back, tell, written_by};
+use crate::handler::{Calls, Error, Place, Turn, again, announce_way_back, tell, written_by};
 
 /// Looks at the service, and begins the way back where it is not as it was. The passes after this one go on with it.
 pub(crate) async fn look<C: Calls>(
@@ -20,17 +20,17 @@ pub(crate) async fn look<C: Calls>(
     run: &Run,
     name: &ComponentName,
     now: Timestamp,
-) -> Result<Pass<Verdict>, Error> {
+) -> Result<Turn, Error> {
     let record = store.environment(&run.app, &run.environment).await?;
     let Some(cluster) = record.and_then(|record| record.platform.cluster) else {
-        return Ok(Pass::Done(as_it_was()));
+        return Ok(Turn::Done(as_it_was()));
     };
     let own = store.release(&run.app, &run.environment, &run.release).await?;
     let live = match own.as_ref().and_then(|own| own.previous.as_ref()) {
         Some(live) => match written_by(store, run, live).await? {
             Some(known) => Some(known.ours),
             // It wrote nothing down, so what the service shows is the best guess at what it was.
-            None => return Ok(Pass::Done(as_it_was())),
+            None => return Ok(Turn::Done(as_it_was())),
         },
         None => None,
     };
@@ -59,9 +59,9 @@ pub(crate) async fn look<C: Calls>(
                 ..Progress::undoing(name.to_string(), service, left, None, now)
             };
             tell(store, run, &progress, reason, now).await?;
-            Ok(Pass::Done(verdict))
+            Ok(Turn::Done(verdict))
         }
-        _ => Ok(Pass::Done(as_it_was())),
+        _ => Ok(Turn::Done(as_it_was())),
     }
 }
 

@@ -42,6 +42,11 @@ pub(crate) enum Request {
         /// The release, of a service.
         run: Run,
     },
+    /// The new version has passed its tests: let all requests go over to it.
+    Shift {
+        /// The release, of a service.
+        run: Run,
+    },
     /// An error ended the rollout: bring back what was live.
     RollBack {
         /// The release, of a service.
@@ -61,11 +66,31 @@ pub(crate) enum Request {
 #[serde(untagged)]
 pub(crate) enum Answer {
     /// Of a rollout.
-    Rollout(Pass<Verdict>),
+    Rollout(Turn),
     /// Of a removal.
     Removal(Pass<Summary>),
     /// Of a look at what differs.
     Drift(DriftFound),
+}
+
+/// The answer of one pass over a rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "status")]
+pub(crate) enum Turn {
+    /// Not there yet.
+    Again {
+        /// How long to wait before the next pass.
+        seconds: u32,
+        /// What is waited for, for the person who reads the execution.
+        note: String,
+    },
+    /// The new version is there for its tests; once they hold, its requests may go over.
+    Ready {
+        /// What is there, for the same person.
+        note: String,
+    },
+    /// Done.
+    Done(Verdict),
 }
 
 /// Answers the machines.
@@ -81,6 +106,7 @@ pub(crate) async fn answer<C: Calls + Leftovers>(
     };
     match request {
         Request::Deploy { run } => roll(run, Ask::Deploy).await,
+        Request::Shift { run } => roll(run, Ask::Shift).await,
         Request::RollBack { run } => roll(run, Ask::RollBack).await,
         Request::Remove { run } => removal::handle(store, calls, &run, now).await.map(Answer::Removal),
         Request::Drift(input) => drift::find(store, calls, &input, now).await.map(Answer::Drift),
@@ -92,6 +118,8 @@ pub(crate) async fn answer<C: Calls + Leftovers>(
 pub(crate) enum Ask {
     /// Make the release live.
     Deploy,
+    /// The same, and it has passed its tests.
+    Shift,
     /// An error ended the rollout: bring back what was live.
     RollBack,
 }
@@ -146,6 +174,10 @@ pub(crate) struct Change<'a> {
     pub(crate) settings: Option<&'a Settings>,
     /// Whether the settings move it to other capacity.
     pub(crate) moves: bool,
+    /// Whether they bring it behind another load balancer, or to another port. What ECS has is not sent again: it would take the
+    /// target group that is named first for the one that serves.
+    /// <https://github.com/hashicorp/terraform-provider-aws/issues/45678>
+    pub(crate) rebinds: bool,
     pub(crate) count: Option<u32>,
     /// Start a deployment even where nothing changes.
     pub(crate) force: bool,
@@ -167,9 +199,14 @@ pub(crate) trait Calls {
     async fn service(&self, place: &Place) -> Result<Option<Service>, AwsError>;
     /// What ECS says of a service deployment, if it knows it.
     async fn attempt(&self, arn: &str) -> Result<Option<Attempt>, AwsError>;
+    /// Tells a service deployment to go on where it waits. One that does not wait there goes on anyway.
+    async fn go_on(&self, attempt: &str, hook: &str) -> Result<(), AwsError>;
+    /// Asks a service deployment to go back. One that is over already stays as it is.
+    async fn undo(&self, attempt: &str) -> Result<(), AwsError>;
     /// The tasks that stopped lately, and those that run or are about to where they are asked for.
     async fn tasks(&self, place: &Place, running: bool) -> Result<Vec<Task>, AwsError>;
-    async fn targets(&self, group: &TargetGroup) -> Result<Vec<Target>, AwsError>;
+    /// The targets of a target group.
+    async fn targets(&self, group: &str) -> Result<Vec<Target>, AwsError>;
     async fn create(&self, new: NewService<'_>) -> Result<Started, AwsError>;
     async fn update(&self, change: Change<'_>) -> Result<Started, AwsError>;
     async fn log_tail(&self, group: &str, stream: &str) -> Result<Vec<String>, AwsError>;
@@ -193,20 +230,25 @@ pub(crate) async fn handle<C: Calls>(
     surroundings: &Surroundings,
     input: PassInput<Ask>,
     now: Timestamp,
-) -> Result<Pass<Verdict>, Error> {
+) -> Result<Turn, Error> {
     let run = &input.run;
     let (name, _) = shipway_ecs::image_of(run)?;
     store.renew(run, now).await?;
     let mut progress: Option<Progress> = store.progress(run, PROGRESS).await?;
     match (input.action, progress.take()) {
-        (Ask::Deploy, Some(known)) => match known.verdict {
-            Some(verdict) => return Ok(Pass::Done(verdict)),
+        (Ask::Deploy | Ask::Shift, Some(known)) => match known.verdict {
+            Some(verdict) => return Ok(Turn::Done(verdict)),
+            None if input.action == Ask::Shift && !known.tested => {
+                let tested = Progress { tested: true, since: now, ..known };
+                store.save_progress(run, PROGRESS, &tested, now).await?;
+                progress = Some(tested);
+            }
             None => progress = Some(known),
         },
-        (Ask::Deploy, None) => {}
+        (Ask::Deploy | Ask::Shift, None) => {}
         (Ask::RollBack, None) => return half_way::look(store, calls, run, name, now).await,
         (Ask::RollBack, Some(known)) => match known.clone().abandon("an error ended the rollout", now) {
-            Err(verdict) => return Ok(Pass::Done(verdict)),
+            Err(verdict) => return Ok(Turn::Done(verdict)),
             Ok(given_up) => {
                 if given_up != known {
                     store.save_progress(run, PROGRESS, &given_up, now).await?;
@@ -299,8 +341,11 @@ async fn prepare<C: Calls>(
     if let Some(rotated) = &rotated {
         task = task.after_rotation(rotated.at);
     }
-    let settings = Settings::of(wanted, network).map_err(ServiceError::from)?;
+    let mut settings = Settings::of(wanted, network).map_err(ServiceError::from)?;
     let service = service.filter(|service| !service.draining);
+    if let Some(service) = service {
+        settings.shift = service.shift_towards(&settings);
+    }
     if let Some(why) = service.and_then(|service| service.settings.no_way_to(&settings)) {
         let reason = format!(
             "{why}, which ECS cannot change; delete the service in ECS, which stops it, and start the execution again to make it anew"
@@ -385,8 +430,8 @@ async fn observe<C: Calls>(
     if let (Some(service), Some(_)) = (&observed.service, rollout::watched(progress, observed.service.as_ref())) {
         let enough = service.desired > 0 && service.primary().is_some_and(|primary| primary.running >= service.desired);
         observed.tasks = calls.tasks(place, enough).await?;
-        if let Some(group) = service.settings.target_group.as_ref().filter(|_| enough) {
-            observed.targets = calls.targets(group).await?;
+        for group in service.settings.target_group.iter().filter(|_| enough).flat_map(TargetGroup::groups) {
+            observed.targets.extend(calls.targets(group).await?);
         }
     }
     Ok(observed)
@@ -405,10 +450,11 @@ struct Rollout<'a, C> {
 
 impl<C: Calls> Rollout<'_, C> {
     /// Decides and acts until something is to be waited for. What a call starts is written down before it and after it.
-    async fn go_on(&self, mut progress: Progress, observed: Observed) -> Result<Pass<Verdict>, Error> {
+    async fn go_on(&self, mut progress: Progress, observed: Observed) -> Result<Turn, Error> {
         for _ in 0..DECISIONS {
             match rollout::next_action(&progress, &observed) {
                 Action::Wait { seconds, note } => {
+                    self.tell_share(&mut progress, &observed).await?;
                     let complaint = rollout::complaint(&progress, &observed);
                     let is_new = complaint.is_some() && complaint != progress.complaint;
                     // The deadline counts from the first pass.
@@ -416,7 +462,7 @@ impl<C: Calls> Rollout<'_, C> {
                         progress.complaint = complaint.or(progress.complaint);
                         self.save(&progress).await?;
                     }
-                    return Ok(Pass::Again { seconds, note });
+                    return Ok(Turn::Again { seconds, note });
                 }
                 Action::Refuse { reason } => return Err(Error::Refused { service: self.name.clone(), reason }),
                 Action::End(mut verdict) => {
@@ -426,7 +472,7 @@ impl<C: Calls> Rollout<'_, C> {
                     let mut kept = String::new();
                     match verdict.outcome {
                         Outcome::Succeeded | Outcome::Unchanged => {
-                            self.scale(&mut progress, &mut verdict).await?;
+                            self.scale(&mut progress, &mut verdict, &observed).await?;
                             kept = self.keep().await?;
                         }
                         Outcome::RolledBack if progress.scaled.is_some() => self.scale_back().await?,
@@ -434,17 +480,25 @@ impl<C: Calls> Rollout<'_, C> {
                     }
                     progress.verdict = Some(verdict.clone());
                     self.tell(&progress, format!("{}: {}{kept}", verdict.outcome, verdict.reason)).await?;
-                    return Ok(Pass::Done(verdict));
+                    return Ok(Turn::Done(verdict));
                 }
                 Action::Adopt { deployment } => {
                     let what = format!("took up deployment {deployment} of {}", progress.ours.revision.task_definition);
                     progress.deployment = Some(deployment);
+                    if progress.attempt.is_none() && progress.begun && progress.ours.settings.shift.is_some() {
+                        progress.attempt = observed.service.as_ref().and_then(|service| service.attempt.clone());
+                    }
                     // One that was there before this release is nothing that it did.
                     if progress.begun { self.tell(&progress, what).await? } else { self.save(&progress).await? }
                 }
                 Action::Serves => {
+                    self.tell_share(&mut progress, &observed).await?;
                     progress.served = Some(self.now);
-                    let what = format!("{} serves; ECS watches the alarms", progress.ours.revision.task_definition);
+                    let what = match progress.ours.settings.shift {
+                        Some(_) => "ECS keeps the old tasks for a while",
+                        None => "ECS watches the alarms",
+                    };
+                    let what = format!("{} serves; {what}", progress.ours.revision.task_definition);
                     // One that was there before this release is nothing that it did.
                     if progress.begun { self.tell(&progress, what).await? } else { self.save(&progress).await? }
                 }
@@ -458,6 +512,20 @@ impl<C: Calls> Rollout<'_, C> {
                 action @ (Action::Create | Action::Update { .. }) => {
                     return self.begin(progress, &observed, &action).await;
                 }
+                Action::Test => {
+                    let note =
+                        format!("{} waits to be tested, and serves nobody yet", progress.ours.revision.task_definition);
+                    return Ok(Turn::Ready { note });
+                }
+                Action::Continue { hook } => {
+                    self.calls.go_on(progress.attempt.as_deref().unwrap_or_default(), &hook).await?;
+                    progress.told = Some(hook);
+                    let tested = if progress.tested { "its tests hold; " } else { "" };
+                    let what = format!("{tested}requests may go over to {}", progress.ours.revision.task_definition);
+                    self.tell(&progress, what.clone()).await?;
+                    return Ok(again(2, &what));
+                }
+                Action::Undo => return self.undo(progress).await,
                 Action::Restore => return self.restore(progress, &observed).await,
                 Action::Stop => {
                     let change = Change {
@@ -465,6 +533,7 @@ impl<C: Calls> Rollout<'_, C> {
                         task_definition: None,
                         settings: None,
                         moves: false,
+                        rebinds: false,
                         count: Some(0),
                         force: false,
                     };
@@ -476,12 +545,7 @@ impl<C: Calls> Rollout<'_, C> {
         Ok(again(2, "looking again"))
     }
 
-    async fn begin(
-        &self,
-        mut progress: Progress,
-        observed: &Observed,
-        action: &Action,
-    ) -> Result<Pass<Verdict>, Error> {
+    async fn begin(&self, mut progress: Progress, observed: &Observed, action: &Action) -> Result<Turn, Error> {
         if !progress.begun {
             progress.begun = true;
             progress.since = self.now;
@@ -490,10 +554,8 @@ impl<C: Calls> Rollout<'_, C> {
         let ours = &progress.ours;
         let started = match action {
             Action::Update { count, force } => {
-                let (settings, moves) = changed(&ours.settings, observed);
-                let task_definition = Some(ours.revision.task_definition.as_str());
-                let change =
-                    Change { place: self.place, task_definition, settings, moves, count: *count, force: *force };
+                let change = self.change(&ours.revision.task_definition, &ours.settings, observed);
+                let change = Change { count: *count, force: *force, ..change };
                 self.calls.update(change).await?
             }
             _ => {
@@ -514,19 +576,24 @@ impl<C: Calls> Rollout<'_, C> {
             }
             _ => format!("started deployment {id} of {}", ours.revision.task_definition),
         } + &progress.restarted();
+        let what = match &observed.service {
+            Some(service) if service.settings.lacks_alternate_of(&ours.settings) => {
+                format!("{what}; task by task, as it brings the service its second target group")
+            }
+            _ => what,
+        };
         progress.deployment = Some(id);
         self.tell(&progress, what.clone()).await?;
         Ok(again(2, &what))
     }
 
     /// Sets how the number of tasks follows the load, once the release serves.
-    async fn scale(&self, progress: &mut Progress, verdict: &mut Verdict) -> Result<(), Error> {
+    async fn scale(&self, progress: &mut Progress, verdict: &mut Verdict, observed: &Observed) -> Result<(), Error> {
         if progress.scaling.is_none() && !progress.was_scaled {
             return Ok(());
         }
         if let Some(scaling) = progress.scaling.take_if(|scaling| scaling.needs_label()) {
-            let group =
-                progress.ours.settings.target_group.as_ref().map(|group| group.arn.as_str()).unwrap_or_default();
+            let group = rollout::serving_group(&progress.ours, observed).unwrap_or_default();
             let load_balancer = self.calls.load_balancer(group).await?.unwrap_or_default();
             let label = scaling::label(&load_balancer, group).ok_or_else(|| Error::Refused {
                 service: self.name.clone(),
@@ -594,26 +661,60 @@ impl<C: Calls> Rollout<'_, C> {
         Ok(gone)
     }
 
-    async fn restore(&self, mut progress: Progress, observed: &Observed) -> Result<Pass<Verdict>, Error> {
+    async fn restore(&self, mut progress: Progress, observed: &Observed) -> Result<Turn, Error> {
         let Some(live) = &progress.live else {
             return Ok(again(2, "looking again"));
         };
-        let (settings, moves) = changed(&live.settings, observed);
-        let change = Change {
-            place: self.place,
-            task_definition: Some(&live.revision.task_definition),
-            settings,
-            moves,
-            count: progress.resize.map(|resize| resize.from),
-            force: false,
-        };
-        let Started::Deployment { id, .. } = self.calls.update(change).await? else {
+        let settings = live.settings.on_the_way_back();
+        let change = self.change(&live.revision.task_definition, &settings, observed);
+        let change = Change { count: progress.resize.map(|resize| resize.from), ..change };
+        let Started::Deployment { id, attempt } = self.calls.update(change).await? else {
             return Ok(again(3, "the service changed meanwhile"));
         };
         let what = format!("going back: started deployment {id} of {}", live.revision.task_definition);
         progress.back = Some(id);
+        if settings.shift.is_some() {
+            progress.attempt = attempt;
+        }
         self.tell(&progress, what.clone()).await?;
         Ok(again(2, &what))
+    }
+
+    /// Asks ECS to go back, as it still has what ran before.
+    async fn undo(&self, mut progress: Progress) -> Result<Turn, Error> {
+        self.calls.undo(progress.attempt.as_deref().unwrap_or_default()).await?;
+        let what = "going back: asked ECS to send all requests to the old tasks again";
+        if !progress.undone {
+            progress.undone = true;
+            self.tell(&progress, what.to_owned()).await?;
+        }
+        Ok(again(2, what))
+    }
+
+    /// Another version of the service, with what of its settings differs.
+    fn change<'b>(&'b self, task_definition: &'b str, settings: &'b Settings, observed: &Observed) -> Change<'b> {
+        let shown = observed.service.as_ref().map(|service| &service.settings);
+        Change {
+            place: self.place,
+            task_definition: Some(task_definition),
+            settings: Some(settings).filter(|_| shown != Some(settings)),
+            moves: shown.is_some_and(|shown| shown.placement.capacity != settings.placement.capacity),
+            rebinds: shown.is_none_or(|shown| shown.target_group != settings.target_group),
+            count: None,
+            force: false,
+        }
+    }
+
+    /// Tells how many of the requests go to our version, where that has changed.
+    async fn tell_share(&self, progress: &mut Progress, observed: &Observed) -> Result<(), Error> {
+        let share = observed.attempt.as_ref().and_then(|attempt| attempt.share).filter(|share| *share > 0);
+        let is_going_over = progress.phase == Phase::Deploying && progress.ours.settings.shift.is_some();
+        if let Some(share) = share.filter(|share| is_going_over && progress.share != Some(*share)) {
+            progress.share = Some(share);
+            let what = format!("{share} % of the requests go to {}", progress.ours.revision.task_definition);
+            self.tell(progress, what).await?;
+        }
+        Ok(())
     }
 
     async fn save(&self, progress: &Progress) -> Result<(), Error> {
@@ -639,15 +740,8 @@ impl<C: Calls> Rollout<'_, C> {
     }
 }
 
-/// The settings to send, none where the service has them already; and whether they move it to other capacity.
-fn changed<'a>(wanted: &'a Settings, observed: &Observed) -> (Option<&'a Settings>, bool) {
-    let Some(service) = &observed.service else { return (Some(wanted), false) };
-    let differ = service.settings != *wanted;
-    (differ.then_some(wanted), service.settings.placement.capacity != wanted.placement.capacity)
-}
-
-pub(crate) fn again(seconds: u32, note: &str) -> Pass<Verdict> {
-    Pass::Again { seconds, note: note.to_owned() }
+pub(crate) fn again(seconds: u32, note: &str) -> Turn {
+    Turn::Again { seconds, note: note.to_owned() }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// The example's manifest with one more line for its service.
-fn manifest_with(app: &str, line: &str) -> Result<String> {
+pub(super) fn manifest_with(app: &str, line: &str) -> Result<String> {
     let text = manifest(app);
     let more = text.replace("    memory: 512\n", &format!("    memory: 512\n    {line}\n"));
     ensure!(more != text, "the example has no place for {line}");
@@ -30,7 +30,7 @@ fn manifest_with(app: &str, line: &str) -> Result<String> {
 }
 
 /// What is written down as live is this image, and once the others have drained, all tasks of the service run it.
-async fn serves(shipway: &Shipway, place: &Place, artifact: &Artifact) -> Result<()> {
+pub(super) async fn serves(shipway: &Shipway, place: &Place, artifact: &Artifact) -> Result<()> {
     let state = shipway.store.component(&place.app, &place.environment, &service()).await?;
     let live = state.live.context("nothing is live")?.artifact;
     ensure!(live == *artifact, "{live} is written down as live, not {artifact}");
@@ -55,7 +55,7 @@ async fn serves(shipway: &Shipway, place: &Place, artifact: &Artifact) -> Result
 }
 
 /// Waits until the newest release of an image has a step that says this.
-async fn has_begun(shipway: &Shipway, place: &Place, artifact: &Artifact, step: &str) -> Result<()> {
+pub(super) async fn has_begun(shipway: &Shipway, place: &Place, artifact: &Artifact, step: &str) -> Result<()> {
     let started = Instant::now();
     loop {
         let release = shipway.releases_of(place, &service(), artifact).await?.pop();
@@ -67,7 +67,7 @@ async fn has_begun(shipway: &Shipway, place: &Place, artifact: &Artifact, step: 
     }
 }
 
-fn says(release: &ReleaseRecord, parts: &[&str]) -> Result<()> {
+pub(super) fn says(release: &ReleaseRecord, parts: &[&str]) -> Result<()> {
     let reason = release.reason.as_deref().unwrap_or_default();
     for part in parts {
         ensure!(reason.contains(part), "`{part}` is not in: {reason}");

@@ -6,7 +6,11 @@ use super::items;
 
 /// Who takes the roles of tasks.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html>
-const TASKS: &str = "ecs-tasks.amazonaws.com";
+pub(super) const TASKS: &str = "ecs-tasks.amazonaws.com";
+
+/// Who takes the role that moves requests.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/AmazonECSInfrastructureRolePolicyForLoadBalancers.html>
+pub(super) const ECS: &str = "ecs.amazonaws.com";
 
 /// What IAM says of a role.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,35 +24,37 @@ pub enum Role {
     There(String),
 }
 
-/// What keeps ECS from giving a task this role.
-pub(super) fn finding(what: &str, arn: &str, role: &Role) -> Option<String> {
+/// What keeps this role from who must take it: ECS itself, or its tasks.
+pub(super) fn finding(what: &str, arn: &str, role: &Role, by: &str) -> Option<String> {
+    let without = if by == TASKS { "no task starts" } else { "no requests go over to a new version" };
     match role {
         Role::Missing => Some(format!(
-            "the {what} {arn} is not there, and no task starts without it; `shipway apply --repair` makes it again"
+            "the {what} {arn} is not there, and {without} without it; `shipway apply --repair` makes it again"
         )),
-        Role::There(trust) if !trusts_tasks(trust) => Some(format!(
-            "the {what} {arn} may not be taken by tasks: its trust policy does not let {TASKS} do sts:AssumeRole; \
-             `shipway apply --repair` puts it right"
+        Role::There(trust) if !trusts(trust, by) => Some(format!(
+            "the {what} {arn} may not be taken by {}: its trust policy does not let {by} do sts:AssumeRole; \
+             `shipway apply --repair` puts it right",
+            if by == TASKS { "tasks" } else { "ECS" }
         )),
         Role::There(_) | Role::Unknown => None,
     }
 }
 
-/// Whether a trust policy lets tasks take its role, as far as it says: conditions and exceptions depend on who asks, so what they
+/// Whether a trust policy lets this service take its role, as far as it says: conditions and exceptions depend on who asks, so what they
 /// would refuse counts as allowed.
-fn trusts_tasks(policy: &str) -> bool {
+fn trusts(policy: &str, service: &str) -> bool {
     let Ok(policy) = serde_json::from_str::<Value>(policy) else { return true };
     let names = |value: &Value, names: &[&str]| {
         items(value).iter().filter_map(Value::as_str).any(|value| names.contains(&value))
     };
-    let mut of_tasks = items(&policy["Statement"]).iter().filter(|statement| {
+    let mut its = items(&policy["Statement"]).iter().filter(|statement| {
         let principal = &statement["Principal"];
         let action = &statement["Action"];
-        (principal.is_null() || principal == "*" || names(&principal["Service"], &[TASKS]))
+        (principal.is_null() || principal == "*" || names(&principal["Service"], &[service]))
             && (action.is_null() || names(action, &["sts:AssumeRole", "sts:*", "*"]))
     });
     let (mut allowed, mut denied) = (false, false);
-    for statement in of_tasks.by_ref() {
+    for statement in its.by_ref() {
         let for_sure = ["Condition", "NotPrincipal", "NotAction"].iter().all(|key| statement[*key].is_null());
         allowed |= statement["Effect"] == "Allow";
         denied |= statement["Effect"] == "Deny" && for_sure;
@@ -90,8 +96,8 @@ mod tests {
             (json!([]), false),
         ] {
             let policy = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
-            assert_eq!(trusts_tasks(&policy), trusts, "{policy}");
+            assert_eq!(super::trusts(&policy, TASKS), trusts, "{policy}");
         }
-        assert!(trusts_tasks("no JSON"));
+        assert!(super::trusts("no JSON", TASKS));
     }
 }

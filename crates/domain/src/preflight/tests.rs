@@ -40,13 +40,14 @@ impl World {
             architecture: "amd64",
             execution_role: EXECUTION_ROLE,
             task_role: TASK_ROLE,
+            infrastructure_role: None,
             given: BTreeMap::new(),
             log_groups: ["/ecs/hello".to_owned()].into(),
             subnets: ["subnet-1", "subnet-2"].map(str::to_owned).into(),
             tasks: 3,
             limits: Limits::default(),
             alarms: ["hello-5xx".to_owned()].into(),
-            room: self.spec.cluster.ec2.as_ref().map(|ec2| Room { ec2, cpu: 256, memory: 512 }),
+            room: self.spec.cluster.ec2.as_ref().map(|ec2| Room { ec2, cpu: 256, memory: 512, for_all: false }),
         }
     }
 }
@@ -57,6 +58,7 @@ fn facts() -> Facts {
         image: Image::There(single("amd64")),
         execution_role: Role::There(trust("ecs-tasks.amazonaws.com")),
         task_role: Role::There(trust("ecs-tasks.amazonaws.com")),
+        infrastructure_role: Role::Unknown,
         kept: BTreeMap::new(),
         unreadable: BTreeSet::new(),
         missing_log_groups: BTreeSet::new(),
@@ -193,17 +195,38 @@ fn an_instance_has_room_by_what_ecs_says_and_by_the_interfaces_of_its_type() {
     let world = world();
     let room = world.needs().room.unwrap();
     let instance = facts().instances[0];
-    for (instance, has) in [
-        (instance, true),
-        (Instance { cpu: Some(255), ..instance }, false),
-        (Instance { cpu: None, memory: None, ..instance }, true),
-        (Instance { tasks: 2, ..instance }, false),
-        (Instance { tasks: 2, trunk: true, ..instance }, true),
+    for (instance, holds) in [
+        (instance, 1),
+        (Instance { cpu: Some(255), ..instance }, 0),
+        (Instance { cpu: Some(800), memory: Some(1024), tasks: 0, ..instance }, 2),
+        (Instance { cpu: Some(800), memory: Some(1024), tasks: 1, ..instance }, 1),
+        (Instance { cpu: None, memory: None, ..instance }, 1),
+        (Instance { tasks: 2, ..instance }, 0),
+        (Instance { tasks: 2, trunk: true, ..instance }, 1),
     ] {
-        assert_eq!(instance.has(room), has, "{instance:?}");
+        assert_eq!(instance.holds(room), holds, "{instance:?}");
     }
     let bridge = Ec2 { networking: Networking::Bridge, ..room.ec2.clone() };
-    assert!(Instance { tasks: 9, ..instance }.has(Room { ec2: &bridge, ..room }));
+    assert_eq!(Instance { tasks: 9, ..instance }.holds(Room { ec2: &bridge, ..room }), 1);
+}
+
+/// ECS starts as many new tasks as there are old ones before it moves requests.
+#[test]
+fn where_requests_go_over_at_the_end_all_new_tasks_need_room_and_ecs_its_role() {
+    let world = world();
+    let mut needs = world.needs();
+    needs.room = needs.room.map(|room| Room { for_all: true, ..room });
+    needs.infrastructure_role = Some("arn:aws:iam::123456789012:role/shipway/moves");
+    let mut facts = Facts { infrastructure_role: Role::There(trust("ecs.amazonaws.com")), ..facts() };
+    let found = findings(&needs, &facts, false);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].what.starts_with("the 1 instances have room for 1 of the 3 new tasks of `api`"), "{found:?}");
+    facts.instances = vec![Instance { cpu: Some(256), memory: Some(512), tasks: 1, trunk: false }; 3];
+    assert_eq!(findings(&needs, &facts, false), []);
+    facts.infrastructure_role = Role::There(trust("ecs-tasks.amazonaws.com"));
+    assert!(findings(&needs, &facts, false)[0].what.contains("does not let ecs.amazonaws.com do sts:AssumeRole"));
+    facts.infrastructure_role = Role::Missing;
+    assert!(findings(&needs, &facts, false)[0].what.contains("no requests go over to a new version without it"));
 }
 
 #[test]

@@ -53,6 +53,7 @@ fn settings(live: &Settings, shown: &Settings) -> impl Iterator<Item = String> {
         (live.registry != shown.registry, "its entry in the service discovery is another one"),
         (live.limits != shown.limits, "its limits during a deployment are others"),
         (live.alarms != shown.alarms, "other alarms end its rollouts"),
+        (live.shift.is_some() != shown.shift.is_some(), "its requests go over to a new version in another way"),
     ];
     table.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| what.to_owned())
 }
@@ -94,7 +95,7 @@ mod tests {
         changed.deployments[0].task_definition = LIVE.replace(":6", ":9");
         changed.deployments[0].failed = true;
         changed.settings.target_group =
-            Some(TargetGroup { arn: "tg".to_owned(), container: "api".to_owned(), port: 1 });
+            Some(TargetGroup { arn: "tg".to_owned(), alternate: None, container: "api".to_owned(), port: 1 });
         changed.settings.limits.least = 50;
         changed.settings.alarms.insert("errors".to_owned());
         changed.desired = 5;
@@ -109,6 +110,35 @@ mod tests {
         ];
         assert_eq!(found(&live(), &changed, None), expected);
         assert_eq!(differences("service/api", &live(), None, None)[0].what, "the service is not there");
+    }
+
+    /// ECS alternates between two target groups, and a way back moves requests at once.
+    #[test]
+    fn which_of_two_target_groups_serves_and_how_the_last_requests_went_over_is_no_difference() {
+        let group = |arn: &str, other: &str| TargetGroup {
+            arn: arn.to_owned(),
+            alternate: Some(Alternate {
+                target_group: other.to_owned(),
+                rule: "rule".to_owned(),
+                test_rule: None,
+                role: "role".to_owned(),
+            }),
+            container: "api".to_owned(),
+            port: 1,
+        };
+        let canary = Shift { traffic: shift::Traffic::Canary { percent: 10, minutes: 5 }, bake: 5, is_tested: true };
+        let mut live = live();
+        live.ours.settings.target_group = Some(group("blue", "green"));
+        live.ours.settings.shift = Some(canary);
+        let mut shown = service();
+        shown.settings.target_group = Some(group("green", "blue"));
+        shown.settings.shift = Some(Shift::BACK);
+        assert_eq!(found(&live, &shown, None), [""; 0]);
+        shown.settings.shift = None;
+        assert_eq!(found(&live, &shown, None), ["its requests go over to a new version in another way"]);
+        shown.settings.shift = Some(canary);
+        shown.settings.target_group = Some(group("blue", "red"));
+        assert_eq!(found(&live, &shown, None), ["another target group or port gets its requests"]);
     }
 
     #[test]

@@ -14,7 +14,8 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn settings(http: bool) -> Settings {
-    let target_group = http.then(|| TargetGroup { arn: "tg".to_owned(), container: "api".to_owned(), port: 3000 });
+    let target_group =
+        http.then(|| TargetGroup { arn: "tg".to_owned(), alternate: None, container: "api".to_owned(), port: 3000 });
     Settings { target_group, ..Settings::default() }
 }
 
@@ -93,7 +94,7 @@ fn never_started(number: u32, reason: &str) -> Task {
 }
 
 fn target(number: u32, state: &str) -> Target {
-    Target { address: format!("10.0.0.{number}"), port: 3000, state: state.to_owned(), reason: None }
+    Target { address: format!("10.0.0.{number}"), port: 3000, state: state.to_owned(), ..Target::default() }
 }
 
 fn observed(seconds: i64, service: Option<Service>) -> Observed {
@@ -467,8 +468,12 @@ fn tasks_that_share_an_address_are_told_apart_by_their_ports() {
         ports: BTreeMap::from([(3000, port)]),
         ..task(number, OURS, 7, "sha256:07")
     };
-    let target =
-        |port: u16, state: &str| Target { address: "i-1".to_owned(), port, state: state.to_owned(), reason: None };
+    let target = |port: u16, state: &str| Target {
+        address: "i-1".to_owned(),
+        port,
+        state: state.to_owned(),
+        ..Target::default()
+    };
     let mut two = service(vec![deployment(7, OURS, true, 2)]);
     two.desired = 2;
     let seen = |second: &str| Observed {
@@ -626,7 +631,7 @@ impl World {
                     address: task.addresses[0].clone(),
                     port: 3000,
                     state: "healthy".to_owned(),
-                    reason: None,
+                    ..Target::default()
                 })
                 .collect(),
             attempt: None,
@@ -671,7 +676,7 @@ proptest! {
                     Action::Stop => world.service.as_mut().unwrap().desired = 0,
                     Action::Wait { .. } => world.tick(),
                     Action::End(verdict) => break 'ended verdict,
-                    Action::Refuse { reason } => panic!("{reason}"),
+                    other @ (Action::Refuse { .. } | Action::Test | Action::Continue { .. } | Action::Undo) => panic!("{other:?}"),
                 }
             }
             panic!("no end: {progress:?} {world:?}");

@@ -114,10 +114,11 @@ impl Calls for Fake {
         self.call(|_| None)
     }
 
-    async fn request(&self, load_balancer: &str, url: &str) -> Came {
+    async fn request(&self, load_balancer: &str, check: &Check) -> Came {
         assert_eq!(load_balancer, "hello-prod.elb");
         let mut world = self.world.borrow_mut();
-        world.asked.push(url.to_owned());
+        let test = check.test.as_ref().map(|value| format!(" {value}")).unwrap_or_default();
+        world.asked.push(format!("{}{test}", check.url));
         let (status, took) = if world.answers.len() > 1 { world.answers.remove(0) } else { world.answers[0] };
         let answer = Ok(Answer { status, body: "it is what it is".to_owned() });
         Came { answer, took: Duration::from_secs(took) }
@@ -485,6 +486,15 @@ async fn slow_answers_are_waited_for_over_several_passes() {
     assert!(matches!(pass_of(&fake, &run(1), Ask::Smoke).await, Ok(Pass::Again { seconds: 1, .. })));
     assert_eq!(fake.world.borrow().asked.len(), 1);
     assert!(matches!(pass_of(&fake, &run(1), Ask::Smoke).await, Ok(Pass::Done(_))));
+}
+
+#[tokio::test]
+async fn a_version_that_nobody_reaches_yet_is_asked_with_a_header() {
+    let fake = smoked(&[(200, 0)]).await;
+    finish_of(&fake, &run(1), Ask::SmokeAsTest).await.unwrap();
+    assert_eq!(fake.world.borrow().asked, ["http://hello-prod.elb/a api", "http://hello-prod.elb/b api"]);
+    let steps = fake.steps(&run(1)).await;
+    assert!(steps.iter().all(|step| step.contains("as test traffic was answered 200")), "{steps:?}");
 }
 
 #[tokio::test]

@@ -1,9 +1,15 @@
 //! Passes over an ECS in memory that starts tasks, lets them fail, shows its changes late, and loses its answers.
 
+mod shift;
+
 use shipway_aws::testing::{begin, cut_everywhere, end};
 use shipway_domain::{
     release::Artifact,
-    rollout::{Deployment, attempt::Status},
+    rollout::{
+        Deployment,
+        attempt::{Stage, Status},
+        shift::Traffic,
+    },
     rotation::Rotated,
     task::TaskContainer,
 };
@@ -101,6 +107,59 @@ impl World {
         Started::Deployment { id, attempt: service.attempt.clone() }
     }
 
+    /// A deployment whose requests are to go over begins, where the service's do.
+    fn shift(&mut self) {
+        if self.service.as_ref().unwrap().settings.shift.is_some() {
+            self.attempt =
+                Some(Attempt { stage: Some(Stage::ScaleUp), share: Some(0), ..Attempt::of(Status::InProgress) });
+        }
+    }
+
+    /// One stage further, once the new tasks run. A pause is as long as a stage.
+    fn move_requests(&mut self, service: &mut Service) {
+        let shift = service.settings.shift.unwrap();
+        let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.status == Status::InProgress) else {
+            return;
+        };
+        let primary = service.deployments.iter().position(|one| one.primary).unwrap();
+        let percent = match shift.traffic {
+            Traffic::AllAtOnce => 100,
+            Traffic::Canary { percent, .. } | Traffic::Linear { percent, .. } => percent,
+        };
+        let (stage, share) = match (attempt.stage.unwrap(), attempt.share.unwrap()) {
+            (Stage::ScaleUp, _) => (Stage::PostTestTrafficShift, 0),
+            (stage @ Stage::PostTestTrafficShift, _) if attempt.paused.is_some() => (stage, 0),
+            (Stage::PostTestTrafficShift, _) => (Stage::ProductionTrafficShift, percent),
+            (Stage::ProductionTrafficShift, share) if share < 100 => (Stage::ProductionTrafficShift, 100),
+            (Stage::ProductionTrafficShift, _) => (Stage::BakeTime, 100),
+            _ => (Stage::CleanUp, 100),
+        };
+        if stage == Stage::PostTestTrafficShift && attempt.stage == Some(Stage::ScaleUp) && shift.is_tested {
+            attempt.paused = Some("hook-1".to_owned());
+        }
+        (attempt.stage, attempt.share) = (Some(stage), Some(share));
+        if stage == Stage::CleanUp {
+            attempt.status = Status::Successful;
+            let revision = service.deployments[primary].task_definition.clone();
+            self.tasks.retain(|task| task.stopped() || task.task_definition == revision);
+            service.deployments.retain(|one| one.primary);
+            service.deployments[0].completed = true;
+        }
+    }
+
+    /// Requests go to the old tasks again, as ECS was asked to, and the new ones stop.
+    fn go_back(&mut self, mut service: Service) {
+        let given_up = service.deployments.remove(0).task_definition;
+        let old = service.deployments[0].task_definition.clone();
+        self.tasks.retain(|task| task.stopped() || task.task_definition != given_up);
+        self.attempt = Some(Attempt::of(Status::RollbackSuccessful));
+        self.service = Some(service);
+        self.start(&old);
+        let service = self.service.as_mut().unwrap();
+        let running = service.deployments.remove(1).running;
+        (service.deployments[0].running, service.running) = (running, running);
+    }
+
     /// Five seconds of ECS, or more.
     fn tick(&mut self) {
         self.now += 5 + self.longer;
@@ -171,6 +230,8 @@ impl World {
                 LOCKED => self.tasks.push(task("STOPPED", Some(("TaskFailedToStart", NO_SECRET)), None)),
                 _ => self.tasks.push(task("RUNNING", None, None)),
             }
+        } else if service.settings.shift.is_some() {
+            self.move_requests(&mut service);
         } else {
             // Steady: what is old has drained.
             self.tasks.retain(|task| task.stopped() || task.task_definition == revision);
@@ -182,6 +243,12 @@ impl World {
             one.running = u32::try_from(self.tasks.iter().filter(of_it).count()).unwrap();
         }
         service.running = service.deployments.iter().map(|one| one.running).sum();
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.status == Status::RollbackInProgress)
+            && service.settings.shift.is_some()
+        {
+            self.go_back(service);
+            return;
+        }
         let breaks = self.rolls_back && failures >= 1;
         if (breaks || self.alarm) && service.deployments.len() > 1 && !service.deployments[0].failed {
             let old = service.deployments[1].task_definition.clone();
@@ -245,7 +312,26 @@ impl Calls for Fake {
         self.call(|world| world.tasks.iter().filter(|task| running || task.stopped()).cloned().collect())
     }
 
-    async fn targets(&self, _: &TargetGroup) -> Result<Vec<Target>, AwsError> {
+    async fn go_on(&self, attempt: &str, hook: &str) -> Result<(), AwsError> {
+        assert!(attempt.starts_with("arn:aws:ecs:r:1:service-deployment/"));
+        self.call(|world| {
+            world.writes.push("go on".to_owned());
+            world.attempt.as_mut().unwrap().paused.take_if(|paused| paused == hook);
+        })
+    }
+
+    async fn undo(&self, attempt: &str) -> Result<(), AwsError> {
+        assert!(attempt.starts_with("arn:aws:ecs:r:1:service-deployment/"));
+        self.call(|world| {
+            world.writes.push("undo".to_owned());
+            let attempt = world.attempt.as_mut().unwrap();
+            if attempt.status == Status::InProgress {
+                attempt.status = Status::RollbackInProgress;
+            }
+        })
+    }
+
+    async fn targets(&self, group: &str) -> Result<Vec<Target>, AwsError> {
         self.call(|world| {
             let running = world.tasks.iter().filter(|task| task.running());
             let healthy = |task: &Task| match world.digest_of(&task.task_definition).as_str() {
@@ -255,6 +341,7 @@ impl Calls for Fake {
             };
             running
                 .map(|task| Target {
+                    group: group.to_owned(),
                     address: task.addresses[0].clone(),
                     port: 8080,
                     state: if healthy(task) { "healthy" } else { "unhealthy" }.to_owned(),
@@ -275,6 +362,7 @@ impl Calls for Fake {
             world.service =
                 Some(Service { desired: new.count, settings: new.version.settings.clone(), ..Service::default() });
             let id = world.start(&new.version.revision.task_definition);
+            world.shift();
             world.started(id)
         })
     }
@@ -293,11 +381,13 @@ impl Calls for Fake {
             service.desired = change.count.unwrap_or(service.desired);
             if let Some(settings) = change.settings {
                 assert_eq!(change.moves, settings.placement.capacity != was.settings.placement.capacity);
+                assert_eq!(change.rebinds, settings.target_group != was.settings.target_group);
                 service.settings = settings.clone();
             }
             match change.task_definition {
                 Some(other) if other != primary.task_definition || change.force || change.settings.is_some() => {
                     let id = world.start(other);
+                    world.shift();
                     world.started(id)
                 }
                 _ => world.started(primary.id.clone()),
@@ -411,7 +501,7 @@ async fn with_live() -> Fake {
 }
 
 /// One pass of a release, which begins with its first.
-async fn pass(fake: &Fake, run: &Run, action: Ask) -> Result<Pass<Verdict>, Error> {
+async fn pass(fake: &Fake, run: &Run, action: Ask) -> Result<Turn, Error> {
     if fake.aside.release(&run.app, &run.environment, &run.release).await.unwrap().is_none() {
         begin(&fake.aside, run).await;
     }
@@ -422,10 +512,12 @@ async fn pass(fake: &Fake, run: &Run, action: Ask) -> Result<Pass<Verdict>, Erro
 
 /// The machine: passes until the end, again after what a retry can help.
 async fn finish(fake: &Fake, run: &Run, action: Ask) -> Result<Verdict, Error> {
+    let mut action = action;
     for _ in 0..400 {
         match pass(fake, run, action).await {
-            Ok(Pass::Done(verdict)) => return Ok(verdict),
-            Ok(Pass::Again { .. }) => fake.world.borrow_mut().tick(),
+            Ok(Turn::Done(verdict)) => return Ok(verdict),
+            Ok(Turn::Ready { .. }) => action = Ask::Shift,
+            Ok(Turn::Again { .. }) => fake.world.borrow_mut().tick(),
             Err(error) if error.failure().retryable() => {}
             Err(error) => return Err(error),
         }
@@ -780,7 +872,7 @@ async fn a_service_that_shows_nothing_under_way_is_believed_only_after_a_moment(
     let input = || PassInput { run: run(2, BETTER), action: Ask::RollBack };
     let early = Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(14);
     let answer = Box::pin(handle(&fake.store, &fake, &surroundings, input(), early)).await.unwrap();
-    assert!(matches!(answer, Pass::Again { .. }), "{answer:?}");
+    assert!(matches!(answer, Turn::Again { .. }), "{answer:?}");
 }
 
 /// Each story with its end and its calls.
@@ -845,8 +937,8 @@ async fn an_error_at_any_point_can_be_rolled_back() {
         let mut ended = false;
         while !ended {
             match pass(&fake, &two, Ask::Deploy).await {
-                Ok(Pass::Again { .. }) => fake.world.borrow_mut().tick(),
-                Ok(Pass::Done(_)) => return fake.line.calls(),
+                Ok(Turn::Again { .. } | Turn::Ready { .. }) => fake.world.borrow_mut().tick(),
+                Ok(Turn::Done(_)) => return fake.line.calls(),
                 Err(_) => ended = true,
             }
         }
@@ -961,7 +1053,7 @@ async fn a_release_with_alarms_is_live_when_ecs_is_through_with_it() {
     pass(&fake, &two, Ask::Deploy).await.unwrap();
     while !serves(&fake).await {
         fake.world.borrow_mut().tick();
-        assert!(matches!(pass(&fake, &two, Ask::Deploy).await, Ok(Pass::Again { .. })));
+        assert!(matches!(pass(&fake, &two, Ask::Deploy).await, Ok(Turn::Again { .. })));
     }
     // The deadline was for serving alone.
     fake.world.borrow_mut().now += 600;
@@ -992,7 +1084,7 @@ async fn an_alarm_that_goes_off_brings_back_what_was_live_without_a_call() {
 #[tokio::test]
 async fn what_ecs_says_of_our_own_service_deployment_names_the_alarm() {
     let fake = with_live_of(GATED).await;
-    let said = |status| Some(Attempt { status, reason: None, alarms: ["errors".to_owned()].into() });
+    let said = |status| Some(Attempt { alarms: ["errors".to_owned()].into(), ..Attempt::of(status) });
     fake.world.borrow_mut().attempt = said(Status::InProgress);
     let two = run(2, BETTER);
     pass(&fake, &two, Ask::Deploy).await.unwrap();
@@ -1011,8 +1103,7 @@ async fn what_ecs_says_of_our_own_service_deployment_names_the_alarm() {
 #[tokio::test]
 async fn an_earlier_service_deployment_is_not_taken_for_ours() {
     let fake = with_live().await;
-    fake.world.borrow_mut().attempt =
-        Some(Attempt { status: Status::RollbackSuccessful, reason: None, alarms: [].into() });
+    fake.world.borrow_mut().attempt = Some(Attempt::of(Status::RollbackSuccessful));
     let primary = fake.world.borrow().service.as_ref().unwrap().primary().unwrap().id.clone();
     fake.world.borrow_mut().started(primary);
     // Another number of tasks starts no deployment.

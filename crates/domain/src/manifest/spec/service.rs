@@ -542,22 +542,6 @@ impl Rollout {
             }
         }
     }
-
-    /// How many pauses there are until the new version gets all requests.
-    #[must_use]
-    pub fn pauses(&self) -> u32 {
-        match self.strategy {
-            Strategy::Rolling | Strategy::BlueGreen => 0,
-            Strategy::Canary => 1,
-            Strategy::Linear => 100u32.div_ceil(u32::from(self.percent()).max(1)) - 1,
-        }
-    }
-
-    /// How long it takes, in minutes, from the first requests that the new version gets to all of them: the pauses together.
-    #[must_use]
-    pub fn shift_minutes(&self) -> u32 {
-        self.pauses() * self.pause_minutes()
-    }
 }
 
 checked_text!(

@@ -6,6 +6,7 @@
 //! task definitions, one-off tasks and tags, which are not this module's.
 
 use super::*;
+use crate::rollout::{attempt::Stage, shift::Traffic};
 
 /// What follows from a look. The next step is asked of the same look, as long as nothing is to be waited for.
 #[derive(Debug)]
@@ -15,6 +16,10 @@ enum Then {
     TakesUp,
     WaitsFor(&'static str),
     GivesUp(&'static str),
+    IsTested,
+    GoesOn,
+    Serves,
+    AsksEcs,
     GoesBack,
     Stops,
     Refuses(&'static str),
@@ -39,6 +44,19 @@ fn check(cases: Vec<Case>) {
             let action = next_action(&progress, &seen);
             let fits = match (&expected, &action) {
                 (Creates, Action::Create) | (GoesBack, Action::Restore) | (Stops, Action::Stop) => true,
+                (AsksEcs, Action::Undo) => true,
+                (IsTested, Action::Test) => {
+                    progress.tested = true;
+                    true
+                }
+                (GoesOn, Action::Continue { hook }) => {
+                    progress.told = Some(hook.clone());
+                    true
+                }
+                (Serves, Action::Serves) => {
+                    progress.served = Some(seen.now);
+                    true
+                }
                 (Updates { count, force }, Action::Update { count: sent, force: forced }) => {
                     (count, force) == (sent, forced)
                 }
@@ -194,7 +212,7 @@ fn in_status(status: Status, primary: Deployment, mut seen: Observed) -> Observe
     }
     seen.now = at(90);
     let reason = Some("Service deployment rolled back because of an alarm.".to_owned());
-    seen.attempt = Some(Attempt { status, reason, alarms: ["errors".to_owned()].into() });
+    seen.attempt = Some(Attempt { reason, alarms: ["errors".to_owned()].into(), ..Attempt::of(status) });
     seen
 }
 
@@ -394,4 +412,187 @@ fn in_progress(primary: Deployment) -> Observed {
     let mut seen = Observed { now: at(90), ..good() };
     seen.service.as_mut().unwrap().deployments[0] = primary;
     seen
+}
+
+const CANARY: Shift = Shift { traffic: Traffic::Canary { percent: 10, minutes: 5 }, bake: 5, is_tested: true };
+
+/// Of a service whose requests go over in a shift.
+fn shifting(mut progress: Progress) -> Progress {
+    progress.ours.settings.shift = Some(CANARY);
+    if let Some(live) = &mut progress.live {
+        live.settings.shift = Some(CANARY);
+    }
+    progress
+}
+
+/// Its deployment is so far, and the old one serves or did. Its settings are the canary's.
+fn at_stage(stage: Stage, share: u8, paused: Option<&str>, mut seen: Observed) -> Observed {
+    if let Some(service) = &mut seen.service {
+        service.settings.shift = Some(CANARY);
+    }
+    let known = seen.attempt.take().unwrap_or_else(|| Attempt::of(Status::InProgress));
+    seen.attempt = Some(Attempt { stage: Some(stage), share: Some(share), paused: paused.map(str::to_owned), ..known });
+    seen
+}
+
+#[test]
+fn requests_go_over_by_ecs_and_the_release_goes_live_when_it_is_through() {
+    let both = || Observed { targets: vec![target(7, "healthy"), target(6, "healthy")], ..good() };
+    let begins = || Observed { targets: vec![target(7, "initial"), target(6, "healthy")], ..good() };
+    let later = |seconds: i64, seen: Observed| Observed { now: at(seconds), ..seen };
+    let through = |mut seen: Observed| {
+        seen.attempt = Some(Attempt::of(Status::Successful));
+        at_stage(Stage::CleanUp, 100, None, seen)
+    };
+    let tested = || Progress { tested: true, told: Some("hook".to_owned()), ..shifting(begun()) };
+    let served = || Progress { served: Some(at(60)), alone: true, ..tested() };
+    check(vec![
+        case(
+            "new tasks start",
+            shifting(begun()),
+            at_stage(Stage::ScaleUp, 0, None, begins()),
+            vec![WaitsFor("is initial")],
+        ),
+        case(
+            "they are well, and get nothing yet",
+            shifting(begun()),
+            at_stage(Stage::PostScaleUp, 0, None, both()),
+            vec![WaitsFor("no requests go to them yet")],
+        ),
+        case(
+            "they are tested, and then ECS is told to go on, once",
+            shifting(begun()),
+            at_stage(Stage::PostTestTrafficShift, 0, Some("hook"), both()),
+            vec![IsTested, GoesOn, WaitsFor("test requests go to them")],
+        ),
+        case(
+            "nothing is to be tested",
+            {
+                let mut progress = shifting(begun());
+                progress.ours.settings.shift = Some(Shift { is_tested: false, ..CANARY });
+                progress
+            },
+            at_stage(Stage::PostTestTrafficShift, 0, Some("hook"), both()),
+            vec![GoesOn],
+        ),
+        case(
+            "a task that is not well any more is not tested",
+            shifting(begun()),
+            at_stage(Stage::PostTestTrafficShift, 0, Some("hook"), begins()),
+            vec![WaitsFor("is initial")],
+        ),
+        case(
+            "some requests go over",
+            tested(),
+            at_stage(Stage::ProductionTrafficShift, 10, None, both()),
+            vec![WaitsFor("10 % of the requests go to them")],
+        ),
+        case(
+            "the pauses do not count towards the deadline",
+            tested(),
+            later(600 + 299, at_stage(Stage::ProductionTrafficShift, 10, None, both())),
+            vec![WaitsFor("10 % of the requests go to them")],
+        ),
+        case(
+            "but they are all that does not",
+            tested(),
+            later(600 + 300, at_stage(Stage::ProductionTrafficShift, 10, None, both())),
+            vec![GivesUp("it did not serve within 15 minutes"), AsksEcs],
+        ),
+        case(
+            "while new tasks start the deadline is the release's own",
+            shifting(begun()),
+            later(600, at_stage(Stage::ScaleUp, 0, None, begins())),
+            vec![GivesUp("it did not serve within 10 minutes: target 10.0.0.7:3000 is initial"), AsksEcs],
+        ),
+        case(
+            "all requests went over, and the old tasks stay for a while",
+            Progress { alone: true, ..tested() },
+            at_stage(Stage::BakeTime, 100, None, both()),
+            vec![Serves, WaitsFor("ECS keeps the old ones for a while")],
+        ),
+        case("it is through", served(), through(good()), vec![Ends(Outcome::Succeeded, "1 of 1 tasks")]),
+        case(
+            "ECS never ends it",
+            served(),
+            later(60 + 3 * 3600 + 300, at_stage(Stage::BakeTime, 100, None, both())),
+            vec![GivesUp("ECS did not complete it within 185 minutes of its serving"), AsksEcs],
+        ),
+        case(
+            "the same version again changes nothing",
+            Progress { begun: false, ..shifting(begun()) },
+            at_stage(Stage::CleanUp, 100, None, {
+                let mut seen = good();
+                seen.service.as_mut().unwrap().deployments[0].completed = true;
+                seen.attempt = Some(Attempt::of(Status::Successful));
+                seen
+            }),
+            vec![Ends(Outcome::Unchanged, "serve already")],
+        ),
+    ]);
+}
+
+#[test]
+fn ecs_is_asked_to_send_all_requests_back_as_long_as_it_has_the_old_tasks() {
+    let back = || shifting(begun()).give_up("the smoke tests failed".to_owned(), at(60));
+    let status = |status: Status, mut seen: Observed| {
+        seen.attempt = Some(Attempt::of(status));
+        seen.now = at(90);
+        at_stage(Stage::BakeTime, 100, None, seen)
+    };
+    let live = || live_serves(vec![deployment(8, LIVE, true, 1)]);
+    let restored = || Progress { back: Some("ecs-svc/9".to_owned()), ..back() };
+    check(vec![
+        case("it is under way", back(), status(Status::InProgress, good()), vec![AsksEcs]),
+        case("it has not begun", back(), status(Status::Pending, good()), vec![AsksEcs]),
+        case(
+            "ECS goes back",
+            back(),
+            status(Status::RollbackInProgress, good()),
+            vec![WaitsFor("requests go to the old tasks")],
+        ),
+        case(
+            "ECS goes back, and shows the old version already",
+            back(),
+            status(Status::RollbackInProgress, live()),
+            vec![WaitsFor("requests go to the old tasks")],
+        ),
+        case(
+            "it went back",
+            back(),
+            status(Status::RollbackSuccessful, live()),
+            vec![Ends(Outcome::RolledBack, "the smoke tests failed; 1 of 1 tasks of hello-prod-api:6 serve again")],
+        ),
+        case("it could not", back(), status(Status::RollbackFailed, good()), vec![GoesBack]),
+        case("it is through, and the old tasks are gone", back(), status(Status::Successful, good()), vec![GoesBack]),
+        case(
+            "it never goes back",
+            Progress { deadline: 30, ..back() },
+            status(Status::InProgress, good()),
+            vec![GoesBack],
+        ),
+        case(
+            "the way back is a deployment of its own, whose requests go over too",
+            restored(),
+            {
+                let mut seen = status(Status::InProgress, live());
+                seen.attempt.as_mut().unwrap().stage = Some(Stage::ProductionTrafficShift);
+                seen.attempt.as_mut().unwrap().share = Some(0);
+                seen
+            },
+            vec![WaitsFor("0 % of the requests go to them")],
+        ),
+        case(
+            "they have",
+            restored(),
+            status(Status::InProgress, live()),
+            vec![Ends(Outcome::RolledBack, "serve again")],
+        ),
+        case(
+            "ECS gave the way back up",
+            restored(),
+            Observed { now: at(300), ..status(Status::RollbackSuccessful, good()) },
+            vec![Ends(Outcome::Failed, "by ECS, which gave the way back up")],
+        ),
+    ]);
 }

@@ -10,7 +10,7 @@ use crate::{
     },
     name::{ComponentName, RepositoryName},
     order,
-    rollout::Limits,
+    rollout::{Limits, shift::Shift},
     task::{migration::Part, snapshots},
 };
 
@@ -212,9 +212,10 @@ fn strategy(manifest: &Manifest<'_>, name: &ComponentName, service: &Service) ->
             return refuse(key, "whole minutes are expected here: ECS counts no seconds");
         }
     }
-    let minutes = rollout.shift_minutes() + rollout.bake_minutes();
+    let (pauses, bake) = Shift::of(rollout).map_or((0, 0), |shift| (shift.minutes(), shift.bake));
+    let minutes = pauses + bake;
     if minutes > LONGEST_SHIFT_MINUTES {
-        let key = if rollout.shift_minutes() > rollout.bake_minutes() { "pause" } else { "bake" };
+        let key = if pauses > bake { "pause" } else { "bake" };
         let key = if gives(key) { key } else { "strategy" };
         let (sum, most) =
             (String::from(Timeout::of(minutes * 60)), String::from(Timeout::of(LONGEST_SHIFT_MINUTES * 60)));
