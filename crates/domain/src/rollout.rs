@@ -842,7 +842,7 @@ fn watch(progress: &Progress, observed: &Observed, service: &Service, primary: &
     let failed = failures(progress, observed, &primary.id, &revision.task_definition);
     let is_through = observed.attempt.as_ref().map_or(primary.completed, |one| one.status == Status::Successful);
     let Settings { alarms, shift, .. } = &progress.ours.settings;
-    let watched = !(alarms.is_empty() && shift.is_none()) && !is_through;
+    let watched = (shift.is_some() || !alarms.is_empty()) && !is_through;
     let going_over = observed.attempt.as_ref().filter(|attempt| shift.is_some() && !attempt.has_gone_over());
     let missing = match serving(progress, observed, service, primary, revision, !failed.is_empty()) {
         // Our tasks serve, and ECS says all the same that they must not: an alarm went off.

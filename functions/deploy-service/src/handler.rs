@@ -17,6 +17,7 @@ use shipway_domain::{
         self, Action, GIVING_UP, Observed, Phase, Progress, Resize, Service, Settings, Target, TargetGroup, Version,
         attempt::Attempt,
         scaling::{self, Scaling},
+        shift::Shift,
     },
     task::{self, DescribedTaskDefinition, Revision, Surroundings, Task, TaskDefinition, Wanted},
 };
@@ -343,9 +344,10 @@ async fn prepare<C: Calls>(
     }
     let mut settings = Settings::of(wanted, network).map_err(ServiceError::from)?;
     let service = service.filter(|service| !service.draining);
-    if let Some(service) = service {
-        settings.shift = service.shift_towards(&settings);
-    }
+    settings.shift = match service {
+        Some(service) => service.shift_towards(&settings),
+        None => settings.shift.map(Shift::of_a_first),
+    };
     if let Some(why) = service.and_then(|service| service.settings.no_way_to(&settings)) {
         let reason = format!(
             "{why}, which ECS cannot change; delete the service in ECS, which stops it, and start the execution again to make it anew"

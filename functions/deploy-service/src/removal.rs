@@ -183,10 +183,10 @@ impl<C: Leftovers> Removal<'_, C> {
         }
         let names: Vec<&str> = services.iter().map(String::as_str).collect();
         let note = format!(
-            "removed {} services ({}) and the task definitions of {} families",
-            services.len(),
+            "removed {} ({}) and the task definitions of {}",
+            counted(services.len(), "service", "services"),
             names.join(", "),
-            families.len()
+            counted(families.len(), "family", "families")
         );
         self.progress.ended = Some(note.clone());
         tracing::info!(release = self.run.release.as_str(), note);
@@ -198,6 +198,10 @@ impl<C: Leftovers> Removal<'_, C> {
     async fn save(&self) -> Result<(), Error> {
         Ok(self.store.save_progress(self.run, PROGRESS, &self.progress, self.now).await?)
     }
+}
+
+fn counted(count: usize, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
 }
 
 fn again(seconds: u32, note: String) -> Pass<Summary> {

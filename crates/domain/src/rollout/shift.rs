@@ -59,6 +59,12 @@ impl Shift {
     /// The way back: nothing is waited for.
     pub const BACK: Shift = Shift { traffic: Traffic::AllAtOnce, bake: 0, is_tested: false };
 
+    /// The same for a first version: there are no requests to go over from another, so nothing is waited for but its tests.
+    #[must_use]
+    pub fn of_a_first(self) -> Shift {
+        Shift { is_tested: self.is_tested, ..Shift::BACK }
+    }
+
     /// How long the requests take to go over, once the first do, in minutes.
     #[must_use]
     pub fn minutes(self) -> u32 {

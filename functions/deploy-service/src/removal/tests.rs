@@ -167,6 +167,12 @@ async fn finish(fake: &Fake) -> Result<Summary, Error> {
     panic!("no end");
 }
 
+#[test]
+fn one_is_not_told_as_several() {
+    let told = |count| counted(count, "family", "families");
+    assert_eq!([told(0), told(1), told(2)], ["0 families", "1 family", "2 families"]);
+}
+
 const NOTE: &str = "removed 2 services (hello-prod-api, hello-prod-worker) and the task definitions of 2 families";
 
 #[tokio::test]

@@ -58,6 +58,28 @@ async fn a_version_that_fails_its_tests_never_gets_a_request() {
     assert!(!fake.steps(&two).await.iter().any(|step| step.contains("% of the requests")));
 }
 
+/// ECS does it by itself; nobody deploys anything for it.
+#[tokio::test]
+async fn an_alarm_that_goes_off_while_some_requests_go_over_sends_them_back() {
+    let fake = with_live_of(&CANARY.replace("test_traffic: true", "alarms: [errors]")).await;
+    fake.world.borrow_mut().writes.clear();
+    let two = run(2, BETTER);
+    while fake.world.borrow().attempt.as_ref().is_none_or(|attempt| attempt.share != Some(10)) {
+        pass(&fake, &two, Ask::Deploy).await.unwrap();
+        fake.world.borrow_mut().tick();
+    }
+    {
+        let mut world = fake.world.borrow_mut();
+        let attempt = world.attempt.as_mut().unwrap();
+        (attempt.status, attempt.alarms) = (Status::RollbackInProgress, ["errors".to_owned()].into());
+    }
+    let verdict = finish(&fake, &two, Ask::Deploy).await.unwrap();
+    assert_eq!(verdict.outcome, Outcome::RolledBack, "{}", verdict.reason);
+    assert!(verdict.reason.starts_with("ECS goes back by itself: errors went off"), "{}", verdict.reason);
+    assert_eq!(writes(&fake), ["register 2", "update 2 -"]);
+    assert_eq!(serves(&fake), (GOOD.to_owned(), 1));
+}
+
 #[tokio::test]
 async fn what_fails_after_ecs_is_through_comes_back_without_a_wait() {
     let fake = with_live_of(BLUE_GREEN).await;
@@ -83,6 +105,16 @@ async fn tasks_that_never_become_well_are_given_up_while_the_old_ones_serve() {
         assert_eq!(writes, ["register 2", "update 2 -", "undo"], "{bad}");
         assert_eq!(serves(&fake), (GOOD.to_owned(), 1));
     }
+}
+
+#[tokio::test]
+async fn a_first_release_waits_for_its_tests_alone() {
+    let fake = empty().await;
+    platform(&fake.aside, &manifest(8080, CANARY)).await;
+    assert_eq!(released(&fake, 1, GOOD).await.0.outcome, Outcome::Succeeded);
+    let steps = fake.steps(&run(1, GOOD)).await;
+    assert!(steps.iter().any(|step| step.starts_with("its tests hold")), "{steps:?}");
+    assert!(!steps.iter().any(|step| step.starts_with("10 %")), "{steps:?}");
 }
 
 #[tokio::test]
