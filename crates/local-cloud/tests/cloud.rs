@@ -747,13 +747,17 @@ impl<'a> Shifts<'a> {
         Ok((of(&self.stage.target_group), of(&self.alternate)))
     }
 
-    /// Asks until the work is done; answers the versions that answered, in their order. Every answer must be good.
+    /// Asks until the work is done, and once more; answers the versions that answered, in their order. Every answer must be good.
     async fn visited<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<(T, Vec<String>)> {
         let mut versions = Vec::new();
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
-                done = &mut work => return Ok((done?, versions)),
+                done = &mut work => {
+                    let done = done?;
+                    versions.push(self.stage.version().await?);
+                    return Ok((done, versions));
+                }
                 version = async { tokio::time::sleep(Duration::from_millis(10)).await; self.stage.version().await } => {
                     versions.push(version?);
                 }
