@@ -28,6 +28,7 @@ for line in sys.stdin:
         else:
             answer = getattr(client, name)(**arguments)
             answer.pop("ResponseMetadata", None)
+            answer = {key: value.read() if hasattr(value, "read") else value for key, value in answer.items()}
         answer = {"answer": answer}
     except Exception as error:
         response = getattr(error, "response", {}).get("Error", {})

@@ -78,7 +78,7 @@ impl Example {
     fn provide_secrets(&self, aws: &Aws) -> Result<()> {
         for secret in self.spec.services.values().flat_map(|service| service.secrets.values()) {
             if let SecretRef::Ssm(path) = secret {
-                let put = json!({"Name": path, "Value": "a secret", "Type": "SecureString", "Overwrite": true});
+                let put = json!({"Name": path, "Value": format!("kept to itself: {path}"), "Type": "SecureString", "Overwrite": true});
                 aws.ask("ssm", "put_parameter", put)?;
             }
         }

@@ -11,6 +11,7 @@
 pub mod ask;
 pub mod example;
 pub mod follow;
+pub mod secrets;
 pub mod site;
 pub mod visitor;
 

@@ -67,6 +67,7 @@ fn dougust_stands_as_its_owner_describes_it() {
         system.second_apply_changes_nothing().await?;
         a_threshold_changes_its_alarms_alone(&system).await?;
         system.consists_of(STANDS)?;
+        shipway_tests::secrets::are_told_nowhere(system.shipway, system.aws)?;
         system.tears_down_to_nothing().await?;
         assert_eq!(last_snapshots(&system)?, 1);
         Ok(())

@@ -47,6 +47,7 @@ fn fastapi_react_stands_as_its_owner_describes_it() {
         let bucket = &system.record.platform.values["buckets.items"];
         system.ask("s3", "put_object", json!({"Bucket": bucket, "Key": "item", "Body": "kept by nobody"}))?;
         system.consists_of(STANDS)?;
+        shipway_tests::secrets::are_told_nowhere(system.shipway, system.aws)?;
         system.tears_down_to_nothing().await
     });
 }

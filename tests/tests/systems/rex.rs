@@ -56,6 +56,7 @@ fn rex_stands_as_its_owner_describes_it() {
         more_cpu_for_the_worker_changes_it_alone(&system).await?;
         site(&system).await?;
         system.consists_of(STANDS)?;
+        shipway_tests::secrets::are_told_nowhere(system.shipway, system.aws)?;
         system.tears_down_to_nothing().await
     });
 }
