@@ -192,6 +192,15 @@ pub struct Wanted {
     pub outranked: Vec<Artifact>,
 }
 
+impl Wanted {
+    /// Whether it is newer than what a person started then: by when it was delivered, whenever its event came; within one second, by
+    /// when it was written down.
+    fn is_newer_than_start(&self, started: Timestamp) -> bool {
+        let (second, delivered) = (whole_second(started), whole_second(self.order.at));
+        delivered > second || (delivered == second && self.since > started)
+    }
+}
+
 /// What serves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Live {
@@ -456,7 +465,7 @@ pub fn begin(state: &ComponentState, contender: &Contender, now: Timestamp) -> B
     if state.desired.as_ref().is_none_or(|desired| desired.execution != contender.execution) {
         if let Some(desired) = &state.desired
             && desired.artifact != contender.artifact
-            && (contender.execution.starts_with(EVENT_PREFIX) || desired.since > contender.started_at)
+            && (contender.execution.starts_with(EVENT_PREFIX) || desired.is_newer_than_start(contender.started_at))
         {
             return Begin::Superseded { by: desired.artifact.clone() };
         }
@@ -810,6 +819,16 @@ mod tests {
     #[test]
     fn a_person_who_started_before_a_newer_push_is_superseded_by_it() {
         assert_eq!(begin(&wanting(2, 10), &contender(1, "by-hand", 5), at(11)), Begin::Superseded { by: image(2) });
+    }
+
+    #[test]
+    fn an_event_that_comes_late_does_not_outdo_what_a_person_started_after_its_push() {
+        let Intake::Want(late) = take_in(&ComponentState::default(), &image(2), &order(10), "event-2", at(30)) else {
+            panic!()
+        };
+        let state = ComponentState { desired: Some(late), ..ComponentState::default() };
+        let state = claimed(begin(&state, &contender(1, "by-hand", 20), at(31)));
+        assert_eq!(state.desired.unwrap().artifact, image(1));
     }
 
     #[test]
