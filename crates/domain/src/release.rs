@@ -464,7 +464,6 @@ pub fn begin(state: &ComponentState, contender: &Contender, now: Timestamp) -> B
     let mut next = state.clone();
     if state.desired.as_ref().is_none_or(|desired| desired.execution != contender.execution) {
         if let Some(desired) = &state.desired
-            && desired.artifact != contender.artifact
             && (contender.execution.starts_with(EVENT_PREFIX) || desired.is_newer_than_start(contender.started_at))
         {
             return Begin::Superseded { by: desired.artifact.clone() };
@@ -829,6 +828,15 @@ mod tests {
         let state = ComponentState { desired: Some(late), ..ComponentState::default() };
         let state = claimed(begin(&state, &contender(1, "by-hand", 20), at(31)));
         assert_eq!(state.desired.unwrap().artifact, image(1));
+    }
+
+    #[test]
+    fn what_a_person_started_is_not_taken_over_by_an_older_execution_of_the_same_artifact() {
+        let state = claimed(begin(&wanting(2, 10), &contender(1, "by-hand", 20), at(20)));
+        let older = |execution: &str| Contender { artifact: image(1), ..contender(3, execution, 5) };
+        for execution in ["event-1", "by-hand-too"] {
+            assert_eq!(begin(&state, &older(execution), at(21)), Begin::Superseded { by: image(1) }, "{execution}");
+        }
     }
 
     #[test]
