@@ -199,6 +199,24 @@ impl Wanted {
         let (second, delivered) = (whole_second(started), whole_second(self.order.at));
         delivered > second || (delivered == second && self.since > started)
     }
+
+    /// What is to be remembered as outranked by what takes its place within its second.
+    fn and_outranked(&self) -> Vec<Artifact> {
+        let mut outranked = self.outranked.clone();
+        outranked.insert(0, self.artifact.clone());
+        outranked.truncate(HISTORY);
+        outranked
+    }
+
+    /// What a person's release that takes its place outranks within the second of its start.
+    fn outranked_by(&self, contender: &Contender) -> Vec<Artifact> {
+        if whole_second(self.order.at) != whole_second(contender.started_at) {
+            return Vec::new();
+        }
+        let mut outranked = self.and_outranked();
+        outranked.retain(|artifact| *artifact != contender.artifact);
+        outranked
+    }
 }
 
 /// What serves.
@@ -376,10 +394,7 @@ pub fn take_in(state: &ComponentState, artifact: &Artifact, order: &Order, execu
     if order.is_newer_than(&desired.order, same_key) {
         Intake::Want(wanted(Vec::new()))
     } else if order.ties_with(&desired.order) && !desired.outranked.contains(artifact) {
-        let mut outranked = desired.outranked.clone();
-        outranked.insert(0, desired.artifact.clone());
-        outranked.truncate(HISTORY);
-        Intake::Want(wanted(outranked))
+        Intake::Want(wanted(desired.and_outranked()))
     } else {
         Intake::Ignore(format!(
             "{artifact} is older than {}, which is wanted since {}",
@@ -412,7 +427,7 @@ pub fn sweep(state: &ComponentState, found: &Artifact, order: &Order, execution:
         (Artifact::Object { key: a, .. }, Artifact::Object { key: b, .. }) if a == b);
     let whole = whole_second(desired.order.at);
     if order.at > desired.order.at || (same_key && order.at == whole) {
-        let outranked = if order.at == whole { vec![desired.artifact.clone()] } else { Vec::new() };
+        let outranked = if order.at == whole { desired.and_outranked() } else { Vec::new() };
         Intake::Want(Wanted {
             artifact: found.clone(),
             order: order.clone(),
@@ -474,7 +489,7 @@ pub fn begin(state: &ComponentState, contender: &Contender, now: Timestamp) -> B
             order: Order { at: whole_second(contender.started_at), sequencer: None },
             execution: contender.execution.clone(),
             since: contender.started_at,
-            outranked: Vec::new(),
+            outranked: state.desired.as_ref().map(|desired| desired.outranked_by(contender)).unwrap_or_default(),
         });
     }
     match &state.claim {
@@ -837,6 +852,36 @@ mod tests {
         for execution in ["event-1", "by-hand-too"] {
             assert_eq!(begin(&state, &older(execution), at(21)), Begin::Superseded { by: image(1) }, "{execution}");
         }
+    }
+
+    #[test]
+    fn an_event_of_the_second_in_which_a_person_went_back_does_not_undo_that_when_it_comes_again() {
+        let Intake::Want(wanted) = take_in(&wanting(2, 20), &image(3), &order(20), "event-3", at(20)) else { panic!() };
+        let state = ComponentState { desired: Some(wanted), ..ComponentState::default() };
+        let started = at(20).checked_add(SignedDuration::from_millis(500)).unwrap();
+        let by_hand = Contender { started_at: started, ..contender(1, "by-hand", 20) };
+        let state = claimed(begin(&state, &by_hand, started));
+        for pushed in [2, 3] {
+            let again = take_in(&state, &image(pushed), &order(20), "event-again", at(21));
+            assert!(matches!(again, Intake::Ignore(_)), "{again:?}");
+        }
+    }
+
+    #[test]
+    fn a_sweep_remembers_all_that_was_outranked_in_its_second() {
+        let state = ComponentState { desired: None, ..wanting(1, 0) };
+        let of = |version: u8| (manifest(version), Order { at: at(7), sequencer: None });
+        let take = |state: &ComponentState, version: u8, sweeps: bool| {
+            let (artifact, order) = of(version);
+            let decided = match sweeps {
+                true => sweep(state, &artifact, &order, "event", at(200)),
+                false => take_in(state, &artifact, &order, "event", at(8)),
+            };
+            let Intake::Want(wanted) = decided else { panic!("{decided:?}") };
+            ComponentState { desired: Some(wanted), ..state.clone() }
+        };
+        let state = take(&take(&take(&state, 1, false), 2, false), 3, true);
+        assert_eq!(state.desired.unwrap().outranked, [manifest(2), manifest(1)]);
     }
 
     #[test]
