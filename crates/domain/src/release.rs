@@ -200,6 +200,12 @@ impl Wanted {
         delivered > second || (delivered == second && self.since > started)
     }
 
+    /// Whether the sweep found it: then no other version of its key is newer that came in its second. An event would have told its
+    /// sequencer. If what a person made live came to be wanted again since, that is taken for it too, and the sweep looks again.
+    fn was_swept(&self) -> bool {
+        self.order.sequencer.is_none() && self.execution.starts_with(EVENT_PREFIX)
+    }
+
     /// What is to be remembered as outranked by what takes its place within its second.
     fn and_outranked(&self) -> Vec<Artifact> {
         let mut outranked = self.outranked.clone();
@@ -393,7 +399,10 @@ pub fn take_in(state: &ComponentState, artifact: &Artifact, order: &Order, execu
         (Artifact::Object { key: a, .. }, Artifact::Object { key: b, .. }) if a == b);
     if order.is_newer_than(&desired.order, same_key) {
         Intake::Want(wanted(Vec::new()))
-    } else if order.ties_with(&desired.order) && !desired.outranked.contains(artifact) {
+    } else if order.ties_with(&desired.order)
+        && !desired.outranked.contains(artifact)
+        && !(same_key && desired.was_swept())
+    {
         Intake::Want(wanted(desired.and_outranked()))
     } else {
         Intake::Ignore(format!(
@@ -882,6 +891,18 @@ mod tests {
         };
         let state = take(&take(&take(&state, 1, false), 2, false), 3, true);
         assert_eq!(state.desired.unwrap().outranked, [manifest(2), manifest(1)]);
+    }
+
+    #[test]
+    fn after_a_sweep_the_event_of_another_version_of_its_second_is_late() {
+        let swept = Order { at: at(7), sequencer: None };
+        let Intake::Want(wanted) = sweep(&ComponentState::default(), &manifest(2), &swept, "event-2", at(200)) else {
+            panic!()
+        };
+        let state = ComponentState { desired: Some(wanted), ..ComponentState::default() };
+        let sequenced = Order { sequencer: Some("0064".to_owned()), ..swept };
+        let late = take_in(&state, &manifest(1), &sequenced, "event-1", at(201));
+        assert!(matches!(late, Intake::Ignore(_)), "{late:?}");
     }
 
     #[test]
