@@ -435,7 +435,7 @@ pub fn sweep(state: &ComponentState, found: &Artifact, order: &Order, execution:
     let same_key = matches!((&desired.artifact, found),
         (Artifact::Object { key: a, .. }, Artifact::Object { key: b, .. }) if a == b);
     let whole = whole_second(desired.order.at);
-    if order.at > desired.order.at || (same_key && order.at == whole) {
+    if order.at > desired.order.at || (same_key && order.at == whole && !desired.outranked.contains(found)) {
         let outranked = if order.at == whole { desired.and_outranked() } else { Vec::new() };
         Intake::Want(Wanted {
             artifact: found.clone(),
@@ -903,6 +903,21 @@ mod tests {
         let sequenced = Order { sequencer: Some("0064".to_owned()), ..swept };
         let late = take_in(&state, &manifest(1), &sequenced, "event-1", at(201));
         assert!(matches!(late, Intake::Ignore(_)), "{late:?}");
+    }
+
+    #[test]
+    fn what_a_person_went_back_from_in_its_own_second_is_not_swept() {
+        let of = |at| Order { at, sequencer: None };
+        let Intake::Want(wanted) = take_in(&ComponentState::default(), &manifest(2), &of(at(20)), "event-2", at(20))
+        else {
+            panic!()
+        };
+        let state = ComponentState { desired: Some(wanted), ..ComponentState::default() };
+        let started = at(20).checked_add(SignedDuration::from_millis(500)).unwrap();
+        let by_hand = Contender { artifact: manifest(1), started_at: started, ..contender(1, "by-hand", 20) };
+        let state = claimed(begin(&state, &by_hand, started));
+        let swept = sweep(&state, &manifest(2), &of(at(20)), "event-again", at(300));
+        assert!(matches!(swept, Intake::Ignore(_)), "{swept:?}");
     }
 
     #[test]
