@@ -67,7 +67,7 @@ impl std::fmt::Display for Artifact {
 }
 
 /// When an artifact came to be wanted, so that the newest of several can be told whatever order their events come in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Order {
     /// An image's push time, an object's creation, or the moment a person asked.
     pub at: Timestamp,
@@ -175,7 +175,7 @@ impl std::fmt::Display for Outcome {
 }
 
 /// The newest artifact wanted for a component.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Wanted {
     /// What is wanted.
     pub artifact: Artifact,
@@ -226,7 +226,7 @@ impl Wanted {
 }
 
 /// What serves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Live {
     /// What serves.
     pub artifact: Artifact,
@@ -237,7 +237,7 @@ pub struct Live {
 }
 
 /// The right to change a component.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Claim {
     /// Who holds it.
     pub release: ReleaseId,
@@ -251,7 +251,7 @@ pub struct Claim {
 }
 
 /// A component's state: one item of the table.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ComponentState {
     /// The newest artifact wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -646,6 +646,9 @@ fn whole_second(time: Timestamp) -> Timestamp {
 pub fn until(now: Timestamp) -> Timestamp {
     now.checked_add(LEASE).unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod model;
 
 #[cfg(test)]
 mod tests {

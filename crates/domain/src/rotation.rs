@@ -18,7 +18,7 @@ use crate::{
 const BEGINS: SignedDuration = SignedDuration::from_mins(60);
 
 /// What is known of a service's secrets.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rotation {
     /// The version of each that was seen last.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -37,7 +37,7 @@ impl Rotation {
 }
 
 /// A rotation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rotated {
     /// When it was found.
     pub at: Timestamp,
