@@ -444,6 +444,8 @@ pub fn sweep(state: &ComponentState, found: &Artifact, order: &Order, execution:
             since: now,
             outranked,
         })
+    } else if desired.execution.starts_with(EVENT_PREFIX) && now.duration_since(desired.since) < START_AGAIN {
+        Intake::StartAgain(desired.clone())
     } else {
         Intake::Ignore(format!(
             "{found} is not newer than {}, which is wanted since {}",
@@ -921,6 +923,14 @@ mod tests {
         let state = claimed(begin(&state, &by_hand, started));
         let swept = sweep(&state, &manifest(2), &of(at(20)), "event-again", at(300));
         assert!(matches!(swept, Intake::Ignore(_)), "{swept:?}");
+    }
+
+    #[test]
+    fn the_sweep_starts_what_is_wanted_again_though_it_finds_another_image_of_its_second() {
+        let state = wanting(1, 10);
+        let swept = |now| sweep(&state, &image(2), &order(10), "event-2", at(now));
+        assert_eq!(swept(300), Intake::StartAgain(state.desired.clone().unwrap()));
+        assert!(matches!(swept(86_400), Intake::Ignore(_)));
     }
 
     #[test]
