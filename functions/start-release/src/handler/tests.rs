@@ -5,8 +5,9 @@ use std::{
     collections::BTreeMap,
 };
 
+use proptest::prelude::*;
 use serde_json::json;
-use shipway_aws::testing::{Line, Table, begin, cut_everywhere, end, provision};
+use shipway_aws::testing::{Cut, Line, Table, begin, cut_everywhere, end, provision};
 use shipway_domain::{message::Run, release::Outcome};
 
 use super::*;
@@ -824,6 +825,129 @@ async fn one_repository_that_cannot_be_read_keeps_no_other_delivery_from_its_rel
     let error = fake.handle(&json!({"shipway": "sweep"})).await.unwrap_err();
     assert_eq!(error.failure(), Failure::Transient);
     assert_eq!(fake.started(), SWEPT[..4]);
+}
+
+/// An event as AWS sent it, but for what tells this delivery from others.
+fn recorded(name: &str, own: &[(&str, Value)]) -> Value {
+    let path = format!("{}/../../tests/fixtures/events/{name}.json", std::env::var("CARGO_MANIFEST_DIR").unwrap());
+    let mut event: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let here = [("/account", json!("123456789012")), ("/region", json!("eu-west-1"))];
+    for (pointer, value) in here.iter().chain(own) {
+        *event.pointer_mut(pointer).unwrap() = value.clone();
+    }
+    event
+}
+
+/// The events of the n-th delivery of everything, in seconds of which each has two, and all that delivers nothing.
+fn recorded_events(fake: &Fake, number: u8) -> Vec<Value> {
+    let second = number / 2;
+    fake.pushes("v1", number);
+    fake.images.borrow_mut().last_mut().unwrap().pushed.pushed_at = at(second.into());
+    let mut events = Vec::new();
+    for name in ["ecr-push", "ecr-push-index", "ecr-push-untagged-child", "ecr-delete"] {
+        let digest = json!(format!("sha256:{number:02x}"));
+        let mut own = vec![("/detail/repository-name", json!("hello-api")), ("/detail/image-digest", digest)];
+        if name != "ecr-push-untagged-child" {
+            own.push(("/detail/image-tag", json!("v1")));
+        }
+        events.push(recorded(name, &own));
+    }
+    for key in KEYS {
+        fake.uploads_to(key, number);
+        fake.objects.borrow_mut().get_mut(key).unwrap().at = at(second.into());
+        events.push(recorded(
+            "s3-object-created-multipart-versioned",
+            &[
+                ("/time", json!(at(second.into()).to_string())),
+                ("/detail/bucket/name", json!("intake")),
+                ("/detail/object/key", json!(key)),
+                ("/detail/object/version-id", json!(format!("v{number}"))),
+                ("/detail/object/sequencer", json!(format!("006408CAD69598B{number:03X}"))),
+            ],
+        ));
+    }
+    for name in ["ecr-scan-complete", "ecs-deployment-completed", "ecs-deployment-failed", "s3-object-created"] {
+        events.push(recorded(name, &[]));
+    }
+    events
+}
+
+/// Where something is uploaded.
+const KEYS: [&str; 3] =
+    ["apps/hello/prod/shipway.yaml", "sites/hello/prod/web/a.zip", "sites/hello/prod/web/preview/pr-12.zip"];
+
+/// One thing that comes in.
+#[derive(Clone, Debug)]
+enum Coming {
+    /// One of the recorded events.
+    Event(prop::sample::Index),
+    /// The same, and one of the calls it makes is lost.
+    Cut(prop::sample::Index, Cut),
+    /// The schedule, minutes after everything was delivered.
+    Sweep,
+}
+
+fn coming() -> impl Strategy<Value = Coming> {
+    let index = any::<prop::sample::Index>;
+    let cut = prop_oneof![(1_usize..8).prop_map(Cut::Before), (1_usize..8).prop_map(Cut::After)];
+    prop_oneof![
+        8 => index().prop_map(Coming::Event),
+        3 => (index(), cut).prop_map(|(event, cut)| Coming::Cut(event, cut)),
+        1 => Just(Coming::Sweep),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    /// Whichever of the recorded events come, how often, in which order and wherever they are cut off: after a sweep the newest of
+    /// everything is wanted and started, nothing had two executions, and no upload was wanted after a newer one.
+    #[test]
+    fn any_of_the_recorded_events_in_any_order_and_a_sweep_come_to_the_newest(
+        comings in prop::collection::vec(coming(), 0..40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let fake = Fake::with(&["prod"]).await;
+            let events: Vec<Value> = (1..=5).flat_map(|number| recorded_events(&fake, number)).collect();
+            fake.second.set(200);
+            let components = [("platform", KEYS[0]), ("site/web", KEYS[1]), ("preview/web/pr-12", KEYS[2])];
+            let mut newest = [0; 3];
+            for coming in comings.iter().chain([&Coming::Sweep]) {
+                match coming {
+                    Coming::Event(event) => drop(fake.take(event.get(&events)).await),
+                    Coming::Cut(event, cut) => {
+                        fake.line.cut(*cut);
+                        // Lambda gives up on it, and it never comes again.
+                        drop(fake.handle(event.get(&events)).await);
+                        fake.line.cut(None);
+                    }
+                    Coming::Sweep => drop(fake.take(&json!({"shipway": "sweep"})).await),
+                }
+                for ((component, _), newest) in components.iter().zip(&mut newest) {
+                    let Some(Wanted { artifact: Artifact::Object { version, .. }, .. }) =
+                        fake.state("prod", component).await.desired
+                    else {
+                        continue;
+                    };
+                    let number: u8 = version[1..].parse().unwrap();
+                    assert!(number >= *newest, "{component} goes back from v{newest} to {version}");
+                    *newest = number;
+                }
+            }
+            for (component, key) in components {
+                let wanted = fake.assert_desired_is_started("prod", component).await.to_string();
+                assert_eq!(wanted, format!("{key} (v5)"));
+            }
+            // Of two images of one second either.
+            let image = fake.assert_desired_is_started("prod", "service/api").await.to_string();
+            assert!(["hello-api@sha256:04", "hello-api@sha256:05"].contains(&image.as_str()), "{image}");
+            let mut started = fake.started();
+            let count = started.len();
+            started.dedup();
+            assert_eq!(started.len(), count, "{started:?}");
+        });
+    }
 }
 
 const ORDERED: &str = r#"version: 1
