@@ -12,7 +12,7 @@ use std::process::Command;
 use anyhow::Context as _;
 
 use crate::run::{quietly, step};
-use crate::tools::{Tools, cache_directory};
+use crate::tools::{Tools, cache_directory, npm_install, pip_install};
 use crate::workspace::Workspace;
 
 /// What a generator leaves beside its sources when a person runs it there.
@@ -52,14 +52,14 @@ pub(crate) fn build(workspace: &Workspace, tools: &Tools) -> anyhow::Result<Path
 }
 
 fn next(tools: &Tools, folder: &Path, done: &Path) -> anyhow::Result<()> {
-    install(tools, folder)?;
+    npm_install(tools, folder)?;
     quietly(tools.npm()?.current_dir(folder).env("NEXT_TELEMETRY_DISABLED", "1").args(["run", "build"]))?;
     Ok(fs::rename(folder.join("out"), done.join("next"))?)
 }
 
 /// Twice, as two releases of which each says its name.
 fn vite(tools: &Tools, folder: &Path, done: &Path) -> anyhow::Result<()> {
-    install(tools, folder)?;
+    npm_install(tools, folder)?;
     for release in ["one", "two"] {
         quietly(tools.npm()?.current_dir(folder).env("RELEASE", release).args(["run", "build"]))?;
         fs::rename(folder.join("dist"), done.join(format!("vite-{release}")))?;
@@ -67,16 +67,10 @@ fn vite(tools: &Tools, folder: &Path, done: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn install(tools: &Tools, folder: &Path) -> anyhow::Result<()> {
-    let options = ["ci", "--loglevel", "error", "--no-audit", "--no-fund", "--ignore-scripts"];
-    quietly(tools.npm()?.current_dir(folder).args(options)).map(drop)
-}
-
 fn docs(tools: &Tools, folder: &Path, done: &Path) -> anyhow::Result<()> {
     let venv = folder.join("venv");
     quietly(Command::new(tools.tool_path("python")).args(["-m", "venv"]).arg(&venv))?;
-    let options = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
-    quietly(Command::new(venv.join("bin/python")).args(options).arg(folder.join("requirements.txt")))?;
+    pip_install(&venv.join("bin/python"), &folder.join("requirements.txt"))?;
     let options = ["build", "--quiet", "--strict", "--site-dir"];
     quietly(Command::new(venv.join("bin/mkdocs")).current_dir(folder).args(options).arg(done.join("docs"))).map(drop)
 }

@@ -17,7 +17,8 @@ use crate::run::{quietly, step};
 const PYTHON_TOOLS: &str = include_str!("../tools.txt");
 /// In a virtual environment of its own: it pins versions that the other tools do not take.
 const CHECKOV: &str = include_str!("../checkov.txt");
-const NPM_TOOLS: [&str; 1] = ["asl-validator@4.0.0"];
+const NPM_PACKAGE: &str = include_str!("../npm/package.json");
+const NPM_LOCK: &str = include_str!("../npm/package-lock.json");
 const MARKER: &str = ".complete";
 /// The oldest Python that all of `tools.txt` installs on.
 const PYTHON: (u32, u32) = (3, 11);
@@ -110,23 +111,39 @@ fn install(tools: &Tools) -> anyhow::Result<()> {
     })?;
     let list = tools.directory.join("tools.txt");
     fs::write(&list, PYTHON_TOOLS)?;
-    step("tools: from PyPI", || {
-        let options = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
-        quietly(Command::new(tools.tool_path("python")).args(options).arg(&list))
-    })?;
+    step("tools: from PyPI", || pip_install(&tools.tool_path("python"), &list))?;
     step("tools: checkov", || {
         let directory = tools.directory.join("checkov");
         quietly(Command::new(&python).args(["-m", "venv"]).arg(&directory))?;
         let list = directory.join("checkov.txt");
         fs::write(&list, CHECKOV)?;
-        let options = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
-        quietly(Command::new(directory.join("bin/python")).args(options).arg(&list))
+        pip_install(&directory.join("bin/python"), &list)
     })?;
     step("tools: from npm", || {
-        let options = ["install", "--loglevel", "error", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"];
-        quietly(tools.npm()?.args(options).arg(&tools.directory).args(NPM_TOOLS))
+        fs::write(tools.directory.join("package.json"), NPM_PACKAGE)?;
+        fs::write(tools.directory.join("package-lock.json"), NPM_LOCK)?;
+        npm_install(tools, &tools.directory)
     })?;
     Ok(())
+}
+
+/// Installs what a list names, all of it and nothing else: files that have the list's hashes, none of which runs code of its own to
+/// be installed.
+pub(crate) fn pip_install(python: &Path, list: &Path) -> anyhow::Result<()> {
+    let pip = || {
+        let mut command = Command::new(python);
+        command.args(["-m", "pip", "--disable-pip-version-check"]);
+        command
+    };
+    let options = ["install", "--quiet", "--require-hashes", "--no-deps", "--only-binary", ":all:", "--requirement"];
+    quietly(pip().args(options).arg(list))?;
+    quietly(pip().arg("check")).context("the list does not go together").map(drop)
+}
+
+/// Installs what a folder's `package-lock.json` names, by its hashes, and runs no script of theirs.
+pub(crate) fn npm_install(tools: &Tools, folder: &Path) -> anyhow::Result<()> {
+    let options = ["ci", "--loglevel", "error", "--no-audit", "--no-fund", "--ignore-scripts"];
+    quietly(tools.npm()?.current_dir(folder).args(options)).map(drop)
 }
 
 fn find_python() -> anyhow::Result<PathBuf> {
@@ -146,7 +163,7 @@ fn pins() -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(PYTHON_TOOLS.as_bytes());
     hasher.write(CHECKOV.as_bytes());
-    NPM_TOOLS.iter().for_each(|tool| hasher.write(tool.as_bytes()));
+    hasher.write(NPM_LOCK.as_bytes());
     hasher.finish()
 }
 
@@ -155,4 +172,47 @@ pub(crate) fn cache_directory() -> anyhow::Result<PathBuf> {
     let given = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     Ok(given.or_else(home).context("neither XDG_CACHE_HOME nor HOME is set")?.join("shipway"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CHECKOV, NPM_LOCK, PYTHON_TOOLS};
+
+    const SITE: &str = include_str!("../../tests/sites/docs/requirements.txt");
+
+    #[test]
+    fn everything_from_pypi_is_pinned_by_version_and_hash() {
+        let sources = [
+            include_str!("../tools.in"),
+            include_str!("../checkov.in"),
+            include_str!("../../tests/sites/docs/requirements.in"),
+        ];
+        for (source, list) in sources.into_iter().zip([PYTHON_TOOLS, CHECKOV, SITE]) {
+            // A package's lines are joined, as pip joins them.
+            let joined = list.replace("\\\n", " ");
+            for package in joined.lines() {
+                let mut words = package.split_whitespace();
+                let pin = words.next().unwrap();
+                assert!(pin.contains("==") && words.any(|word| word.starts_with("--hash=sha256:")), "{package}");
+            }
+            for wanted in source.lines().filter(|line| !line.starts_with('#')) {
+                let is_wanted = |line: &str| line.split_whitespace().next() == Some(wanted);
+                assert!(joined.lines().any(is_wanted), "{wanted} is not in the list that is made of it");
+            }
+        }
+    }
+
+    #[test]
+    fn everything_from_npm_is_pinned_by_hash() {
+        let sites = ["next", "vite"].map(|site| {
+            let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/sites");
+            std::fs::read_to_string(format!("{root}/{site}/package-lock.json")).unwrap()
+        });
+        for lock in [NPM_LOCK, &sites[0], &sites[1]] {
+            let lock: serde_json::Value = serde_json::from_str(lock).unwrap();
+            for (path, package) in lock["packages"].as_object().unwrap().iter().filter(|(path, _)| !path.is_empty()) {
+                assert!(package["integrity"].as_str().is_some_and(|hash| hash.starts_with("sha512-")), "{path}");
+            }
+        }
+    }
 }
