@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
+use crate::deny;
 use crate::run::{Steps, quietly};
 use crate::tools::{self, Tools};
 use crate::workspace::{Workspace, cargo};
@@ -28,6 +29,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
     let workspace = Workspace::find()?;
     let mut steps = Steps::default();
     rust(&workspace, &mut steps);
+    deny::check(&workspace, &mut steps);
     templates(&workspace, &tools, &mut steps)?;
     stacks(&workspace, &tools, &mut steps)?;
     machines(&workspace, &tools, &mut steps);
@@ -41,7 +43,7 @@ fn rust(workspace: &Workspace, steps: &mut Steps) {
         cargo
     };
     steps.run("rust: formatted", cargo().args(["fmt", "--all", "--check"]));
-    let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+    let clippy = ["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"];
     steps.run("rust: clippy", cargo().args(clippy));
 }
 
@@ -94,7 +96,14 @@ fn stacks(workspace: &Workspace, tools: &Tools, steps: &mut Steps) -> anyhow::Re
 /// Writes the stacks of the examples into a directory; answers their paths.
 fn render(workspace: &Workspace, tools: &Tools, directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     // Of the workspace and not of its package, for which alone cargo would compile its dependencies with other features.
-    quietly(cargo().current_dir(&workspace.root).args(["build", "--quiet", "--workspace", "--example", "stacks"]))?;
+    quietly(cargo().current_dir(&workspace.root).args([
+        "build",
+        "--quiet",
+        "--locked",
+        "--workspace",
+        "--example",
+        "stacks",
+    ]))?;
     let examples = workspace.root.join("examples");
     let mut manifests: Vec<_> = std::fs::read_dir(&examples)
         .with_context(|| examples.display().to_string())?

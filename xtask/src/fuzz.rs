@@ -9,13 +9,11 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, ensure};
 
 use crate::run::{openly, quietly, step};
-use crate::tools;
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::Workspace;
+use crate::{cargo_tools, tools};
 
 /// What is fuzzed, by the names of `fuzz/Cargo.toml`.
 pub(crate) const TARGETS: [&str; 3] = ["archive", "event", "manifest"];
-
-const CARGO_FUZZ: &str = "0.13.2";
 
 /// What one input may cost. The function has more, and this is with the sanitizer's own.
 const LIMITS: [&str; 3] = ["-rss_limit_mb=768", "-malloc_limit_mb=64", "-timeout=10"];
@@ -34,15 +32,12 @@ struct Fuzzer {
 impl Fuzzer {
     fn set_up() -> anyhow::Result<Fuzzer> {
         let (cache, workspace) = (tools::cache_directory()?, Workspace::find()?);
-        let installed = cache.join(format!("cargo-fuzz-{CARGO_FUZZ}"));
-        let program = installed.join("bin/cargo-fuzz");
-        if !program.exists() {
-            step("cargo-fuzz: installed", || {
-                let options = ["install", "--quiet", "--locked", "cargo-fuzz", "--version", CARGO_FUZZ, "--root"];
-                quietly(cargo().args(options).arg(&installed))
-            })?;
-        }
-        Ok(Fuzzer { program, folder: workspace.root.join("fuzz"), target: workspace.target.join("fuzz"), cache })
+        Ok(Fuzzer {
+            program: cargo_tools::FUZZ.program()?,
+            folder: workspace.root.join("fuzz"),
+            target: workspace.target.join("fuzz"),
+            cache,
+        })
     }
 
     fn command(&self, action: &str, target: &str) -> Command {

@@ -3,8 +3,10 @@
 #![allow(clippy::print_stdout, reason = "a tool for people")]
 
 mod bench;
+mod cargo_tools;
 mod check;
 mod demo;
+mod deny;
 mod functions;
 mod fuzz;
 mod glibc;
@@ -33,8 +35,10 @@ struct Arguments {
 enum Command {
     /// Installs the tools that the other commands use, pinned, in a directory of their own
     Setup,
-    /// Formatting, lints, templates, state machines, policies
+    /// Formatting, lints, dependencies, templates, state machines, policies
     Check,
+    /// Asks RustSec's database, which is on GitHub, for known vulnerabilities of what we depend on
+    Advisories,
     /// Everything CI runs: the checks, the functions, all tests
     Test {
         /// Only tests whose name contains this
@@ -110,6 +114,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Check => check::check(),
+        Command::Advisories => deny::advisories(),
         Command::Test { filter } => test::test(filter.as_deref()),
         Command::Demo { options } => demo::demo(&options),
         Command::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
