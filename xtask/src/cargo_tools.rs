@@ -14,6 +14,8 @@ pub(crate) struct CargoTool {
 
 /// Licences, sources and advisories of what we depend on. It compiles for three minutes.
 pub(crate) const DENY: CargoTool = CargoTool { crate_name: "cargo-deny", version: "0.20.2" };
+/// Lists what is in a package. It compiles for three minutes.
+pub(crate) const CYCLONEDX: CargoTool = CargoTool { crate_name: "cargo-cyclonedx", version: "0.5.9" };
 /// Drives libFuzzer.
 pub(crate) const FUZZ: CargoTool = CargoTool { crate_name: "cargo-fuzz", version: "0.13.2" };
 

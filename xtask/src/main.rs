@@ -68,11 +68,17 @@ enum Command {
         #[command(subcommand)]
         what: Bench,
     },
-    /// Builds the functions for AWS, release profile, and checks that they run on its Linux
+    /// Builds the functions for AWS, release profile, and checks that they run on its Linux; zips, their SHA-256 sums and what is
+    /// in them (CycloneDX) go to target/package
     Package {
+        /// Only these; where fewer are built together their dependencies may have fewer features, so their zips may differ
+        functions: Vec<String>,
         /// For Graviton instead of x86-64
         #[arg(long)]
         arm64: bool,
+        /// Builds all of it once more from another directory, and fails where a zip differs
+        #[arg(long)]
+        twice: bool,
     },
 }
 
@@ -123,6 +129,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Bench { what: Bench::Network } => bench::network(),
         Command::Bench { what: Bench::Publish { options } } => bench::publish(&options),
         Command::Bench { what: Bench::Rollout { options } } => bench::rollout(&options),
-        Command::Package { arm64 } => package::package(if arm64 { Architecture::Arm64 } else { Architecture::X86_64 }),
+        Command::Package { functions, arm64, twice } => {
+            let architecture = if arm64 { Architecture::Arm64 } else { Architecture::X86_64 };
+            package::package(architecture, functions, twice)
+        }
     }
 }
