@@ -5,6 +5,7 @@
 mod bench;
 mod cargo_tools;
 mod check;
+mod crash;
 mod demo;
 mod deny;
 mod functions;
@@ -62,6 +63,15 @@ enum Command {
     Corpus {
         /// The directory
         directory: PathBuf,
+    },
+    /// Cuts the functions off at each of their calls to AWS, in tests in memory, and tells what was tried; needs cargo-nextest
+    Crash {
+        /// How many pairs of calls each story loses beside, drawn by lot
+        #[arg(long, default_value_t = 200)]
+        pairs: u64,
+        /// Draws the same pairs as the run that told it
+        #[arg(long)]
+        seed: Option<u64>,
     },
     /// Measures
     Bench {
@@ -125,6 +135,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo { options } => demo::demo(&options),
         Command::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Command::Corpus { directory } => fuzz::corpus(&directory),
+        Command::Crash { pairs, seed } => crash::crash(pairs, seed),
         Command::Bench { what: Bench::ColdStart } => bench::cold_start(),
         Command::Bench { what: Bench::Network } => bench::network(),
         Command::Bench { what: Bench::Publish { options } } => bench::publish(&options),

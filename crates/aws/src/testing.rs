@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fmt,
     future::Future,
+    io::Write as _,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -38,16 +39,63 @@ pub enum Cut {
     After(usize),
 }
 
-/// Tells a story again and again, each time with another of its calls lost, before its effect and after it. The story sets the
-/// cut on its line and answers how many calls it made with it; it is over when that call is never made.
-pub async fn cut_everywhere(story: impl AsyncFn(Cut) -> usize) {
-    for cut in [Cut::Before as fn(usize) -> Cut, Cut::After] {
+/// The calls of one story that are lost: none, one or two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cuts([Option<Cut>; 2]);
+
+impl From<Cut> for Cuts {
+    fn from(cut: Cut) -> Cuts {
+        Cuts([Some(cut), None])
+    }
+}
+
+impl From<Option<Cut>> for Cuts {
+    fn from(cut: Option<Cut>) -> Cuts {
+        Cuts([cut, None])
+    }
+}
+
+/// Tells a story again and again, each time with another of its calls lost, before its effect and after it; then with pairs of them
+/// lost, drawn by lot. The story sets the cuts on its line and answers how many calls it made with them; it is over when the call
+/// is never made.
+///
+/// `SHIPWAY_CRASH_PAIRS` says how many pairs, 20 unless set; `SHIPWAY_CRASH_SEED` draws others than usual.
+pub async fn cut_everywhere(story: impl AsyncFn(Cuts) -> usize) {
+    let kinds = [Cut::Before as fn(usize) -> Cut, Cut::After];
+    let (mut tried, mut most) = (0, 0);
+    for cut in kinds {
         let mut number = 1;
-        while story(cut(number)).await >= number {
+        while story(cut(number).into()).await >= number {
             number += 1;
         }
         assert!(number > 1, "the story makes no calls");
+        most = most.max(number - 1);
+        tried += number - 1;
     }
+    let said = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let seed = said("SHIPWAY_CRASH_SEED").unwrap_or_default();
+    let pairs = said("SHIPWAY_CRASH_PAIRS").unwrap_or(20);
+    // Shown where the story fails.
+    eprintln!("pairs of cuts are drawn with SHIPWAY_CRASH_SEED={seed}");
+    let mut lot = fastrand::Rng::with_seed(seed);
+    for _ in 0..pairs {
+        // After a call is lost a story makes more of them.
+        let first = lot.usize(1..=most);
+        let second = first + lot.usize(1..=most);
+        let mut cut = |number| Some(kinds[lot.usize(..kinds.len())](number));
+        story(Cuts([cut(first), cut(second)])).await;
+    }
+    self::tried(tried, pairs);
+}
+
+/// Adds to the file that `SHIPWAY_CRASH_REPORT` names, if it does, what a test has tried: package, test, cuts and pairs of cuts.
+pub fn tried(cuts: usize, pairs: u64) {
+    let Some(path) = std::env::var_os("SHIPWAY_CRASH_REPORT") else { return };
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    let package = std::env::var("CARGO_PKG_NAME").unwrap_or_default();
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+    // One write, as other tests write at the same time.
+    file.write_all(format!("{package} {test} {cuts} {pairs}\n").as_bytes()).unwrap();
 }
 
 /// The line between a function and AWS: it counts calls, loses one, and lets others write in between.
@@ -57,7 +105,7 @@ pub struct Line(Arc<Mutex<Traffic>>);
 #[derive(Default)]
 struct Traffic {
     calls: usize,
-    cut: Option<Cut>,
+    cuts: Cuts,
     between: VecDeque<BoxFuture<'static, ()>>,
 }
 
@@ -67,10 +115,10 @@ impl Line {
         self.traffic().calls
     }
 
-    /// Loses a call from now on.
-    pub fn cut(&self, cut: impl Into<Option<Cut>>) {
+    /// Loses these calls, counted from now on.
+    pub fn cut(&self, cuts: impl Into<Cuts>) {
         let mut traffic = self.traffic();
-        traffic.cut = cut.into();
+        traffic.cuts = cuts.into();
         traffic.calls = 0;
     }
 
@@ -84,17 +132,17 @@ impl Line {
     /// # Errors
     /// The call is lost.
     pub fn call<T>(&self, act: impl FnOnce() -> T) -> Result<T, AwsError> {
-        let (number, cut) = {
+        let (number, Cuts(cuts)) = {
             let mut traffic = self.traffic();
             traffic.calls += 1;
-            (traffic.calls, traffic.cut)
+            (traffic.calls, traffic.cuts)
         };
         let lost = || Err(AwsError::broken_off("the call", &fmt::Error));
-        if cut == Some(Cut::Before(number)) {
+        if cuts.contains(&Some(Cut::Before(number))) {
             return lost();
         }
         let answer = act();
-        if cut == Some(Cut::After(number)) { lost() } else { Ok(answer) }
+        if cuts.contains(&Some(Cut::After(number))) { lost() } else { Ok(answer) }
     }
 
     fn traffic(&self) -> MutexGuard<'_, Traffic> {

@@ -313,12 +313,18 @@ fn a_lost_manifest_means_that_everything_is_invalidated() {
     assert_eq!(fake.pass(at(0)).unwrap_err().failure(), Failure::Bug);
 }
 
+/// All points at which a pass that makes this many calls can be cut off.
+fn cuts(calls: usize) -> impl Iterator<Item = Cut> {
+    shipway_aws::testing::tried(2 * calls, 0);
+    (1..=calls).flat_map(|at| [Cut::Before(at), Cut::After(at)])
+}
+
 #[test]
 fn a_pass_that_is_cut_off_anywhere_makes_no_second_invalidation() {
     let whole = Fake::new(Some(BEFORE), AFTER);
     whole.pass(at(0)).unwrap();
     let calls = whole.calls.borrow().len();
-    for cut in (1..=calls).flat_map(|at| [Cut::Before(at), Cut::After(at)]) {
+    for cut in cuts(calls) {
         let fake = Fake::new(Some(BEFORE), AFTER);
         fake.cut.set(Some(cut));
         assert!(fake.pass(at(0)).is_err(), "{cut:?}");
@@ -470,7 +476,7 @@ fn what_the_edge_is_told_is_told_once_wherever_a_pass_is_cut_off() {
     for make in [&live as &dyn Fn() -> Fake, &preview] {
         let whole = make();
         whole.pass(at(0)).unwrap();
-        for cut in (1..=whole.calls.borrow().len()).flat_map(|at| [Cut::Before(at), Cut::After(at)]) {
+        for cut in cuts(whole.calls.borrow().len()) {
             let fake = make();
             fake.cut.set(Some(cut));
             assert!(fake.pass(at(0)).is_err(), "{cut:?}");

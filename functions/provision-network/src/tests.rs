@@ -7,7 +7,7 @@ mod world;
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use shipway_aws::PublicError as _;
+use shipway_aws::{PublicError as _, testing};
 use shipway_domain::{
     failure::Failure,
     message::{DriftFound, DriftInput, Pass, Run},
@@ -76,6 +76,7 @@ async fn a_nat_gateway_is_waited_for_between_passes_and_only_its_route_is_left()
 
 #[tokio::test]
 async fn a_pass_cut_off_at_any_call_is_finished_by_the_next_without_doubles() {
+    let mut tried = 0;
     for network in [own(), whole()] {
         for fault in FAULTS {
             for (lag, slow) in DELAYS {
@@ -89,6 +90,7 @@ async fn a_pass_cut_off_at_any_call_is_finished_by_the_next_without_doubles() {
                         assert!(cut > 20, "{context}");
                         break;
                     }
+                    tried += 1;
                     world.performed.borrow_mut().clear();
                     world.converge(&run(2)).await;
                     world.assert_stands(&context);
@@ -98,6 +100,7 @@ async fn a_pass_cut_off_at_any_call_is_finished_by_the_next_without_doubles() {
             }
         }
     }
+    testing::tried(tried, 0);
 }
 
 #[tokio::test]
@@ -281,6 +284,7 @@ async fn a_network_is_removed_to_nothing_and_a_second_time_nothing_is_done() {
 
 #[tokio::test]
 async fn a_removal_cut_off_at_any_call_is_finished_by_the_next() {
+    let mut tried = 0;
     for fault in FAULTS {
         for (lag, slow) in DELAYS {
             for cut in 0..200 {
@@ -295,9 +299,11 @@ async fn a_removal_cut_off_at_any_call_is_finished_by_the_next() {
                     assert!(cut > 20, "{context}");
                     break;
                 }
+                tried += 1;
             }
         }
     }
+    testing::tried(tried, 0);
 }
 
 #[tokio::test]

@@ -1258,6 +1258,8 @@ async fn cut_off_before_or_after_any_call_the_next_release_keeps_what_this_one_d
         assert_eq!(verdict.outcome, Outcome::Succeeded, "{cut:?}");
         assert!(fake.world.borrow().moved <= 2, "{cut:?}");
         end(&fake.aside, &run(2, BETTER), verdict.outcome).await;
+        // A loss there is the business of the release after it.
+        fake.line.cut(None);
         released(&fake, 3, BETTER).await;
         assert_eq!((kept(&fake), fake.world.borrow().moved), (vec![GOOD.to_owned(), BETTER.to_owned()], 2), "{cut:?}");
         calls
