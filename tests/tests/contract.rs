@@ -902,12 +902,12 @@ fn calls(source: &str) -> BTreeSet<String> {
     source.lines().flat_map(|line| line.split('"')).filter(|text| is_call(text)).map(str::to_owned).collect()
 }
 
-/// The sources of a crate, without its tests.
+/// The sources of a crate, without its tests and what is there for those of others.
 fn sources(package: &Path) -> Result<String> {
     fn collect(folder: &Path, text: &mut String) -> Result<()> {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
-            if path.file_stem().is_some_and(|stem| stem == "tests") {
+            if path.file_stem().is_some_and(|stem| stem == "tests" || stem == "testing") {
                 continue;
             }
             if path.is_dir() {
