@@ -30,6 +30,14 @@ async fn cloud() -> anyhow::Result<Option<LocalCloud>> {
     Ok(Some(LocalCloud::start(Config::new(venv)).await?))
 }
 
+/// Runs a test on a cloud of its own, where there can be one. What the cloud said last explains a failure.
+async fn on_cloud(test: impl AsyncFnOnce(&LocalCloud) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let Some(cloud) = cloud().await? else { return Ok(()) };
+    Box::pin(test(&cloud)).await.with_context(|| cloud.log_tail())?;
+    cloud.stop().await;
+    Ok(())
+}
+
 async fn until<T, F: Future<Output = anyhow::Result<Option<T>>>>(
     what: &str,
     mut look: impl FnMut() -> F,
@@ -324,10 +332,7 @@ async fn serve_fail_and_roll_back(cloud: &LocalCloud) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_serves_fails_and_rolls_back() -> anyhow::Result<()> {
-    let Some(cloud) = cloud().await? else { return Ok(()) };
-    serve_fail_and_roll_back(&cloud).await.with_context(|| cloud.log_tail())?;
-    cloud.stop().await;
-    Ok(())
+    on_cloud(serve_fail_and_roll_back).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -793,10 +798,7 @@ fn breaker(rollback: bool) -> DeploymentCircuitBreaker {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_go_over_at_once_and_back_where_the_new_version_fails() -> anyhow::Result<()> {
-    let Some(cloud) = cloud().await? else { return Ok(()) };
-    Box::pin(blue_green(&cloud)).await.with_context(|| cloud.log_tail())?;
-    cloud.stop().await;
-    Ok(())
+    on_cloud(blue_green).await
 }
 
 async fn blue_green(cloud: &LocalCloud) -> anyhow::Result<()> {
@@ -907,10 +909,7 @@ async fn blue_green(cloud: &LocalCloud) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deployment_that_moves_requests_is_stopped_undone_and_superseded() -> anyhow::Result<()> {
-    let Some(cloud) = cloud().await? else { return Ok(()) };
-    Box::pin(stopped_undone_and_superseded(&cloud)).await.with_context(|| cloud.log_tail())?;
-    cloud.stop().await;
-    Ok(())
+    on_cloud(stopped_undone_and_superseded).await
 }
 
 async fn stopped_undone_and_superseded(cloud: &LocalCloud) -> anyhow::Result<()> {
@@ -1001,10 +1000,7 @@ async fn stopped_undone_and_superseded(cloud: &LocalCloud) -> anyhow::Result<()>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_share_of_requests_goes_over_first_or_step_after_step() -> anyhow::Result<()> {
-    let Some(cloud) = cloud().await? else { return Ok(()) };
-    canary_and_linear(&cloud).await.with_context(|| cloud.log_tail())?;
-    cloud.stop().await;
-    Ok(())
+    on_cloud(canary_and_linear).await
 }
 
 async fn canary_and_linear(cloud: &LocalCloud) -> anyhow::Result<()> {
@@ -1064,10 +1060,7 @@ async fn canary_and_linear(cloud: &LocalCloud) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_changes_how_its_requests_go_over() -> anyhow::Result<()> {
-    let Some(cloud) = cloud().await? else { return Ok(()) };
-    change_strategy(&cloud).await.with_context(|| cloud.log_tail())?;
-    cloud.stop().await;
-    Ok(())
+    on_cloud(change_strategy).await
 }
 
 async fn change_strategy(cloud: &LocalCloud) -> anyhow::Result<()> {
