@@ -67,6 +67,28 @@ pub(super) async fn has_begun(shipway: &Shipway, place: &Place, artifact: &Artif
     }
 }
 
+/// Waits until an image has been released so often, and gives the last of these releases.
+pub(super) async fn ended_again(
+    shipway: &Shipway,
+    place: &Place,
+    artifact: &Artifact,
+    number: usize,
+) -> Result<ReleaseRecord> {
+    let started = Instant::now();
+    loop {
+        let releases = shipway.releases_of(place, &service(), artifact).await?;
+        if let Some(release) = releases.into_iter().nth(number - 1).filter(|one| one.outcome.is_some()) {
+            return Ok(release);
+        }
+        ensure!(
+            started.elapsed() < RELEASED,
+            "no release {number} of {artifact} ended\n{}",
+            shipway.story(place).await?
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 pub(super) fn says(release: &ReleaseRecord, parts: &[&str]) -> Result<()> {
     let reason = release.reason.as_deref().unwrap_or_default();
     for part in parts {
@@ -122,15 +144,7 @@ fn a_secret_that_is_missing_is_named_before_anything_changes_and_the_tasks_that_
         let applied = shipway.upload_manifest(&place, &without_migration(&wanting)).await?;
         let platform = shipway.ended(&place, &"platform".parse()?, &applied, PROVISIONED).await?;
         ensure!(platform.outcome.is_some_and(Outcome::is_live), "{}", shipway.story(&place).await?);
-        let started = Instant::now();
-        let release = loop {
-            let releases = shipway.releases_of(&place, &service(), &first).await?;
-            if let Some(second) = releases.into_iter().nth(1).filter(|second| second.outcome.is_some()) {
-                break second;
-            }
-            ensure!(started.elapsed() < RELEASED, "no second release ended\n{}", shipway.story(&place).await?);
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        };
+        let release = ended_again(shipway, &place, &first, 2).await?;
         expect(&release, Outcome::Failed, shipway, &place).await?;
         says(&release, &["Preflight: `api` was not touched", "secret/nobody-made", "`services.api.secrets.TOKEN`"])?;
         serves(shipway, &place, &first).await?;

@@ -1,8 +1,6 @@
 //! Rollouts whose requests go over all at once or in portions, while somebody keeps asking: nobody is left without an answer, and
 //! nobody but its tests reaches a version that does not hold.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use shipway_domain::{
@@ -15,7 +13,7 @@ use shipway_tests::{Place, Shipway, ask::Aws, visitor::Visitor};
 
 use super::{
     PROVISIONED, RELEASED, good, manifest, provisioned_with, roll_out,
-    rollouts::{has_begun, manifest_with, says, serves},
+    rollouts::{ended_again, has_begun, manifest_with, says, serves},
     service, with_shipway, without_migration,
 };
 
@@ -63,15 +61,7 @@ async fn applied(
     let manifest = shipway.upload_manifest(place, text).await?;
     let release = shipway.ended(place, &Component::Platform, &manifest, PROVISIONED).await?;
     super::expect(&release, Outcome::Succeeded, shipway, place).await?;
-    let started = Instant::now();
-    loop {
-        let releases = shipway.releases_of(place, &service(), live).await?;
-        if let Some(release) = releases.into_iter().nth(number - 1).filter(|one| one.outcome.is_some()) {
-            return Ok(release);
-        }
-        ensure!(started.elapsed() < RELEASED, "no release {number} of {live}\n{}", shipway.story(place).await?);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    ended_again(shipway, place, live, number).await
 }
 
 #[test]
