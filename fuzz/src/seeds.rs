@@ -27,6 +27,7 @@ pub fn archives() -> Vec<Vec<u8>> {
         zip(&[("index.html", page, stored.large_file(true)), ("chat.html", page, deflated.large_file(true))]),
         zip(&[("index.html", page, stored.with_alignment(64)), ("__MACOSX/._index.html", b"x", stored)]),
         zip(&[("index.html", page, stored), ("\u{fc}.html", page, stored), ("c:/d", b"", stored)]),
+        zip(&[("index.html", page, stored), (",:/d", b"", stored)]),
         zip(&[("index.html", b"", stored), ("../up", b"up", stored)]),
         zip(&[("index.html", &[0; 70_000], deflated)]),
         // Behind something, as a program that unpacks itself is.

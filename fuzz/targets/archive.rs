@@ -39,7 +39,8 @@ fn keeps_the_rules(contents: &Contents, size: u64) {
         assert!(!path.is_empty() && path.len() <= MAX_KEY, "{path:?} is no key");
         assert!(!path.contains(['\\', '*', '\0']) && !path.chars().any(char::is_control), "{path:?}");
         assert!(path.split('/').all(|part| !matches!(part, "" | "." | "..")), "{path:?} leads elsewhere");
-        assert_ne!(file.name.as_bytes().get(1), Some(&b':'), "{:?} is on a drive", file.name);
+        let is_on_a_drive = matches!(file.name.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic());
+        assert!(!is_on_a_drive, "{:?} is on a drive", file.name);
         let end = file.offset + LOCAL_HEADER + file.name.len() as u64 + file.packed;
         assert!(end <= file.end && file.end <= size, "{path:?} ends at {end}, behind {} of {size}", file.end);
         places.push((file.offset, end));

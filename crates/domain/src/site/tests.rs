@@ -70,6 +70,11 @@ fn names_that_are_no_keys_are_refused() {
 }
 
 #[test]
+fn a_colon_makes_a_drive_of_a_letter_only() {
+    assert_eq!(contents(&["index.html", ",:/d", "1:a", "ab:c"]).files.len(), 4);
+}
+
+#[test]
 fn entries_that_cannot_be_what_they_say_are_refused() {
     let base = || entry("index.html");
     for (entry, rule) in [
