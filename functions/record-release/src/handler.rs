@@ -226,6 +226,9 @@ impl<C: Calls> Recorder<'_, C> {
                 }
                 if let Some(claim) = state.claim.as_ref().filter(|claim| claim.release != run.release) {
                     self.end_wait(app, environment, &claim.release).await;
+                    if claim.until > self.now && changes_before_it_commits(component) {
+                        return Ok(comes_to_rest());
+                    }
                 }
                 Ok(Begun::Go { run, around: plan.around.of_release(artifact, &state) })
             }
@@ -419,9 +422,7 @@ impl<C: Calls> Recorder<'_, C> {
             return Ok(waits(&behind));
         }
         if stopped {
-            // A function of theirs may be in the middle of a call that no condition of the table can stop.
-            let note = "waits for what was stopped to come to rest".to_owned();
-            return Ok(Begun::Wait { seconds: QUEUE_SECONDS, note });
+            return Ok(comes_to_rest());
         }
         self.store.commit(&run, self.now).await?;
         tracing::info!(release = %run.release, fence = run.fence, "teardown begun");
@@ -673,6 +674,20 @@ fn with_kept(reason: &str, kept: &[Kept]) -> String {
 fn waits(behind: &ReleaseId) -> Begun {
     let note = format!("waits for {behind}, which must not be stopped where it is");
     Begun::Wait { seconds: QUEUE_SECONDS, note }
+}
+
+/// What is waited for once after a release was stopped.
+const COMES_TO_REST: &str = "waits for what was stopped to come to rest";
+
+/// A function of a release that was stopped may be in the middle of a call that no condition of the table can stop. What looked at
+/// once might find nothing to do, and would have ended when that call takes effect.
+fn comes_to_rest() -> Begun {
+    Begun::Wait { seconds: QUEUE_SECONDS, note: COMES_TO_REST.to_owned() }
+}
+
+/// Whether a release of it may change something although it may still be stopped. A publication writes nothing before it commits.
+fn changes_before_it_commits(component: &Component) -> bool {
+    matches!(component, Component::Platform | Component::Service(_))
 }
 
 fn superseded(by: &Artifact) -> String {

@@ -161,7 +161,15 @@ impl Fake {
         panic!("never answered: {request:?}");
     }
 
+    /// The machine: it asks again after it let what was stopped come to rest.
     async fn begin(&self, asks: &Asks) -> Begun {
+        match self.begin_once(asks).await {
+            Begun::Wait { note, .. } if note == COMES_TO_REST => self.begin_once(asks).await,
+            begun => begun,
+        }
+    }
+
+    async fn begin_once(&self, asks: &Asks) -> Begun {
         let input = serde_json::to_value(&asks.input).unwrap();
         match self.retried(RecordRequest::Begin { execution: asks.execution.clone(), input }).await {
             Answer::Begun(begun) => begun,
@@ -498,6 +506,39 @@ async fn a_release_that_lost_its_claim_ends_superseded_and_leaves_the_winner_alo
         fake.line.calls()
     })
     .await;
+}
+
+/// A pass of the release that was stopped may have asked ECS for a deployment just now. One that wants what serves already would
+/// look, find nothing to do, and be over when that deployment begins.
+#[tokio::test]
+async fn a_release_that_stops_another_one_waits_once_before_it_looks() {
+    let fake = Fake::with_platform().await;
+    fake.delivered(1).await;
+    fake.go(&event(1)).await;
+    fake.delivered(2).await;
+    let first = fake.begin_once(&event(2)).await;
+    assert!(matches!(&first, Begun::Wait { note, seconds: QUEUE_SECONDS } if note == COMES_TO_REST), "{first:?}");
+    assert_eq!(fake.state("service/api").await.claim.unwrap().fence, 2, "the other one writes nothing any more");
+    assert!(matches!(fake.begin_once(&event(2)).await, Begun::Go { .. }));
+    assert_eq!(fake.records().await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_on_its_way_any_more_is_not_waited_for() {
+    let fake = Fake::with_platform().await;
+    fake.delivered(1).await;
+    fake.go(&event(1)).await;
+    fake.second.set(fake.second.get() + LEASE.as_secs());
+    fake.delivered(2).await;
+    let second = fake.begin_once(&event(2)).await;
+    assert!(matches!(second, Begun::Go { .. }), "its claim ran out: {second:?}");
+    // A publication that has not committed has written nothing.
+    let zip =
+        |started| asks("by-hand", started, "site/web", object("sites/hello/prod/web/site.zip", &format!("v{started}")));
+    for started in [300, 301] {
+        let begun = fake.begin_once(&zip(started)).await;
+        assert!(matches!(begun, Begun::Go { .. }), "{begun:?}");
+    }
 }
 
 #[tokio::test]
