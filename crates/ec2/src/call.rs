@@ -6,8 +6,9 @@ use aws_sdk_ec2::{
     types::{AttributeBooleanValue, DomainType, VpcEndpointType},
 };
 use sha2::{Digest as _, Sha256};
-use shipway_aws::AwsError;
+use shipway_aws::{AwsError, PublicError as _};
 use shipway_domain::{
+    failure::Failure,
     name::ReleaseId,
     network::{Action, Direction, Owner, Target},
 };
@@ -28,6 +29,10 @@ impl Ec2Client {
             (Some(role), Ok(None)) => Err(Ec2Error::NoId(role)),
             (_, Ok(id)) => Ok(id.unwrap_or_default()),
             (_, Err(error)) if action.takes_away() && is_not_known(&error) => Ok(String::new()),
+            // A role that may touch only what has certain tags may be denied what is gone, as the tags went with it.
+            (_, Err(error)) if action.takes_away() && error.failure() == Failure::Denied => {
+                Err(Ec2Error::Behind(error))
+            }
             (_, Err(error)) => Err(match action {
                 Action::CreateEndpoint { service, .. } if error.is("InvalidServiceName") => {
                     let (service, region) = (service.as_str().to_owned(), self.region.clone());

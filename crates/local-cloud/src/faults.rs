@@ -31,6 +31,12 @@ pub enum Fault {
     KillAfter,
 }
 
+impl Fault {
+    /// What breaks off, in every way that a call can.
+    pub const BREAKS: [Fault; 6] =
+        [Fault::Throttle, Fault::ServerError, Fault::DropBefore, Fault::DropAfter, Fault::KillBefore, Fault::KillAfter];
+}
+
 /// Which calls, and what happens to them.
 #[derive(Debug, Clone)]
 pub struct Rule {
@@ -41,13 +47,14 @@ pub struct Rule {
     first: u32,
     count: u32,
     seen: u32,
+    lot: Option<(fastrand::Rng, u32)>,
 }
 
 impl Rule {
     /// A rule for every call of everyone.
     #[must_use]
     pub fn new(fault: Fault) -> Self {
-        Self { fault, service: None, operation: None, caller: None, first: 1, count: u32::MAX, seen: 0 }
+        Self { fault, service: None, operation: None, caller: None, first: 1, count: u32::MAX, seen: 0, lot: None }
     }
 
     /// Only calls of this service, named as signatures name it: `ecs`, `s3`, `elasticloadbalancing`, `states`.
@@ -85,6 +92,13 @@ impl Rule {
         self
     }
 
+    /// Of the calls that match, one in so many, drawn by lot.
+    #[must_use]
+    pub fn one_in(mut self, calls: u32, seed: u64) -> Self {
+        self.lot = Some((fastrand::Rng::with_seed(seed), calls));
+        self
+    }
+
     /// Counts the call if the rule means it; says whether the fault happens to it.
     fn applies(&mut self, call: &Call) -> bool {
         let same = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
@@ -95,7 +109,8 @@ impl Rule {
             return false;
         }
         self.seen += 1;
-        self.seen >= self.first && self.seen - self.first < self.count
+        let is_drawn = self.lot.as_mut().is_none_or(|(lot, calls)| lot.u32(..*calls) == 0);
+        is_drawn && self.seen >= self.first && self.seen - self.first < self.count
     }
 }
 
@@ -234,6 +249,19 @@ mod tests {
         assert_eq!(call(&faults, "ecs", "UpdateService", Some("app-deploy-service-1")), Some(Fault::DropAfter));
         assert_eq!(call(&faults, "ecs", "UpdateService", Some("deploy-service")), None);
         assert_eq!(faults.calls().len(), 5);
+    }
+
+    #[test]
+    fn one_in_so_many_fails_and_the_same_ones_again_with_the_same_seed() {
+        let drawn = |seed| {
+            let faults = Faults::default();
+            faults.add(Rule::new(Fault::Throttle).caller("").one_in(10, seed));
+            (0..1000).map(|_| call(&faults, "s3", "GetObject", Some("sync-frontend")).is_some()).collect::<Vec<_>>()
+        };
+        let failed = drawn(1).into_iter().filter(|failed| *failed).count();
+        assert!((50..200).contains(&failed), "{failed}");
+        assert_eq!(drawn(1), drawn(1));
+        assert_ne!(drawn(1), drawn(2));
     }
 
     #[test]

@@ -19,8 +19,8 @@ use shipway_domain::{
     message::{DriftFound, DriftInput, Pass, Run, Summary},
     name::{AppName, EnvironmentName},
     network::{
-        Action, Desired, NetworkOutputs, Observed, Owner, PATIENCE_LOOKS, Progress, Refusal, Remembered, Role, Step,
-        differences, next_actions, next_removals, standing_parts, strays,
+        Action, Desired, NetworkOutputs, Observed, Owner, PATIENCE_LOOKS, Progress, Refusal, Remembered, Role,
+        SETTLE_LOOKS, Step, differences, next_actions, next_removals, standing_parts, strays,
     },
     release,
 };
@@ -477,6 +477,12 @@ impl<'a, R: Records, E: Ec2> Work<'a, R, E> {
     /// Writes down how far the pass came, and answers when to make the next.
     async fn not_yet<T>(&mut self, ended: Ended<T>) -> Result<Pass<Summary>, ProvisionError> {
         let note = match ended {
+            // What is denied although it is there is not allowed.
+            Ended::Behind(Ec2Error::Behind(error))
+                if error.failure() == Failure::Denied && self.progress.behind >= SETTLE_LOOKS =>
+            {
+                return Err(Ec2Error::Refused(error).into());
+            }
             Ended::Behind(error) if self.progress.behind >= PATIENCE_LOOKS => return Err(ProvisionError::Stuck(error)),
             Ended::InTheWay(action, error) if self.progress.waited >= LOOKS_AT_WHAT_IS_IN_THE_WAY => {
                 let mut what = Box::pin(self.ec2.in_the_way(&owner(self.run), &action)).await?;

@@ -307,6 +307,33 @@ async fn a_removal_cut_off_at_any_call_is_finished_by_the_next() {
 }
 
 #[tokio::test]
+async fn a_denial_is_believed_when_what_was_to_be_removed_is_still_there() {
+    for (lag, slow) in DELAYS {
+        for cut in 0..60 {
+            let world = World::late(lag, slow, whole());
+            world.converge(&run(1)).await;
+            world.denies_what_is_gone.set(true);
+            world.fault.set(Some((world.calls.get() + cut, Fault::AnswerLost)));
+            world.vanish(&run(2)).await;
+            world.assert_nothing_left(&format!("its answer lost at call {cut}, {lag} looks late, slow: {slow}"));
+        }
+    }
+    let world = World::new(whole());
+    world.converge(&run(1)).await;
+    world.refuses.set(Some(("DeleteSubnet", "UnauthorizedOperation")));
+    let mut looks = 0;
+    let denied = loop {
+        match world.remove(&run(2)).await.unwrap() {
+            Ok(Pass::Again { .. }) => looks += 1,
+            Ok(Pass::Done(summary)) => panic!("{summary:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(denied.failure(), Failure::Denied, "{denied}");
+    assert!(looks < 30, "{looks}");
+}
+
+#[tokio::test]
 async fn whatever_was_made_before_it_was_cut_off_is_removed() {
     for (lag, slow) in DELAYS {
         for cut in 0..80 {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
 #![allow(clippy::disallowed_methods, reason = "what must not be made is waited for")]
 
+mod broken_off;
 mod dougust;
 mod drift;
 mod fastapi_react;

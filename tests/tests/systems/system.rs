@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use local_cloud::{Config, Containers, LocalCloud};
+use local_cloud::{
+    Config, Containers, LocalCloud,
+    faults::{Call, Fault, Faults, Rule},
+};
 use serde_json::{Value, json};
 use shipway_aws::store::EnvironmentRecord;
 use shipway_domain::{
@@ -43,8 +46,16 @@ pub struct System {
     before: BTreeSet<String>,
 }
 
-/// Applies an example for one of its environments and shows it to the test.
+/// Applies an example for one of its environments and shows it to the test. Where `SHIPWAY_CRASH_SEED` is set, calls of functions
+/// break off by that lot.
 pub fn with(example: &str, environment: &str, test: impl AsyncFnOnce(System) -> Result<()>) {
+    let seed = std::env::var("SHIPWAY_CRASH_SEED").ok().map(|seed| seed.parse().unwrap());
+    with_breaks(example, environment, seed, test);
+}
+
+/// The same, with calls that break off by this lot, if there is one: AWS refuses them, the connection breaks or the function dies,
+/// before AWS acted or after it.
+pub fn with_breaks(example: &str, environment: &str, seed: Option<u64>, test: impl AsyncFnOnce(System) -> Result<()>) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (shipway, aws) = INSTALLED.get_or_init(|| {
         let installed = RUNTIME.block_on(async {
@@ -59,14 +70,44 @@ pub fn with(example: &str, environment: &str, test: impl AsyncFnOnce(System) -> 
     let run = async {
         let Example { place, manifest, .. } = Example::prepare(example, environment, shipway, aws).await?;
         let before = inventory::of(aws)?;
+        if let Some(seed) = seed {
+            break_by_lot(shipway.cloud.faults(), seed);
+        }
         let release = apply(shipway, &place, &manifest).await?;
         ensure!(release.outcome == Some(Outcome::Succeeded), "{}", shipway.story(&place).await?);
         let record = shipway.store.environment(&place.app, &place.environment).await?.context("no record")?;
         test(System { shipway, aws, place, manifest, record, before }).await
     };
-    if let Err(error) = RUNTIME.block_on(run) {
+    let ended = RUNTIME.block_on(run);
+    let faults = shipway.cloud.faults();
+    faults.clear();
+    if let Some(seed) = seed {
+        println!("{example} in {environment}, with SHIPWAY_CRASH_SEED={seed}: {}", broken(&faults.calls()));
+    }
+    faults.forget_calls();
+    if let Err(error) = ended {
         panic!("{error:?}");
     }
+}
+
+/// One call in fifteen breaks off. Of those that kill there are fewer, as no client tries them again and a machine does so three
+/// times.
+fn break_by_lot(faults: &Faults, seed: u64) {
+    for (nth, fault) in (0..).zip(Fault::BREAKS) {
+        let calls = if matches!(fault, Fault::KillBefore | Fault::KillAfter) { 150 } else { 75 };
+        faults.add(Rule::new(fault).caller("").one_in(calls, seed + nth));
+    }
+}
+
+/// How many calls functions made, and how many of them broke off in which way.
+fn broken(calls: &[Call]) -> String {
+    let made = calls.iter().filter(|call| call.caller.is_some()).count();
+    let mut ways: BTreeMap<String, usize> = BTreeMap::new();
+    for fault in calls.iter().filter_map(|call| call.fault) {
+        *ways.entry(format!("{fault:?}")).or_default() += 1;
+    }
+    let ways: Vec<_> = ways.iter().map(|(way, count)| format!("{way} {count}")).collect();
+    format!("of {made} calls {}", ways.join(", "))
 }
 
 async fn apply(shipway: &Shipway, place: &Place, manifest: &str) -> Result<ReleaseRecord> {

@@ -77,6 +77,8 @@ pub(super) struct World {
     killed: Notify,
     pub(super) environment: RefCell<EnvironmentRecord>,
     pub(super) progress: RefCell<Option<Progress>>,
+    /// Whether a call that takes away what is gone already is denied, as its tags are gone too.
+    pub(super) denies_what_is_gone: Cell<bool>,
     /// The action that is refused, and the code.
     pub(super) refuses: Cell<Option<(&'static str, &'static str)>>,
     /// The subnets that something of others is in.
@@ -472,6 +474,9 @@ impl World {
         let missing =
             mentioned(action).iter().any(|id| !self.truth.borrow().knows(id) || self.unknown.borrow().contains(id));
         match missing {
+            true if action.takes_away() && self.denies_what_is_gone.get() => {
+                return Err(Ec2Error::Behind(coded("UnauthorizedOperation")));
+            }
             true if action.takes_away() => return Ok(String::new()),
             true => return Err(Ec2Error::Behind(coded("InvalidID.NotFound"))),
             false => {}
@@ -541,7 +546,8 @@ impl Ec2 for World {
     async fn perform(&self, run: &Run, action: &Action) -> Result<String, Ec2Error> {
         if let Some((_, code)) = self.refuses.get().filter(|(name, _)| format!("{action:?}").starts_with(name)) {
             let error = coded(code);
-            return Err(if code.ends_with(".NotFound") { Ec2Error::Behind(error) } else { Ec2Error::Refused(error) });
+            let is_behind = code.ends_with(".NotFound") || (action.takes_away() && code == "UnauthorizedOperation");
+            return Err(if is_behind { Ec2Error::Behind(error) } else { Ec2Error::Refused(error) });
         }
         let result = self.ec2_call(|| self.act(run, action)).await.unwrap_or_else(|_| Err(Ec2Error::Refused(lost())));
         if let (Some(clock), Ok(id)) = (&self.clock, &result) {
