@@ -1,6 +1,7 @@
 """DynamoDB tells IAM the partition keys that a call names (`dynamodb:LeadingKeys`). MiniStack does not.
 
-For the calls of one item and for Query; batches name several tables, and nothing here is bound for them.
+For the calls of one item, for Query, and for a transaction, whose items' keys are told together: whoever may not touch one of them
+may not touch any. Batches name several tables, and nothing here is bound for them.
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html
 """
 
@@ -24,12 +25,18 @@ def _know_leading_keys(context_of):
             call = json.loads(body or b"{}")
         except ValueError:
             return context
-        table = dynamodb._tables.get(str(call.get("TableName", "")).rpartition("/")[2])
-        if table and (leading := _leading(call, table["pk_name"])):
-            context["dynamodb:LeadingKeys"] = [next(iter(leading.values()))]
+        calls = [item for items in call.get("TransactItems", []) for item in items.values()] or [call]
+        if leading := [key for one in calls for key in _keys(one)]:
+            context["dynamodb:LeadingKeys"] = leading
         return context
 
     return dynamodb_service_context
+
+
+def _keys(call):
+    table = dynamodb._tables.get(str(call.get("TableName", "")).rpartition("/")[2])
+    leading = _leading(call, table["pk_name"]) if table else None
+    return [next(iter(leading.values()))] if leading else []
 
 
 def _leading(call, name):

@@ -141,13 +141,14 @@ def _list_all_families(list_families):
 
 
 def _run_task(run):
-    """A client token makes RunTask repeatable; a service's task says which deployment started it, and each where it is."""
+    """A client token makes RunTask repeatable; a service's task says which deployment started it and has the service's tags where
+    they are to be propagated, and each says where it is."""
     run = _run_placed(run)
 
     def run_task(data):
         deployment = data.get("_deploymentId")
         if deployment:
-            return run({**data, "startedBy": deployment})
+            return run({**data, "startedBy": deployment, "tags": _propagated(data)})
         token = data.get("clientToken")
         if not token:
             return run(data)
@@ -171,6 +172,11 @@ def _run_task(run):
         return ecs.json_response(answer)
 
     return run_task
+
+
+def _propagated(data):
+    service = ecs._services.get(f"{ecs._resolve_cluster_name(data['cluster'])}/{data['group'].partition(':')[2]}", {})
+    return ecs._tags.get(service["serviceArn"], []) if service.get("propagateTags") == "SERVICE" else []
 
 
 def _run_placed(run):

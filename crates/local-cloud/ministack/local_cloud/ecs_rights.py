@@ -1,86 +1,91 @@
-"""ECS checks a call on the resource it is about: a service, a task, a task definition; and knows its tags. Who names a role that ECS
-moves a service's requests with must be allowed to pass it. MiniStack checks the cluster, without its tags, and no role.
+"""ECS checks a call on the resources it is about, a service, a task, a task definition, by their tags; tags that are made with one are
+`TagResource`. Who names a role that ECS moves a service's requests with must be allowed to pass it. MiniStack checks the cluster,
+without its tags, and no role.
 
-What AWS checks each call on stands in the Service Authorization Reference.
+What AWS checks each call on stands in the Service Authorization Reference. A deployment has no tags, as none can be given to it; both
+calls that end one are checked on its service too.
+https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html
 """
 
-import contextvars
-import json
-
-from ministack.core import iam_actions, iam_evaluator
+from ministack.core.responses import get_account_id
 from ministack.services import ecs
 
-from local_cloud.patch import replace
-
-_passed = contextvars.ContextVar("local_cloud_ecs_passed", default=())
+from local_cloud import rights
 
 
 def install():
-    replace(iam_actions, "extract_resource_arn", _name_resource)
-    replace(iam_evaluator, "enforce", _know_tags)
+    rights.check_each("ecs", _checks)
 
 
-def _name_resource(extract):
-    def extract_resource_arn(service, method, path, headers, body, query_params, region, account_id):
-        _passed.set(())
-        if service == "ecs":
-            action, call = headers.get("x-amz-target", "").rpartition(".")[2], json.loads(body or b"{}")
-            _passed.set([balancer["advancedConfiguration"]["roleArn"] for balancer in call.get("loadBalancers") or []
-                         if (balancer.get("advancedConfiguration") or {}).get("roleArn")])
-            if name := _resource(action, call):
-                return name if name == "*" or name.startswith("arn:") else f"arn:aws:ecs:{region}:{account_id}:{name}"
-        return extract(service, method, path, headers, body, query_params, region, account_id)
+def _checks(iam_action, call, region):
+    action = iam_action.partition(":")[2]
 
-    return extract_resource_arn
+    def arn(name):
+        return name if name == "*" or name.startswith("arn:") else f"arn:aws:ecs:{region}:{get_account_id()}:{name}"
 
-
-def _know_tags(enforce):
-    def enforce_with_tags(access_key_id, iam_action, service, region, resource_arn="*", service_context=None):
-        if service == "ecs":
-            tags = {f"aws:resourcetag/{tag['key']}".lower(): tag["value"] for tag in ecs._tags.get(resource_arn, [])}
-            service_context = {**(service_context or {}), **tags}
-        denied = enforce(access_key_id, iam_action, service, region, resource_arn, service_context)
-        for role in _passed.get() if service == "ecs" else ():
-            passed = {"iam:PassedToService": "ecs.amazonaws.com"}
-            denied = denied or enforce(access_key_id, "iam:PassRole", "iam", region, role, passed)
-        return denied
-
-    return enforce_with_tags
+    found = [(iam_action, arn(name), _tags(arn(name))) for name in _resources(action, call)]
+    if call.get("tags") and (made := _made(action, call)):
+        found.append(("ecs:TagResource", arn(made), {"ecs:CreateAction": action}))
+    passed = {"iam:PassedToService": "ecs.amazonaws.com"}
+    for balancer in call.get("loadBalancers") or []:
+        if role := (balancer.get("advancedConfiguration") or {}).get("roleArn"):
+            found.append(("iam:PassRole", role, passed))
+    return found
 
 
-def _resource(action, call):
+def _tags(arn):
+    return {f"aws:ResourceTag/{tag['key']}": tag["value"] for tag in ecs._tags.get(arn, [])}
+
+
+def _made(action, call):
+    """What tags are given to as it is made, by its name or a pattern of it."""
     cluster = call.get("cluster", "default").rpartition("/")[2]
     match action:
-        case "DescribeTaskDefinition" | "CreateCapacityProvider":
-            return "*"
-        case "DescribeClusters":
-            name = (call.get("clusters") or ["default"])[0]
-            return name if name.startswith("arn:") else f"cluster/{name}"
-        case "DescribeCapacityProviders" | "DeleteCapacityProvider" | "UpdateCapacityProvider":
-            name = call.get("name") or call.get("capacityProvider") or (call.get("capacityProviders") or ["*"])[0]
-            return name if name.startswith("arn:") else f"capacity-provider/{name}"
+        case "CreateService":
+            return f"service/{cluster}/{call.get('serviceName')}"
         case "RegisterTaskDefinition":
             return f"task-definition/{call.get('family')}:*"
         case "RunTask":
+            return f"task/{cluster}/*"
+        case "CreateCapacityProvider":
+            return f"capacity-provider/{call.get('name')}"
+    return None
+
+
+def _resources(action, call):
+    cluster = call.get("cluster", "default").rpartition("/")[2]
+    match action:
+        case "DescribeTaskDefinition" | "CreateCapacityProvider":
+            return ["*"]
+        case "DescribeClusters":
+            name = (call.get("clusters") or ["default"])[0]
+            return [name if name.startswith("arn:") else f"cluster/{name}"]
+        case "DescribeCapacityProviders" | "DeleteCapacityProvider" | "UpdateCapacityProvider":
+            name = call.get("name") or call.get("capacityProvider") or (call.get("capacityProviders") or ["*"])[0]
+            return [name if name.startswith("arn:") else f"capacity-provider/{name}"]
+        case "PutClusterCapacityProviders" | "ListContainerInstances":
+            return [f"cluster/{cluster}"]
+        case "RegisterTaskDefinition":
+            return [f"task-definition/{call.get('family')}:*"]
+        case "RunTask":
             name = call.get("taskDefinition", "")
-            return name if name.startswith("arn:") else f"task-definition/{name if ':' in name else name + ':*'}"
+            return [name if name.startswith("arn:") else f"task-definition/{name if ':' in name else name + ':*'}"]
         case "DeleteTaskDefinitions":
-            return (call.get("taskDefinitions") or ["*"])[0]
+            return call.get("taskDefinitions") or ["*"]
         case "ListTasks":
-            return f"container-instance/{cluster}/*"
-        case "ListContainerInstances":
-            return f"cluster/{cluster}"
+            return [f"container-instance/{cluster}/*"]
         case "DescribeContainerInstances":
             name = (call.get("containerInstances") or ["*"])[0]
-            return name if name.startswith("arn:") else f"container-instance/{cluster}/{name}"
+            return [name if name.startswith("arn:") else f"container-instance/{cluster}/{name}"]
         case "DescribeServiceDeployments":
-            return (call.get("serviceDeploymentArns") or ["*"])[0]
+            return call.get("serviceDeploymentArns") or ["*"]
         case "StopServiceDeployment" | "ContinueServiceDeployment":
-            return call.get("serviceDeploymentArn", "*")
+            deployment = call.get("serviceDeploymentArn", "*")
+            return [deployment, deployment.replace(":service-deployment/", ":service/").rpartition("/")[0] or "*"]
         case "DescribeTasks" | "StopTask":
             task = (call.get("tasks") or [call.get("task", "*")])[0]
-            return task if task.startswith("arn:") else f"task/{cluster}/{task}"
+            return [task if task.startswith("arn:") else f"task/{cluster}/{task}"]
         case "CreateService" | "UpdateService" | "DeleteService" | "DescribeServices" | "ListServiceDeployments":
             service = call.get("serviceName") or call.get("service") or (call.get("services") or ["*"])[0]
-            return service if service.startswith("arn:") else f"service/{cluster}/{service}"
-    return None
+            return [service if service.startswith("arn:") else f"service/{cluster}/{service}"]
+    return []

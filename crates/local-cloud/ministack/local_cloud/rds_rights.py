@@ -1,4 +1,5 @@
-"""RDS checks a call about a snapshot on the snapshot and on what it is of; tags that are made with it are `AddTagsToResource`.
+"""RDS checks a call about a snapshot on the snapshot and on what it is of, by their tags; tags that are made with it are
+`AddTagsToResource`.
 
 MiniStack checks `*`. What AWS checks each call on stands in the Service Authorization Reference.
 """
@@ -29,7 +30,15 @@ def _resources(action, parameters, region):
     snapshots = named(SNAPSHOTS)
     if not snapshots:
         return []
-    checks = [(action, arn, {}) for arn in snapshots + named(SERVERS)]
+    checks = [(action, arn, _tags(arn)) for arn in snapshots + named(SERVERS)]
     if action.startswith("rds:Create") and rds._parse_tags(parameters):
         checks += [("rds:AddTagsToResource", arn, {}) for arn in snapshots]
     return checks
+
+
+def _tags(arn):
+    """Those that a call gave, or a stack."""
+    kind, _, name = arn.split(":", 5)[5].partition(":")
+    made = {"db": rds._instances, "cluster": rds._clusters}.get(kind, {}).get(name) or {}
+    tags = rds._tags.get(arn) or made.get("TagList") or []
+    return {f"aws:ResourceTag/{tag['Key']}": tag["Value"] for tag in tags}

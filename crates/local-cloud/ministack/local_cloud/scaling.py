@@ -1,7 +1,8 @@
 """Application Auto Scaling for ECS services, which MiniStack does not have: targets and policies are kept, nothing scales.
 
 Registering a target or putting a policy again updates it; a policy needs its target, a target its service; a target that is
-deregistered takes its policies with it. A call that changes something is checked on the target.
+deregistered takes its policies with it. A call that changes something is checked on the target, and by what of which service it scales.
+https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsapplicationautoscaling.html
 """
 
 import json
@@ -13,7 +14,7 @@ from ministack.core import iam_actions, router
 from ministack.core.responses import AccountRegionScopedDict, error_response_json, get_account_id, get_region, json_response
 from ministack.services import ecs
 
-from local_cloud.patch import replace
+from local_cloud import rights
 
 _NAME = "application-autoscaling"
 _targets = AccountRegionScopedDict()
@@ -28,19 +29,18 @@ def install():
     }
     app.SERVICE_HANDLERS[_NAME] = handle_request
     iam_actions.SERVICE_TO_IAM_NAMESPACE[_NAME] = _NAME
-    replace(iam_actions, "extract_resource_arn", _name_target)
+    rights.check_each(_NAME, _checks)
 
 
-def _name_target(extract):
-    def extract_resource_arn(service, method, path, headers, body, query_params, region, account_id):
-        if service != _NAME:
-            return extract(service, method, path, headers, body, query_params, region, account_id)
-        if headers.get("x-amz-target", "").rpartition(".")[2].startswith("Describe"):
-            return "*"
-        known = _targets.get(_key(json.loads(body or b"{}")))
-        return known["ScalableTargetARN"] if known else f"arn:aws:{_NAME}:{region}:{account_id}:scalable-target/new"
-
-    return extract_resource_arn
+def _checks(iam_action, call, region):
+    if iam_action.startswith(f"{_NAME}:Describe"):
+        return []
+    known = _targets.get(_key(call))
+    arn = known["ScalableTargetARN"] if known else f"arn:aws:{_NAME}:{region}:{get_account_id()}:scalable-target/new"
+    return [(iam_action, arn, {
+        f"{_NAME}:service-namespace": call.get("ServiceNamespace"),
+        f"{_NAME}:scalable-dimension": call.get("ScalableDimension"),
+    })]
 
 
 async def handle_request(_method, _path, headers, body, _query_params):

@@ -4,7 +4,7 @@ import hashlib
 import json
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from ministack.services import elasticache, s3, secretsmanager, ses_v2
+from ministack.services import elasticache, rds, s3, secretsmanager, ses_v2
 from ministack.services.cloudformation import provisioners
 
 from local_cloud.patch import replace
@@ -20,6 +20,9 @@ def install():
     buckets["create"] = _bucket_created(buckets["create"])
     buckets["update"] = _bucket_updated(buckets["update"])
     provisioners._RESOURCE_HANDLERS["AWS::ElastiCache::ReplicationGroup"]["snapshot"] = _last_snapshot
+    provisioners._STACK_TAG_PROPERTY.setdefault("AWS::RDS::DBCluster", ("Tags", "list"))
+    clusters = provisioners._RESOURCE_HANDLERS["AWS::RDS::DBCluster"]
+    clusters["create"] = _cluster_with_tags(clusters["create"])
 
 
 def _secret_string(props):
@@ -69,6 +72,15 @@ def _with_records(original):
         return identity, attributes
 
     return handler
+
+
+def _cluster_with_tags(original):
+    def create(logical_id, props, stack_name):
+        made = original(logical_id, props, stack_name)
+        rds._clusters[made[0]]["TagList"] = props.get("Tags", [])
+        return made
+
+    return create
 
 
 def _bucket_created(original):
