@@ -845,6 +845,192 @@ fn nobody_but_the_stacks_role_makes_roles_and_nobody_reads_a_secret() -> Result<
     Ok(())
 }
 
+/// What changes or removes something, by role: allowed of what has Shipway's tags, and of nothing else.
+const OURS_ONLY: [(&str, &[&str]); 3] = [
+    (
+        "DeployServiceRole",
+        &[
+            "ecs:UpdateService service/main/hello-prod-api",
+            "ecs:DeleteService service/main/hello-prod-api",
+            "ecs:ContinueServiceDeployment service/main/hello-prod-api",
+            "ecs:StopServiceDeployment service/main/hello-prod-api",
+            "ecs:StopTask task/main/1",
+            "ecs:DeleteTaskDefinitions task-definition/hello-prod-api:1",
+        ],
+    ),
+    (
+        "RunMigrationsRole",
+        &[
+            "ecs:RunTask task-definition/hello-prod-api-migration:1",
+            "ecs:StopTask task/main/1",
+            "rds:CreateDBSnapshot db:main",
+            "rds:CreateDBClusterSnapshot cluster:main",
+        ],
+    ),
+    (
+        "StackRole",
+        &[
+            "ecr:DeleteRepository repository/hello",
+            "ecr:PutLifecyclePolicy repository/hello",
+            "ecs:DeleteCluster cluster/main",
+            "ecs:PutClusterCapacityProviders cluster/main",
+            "elasticloadbalancing:CreateListener loadbalancer/app/main/1",
+            "elasticloadbalancing:DeleteLoadBalancer loadbalancer/app/main/1",
+            "elasticloadbalancing:ModifyLoadBalancerAttributes loadbalancer/app/main/1",
+            "elasticloadbalancing:DeleteTargetGroup targetgroup/api/1",
+            "elasticloadbalancing:ModifyTargetGroup targetgroup/api/1",
+            "rds:DeleteDBCluster cluster:main",
+            "rds:DeleteDBClusterParameterGroup cluster-pg:main",
+            "rds:DeleteDBInstance db:main",
+            "rds:DeleteDBParameterGroup pg:main",
+            "rds:DeleteDBSubnetGroup subgrp:main",
+            "rds:ModifyDBCluster cluster:main",
+            "rds:ModifyDBInstance db:main",
+            "rds:ModifyDBParameterGroup pg:main",
+            "elasticache:DeleteCacheSubnetGroup subnetgroup:main",
+            "elasticache:DeleteReplicationGroup replicationgroup:main",
+            "elasticache:ModifyReplicationGroup replicationgroup:main",
+            "acm:DeleteCertificate certificate/1",
+            "kms:ScheduleKeyDeletion key/1",
+            "secretsmanager:DeleteSecret secret:main",
+        ],
+    ),
+];
+
+/// What makes something with tags, by role: not without them.
+const WITH_TAGS_ONLY: [(&str, &[&str]); 3] = [
+    (
+        "DeployServiceRole",
+        &[
+            "ecs:CreateService service/main/hello-prod-api",
+            "ecs:RegisterTaskDefinition task-definition/hello-prod-api:*",
+        ],
+    ),
+    (
+        "RunMigrationsRole",
+        &["ecs:RegisterTaskDefinition task-definition/hello-prod-api:*", "rds:CreateDBSnapshot snapshot:shipway-hello"],
+    ),
+    (
+        "StackRole",
+        &[
+            "ecr:CreateRepository repository/hello",
+            "rds:CreateDBCluster cluster:main",
+            "rds:CreateDBInstance db:main",
+            "rds:CreateDBInstance pg:default.postgres17",
+            "acm:RequestCertificate certificate/1",
+            "secretsmanager:CreateSecret secret:main",
+        ],
+    ),
+];
+
+/// What such calls name beside what they are about, and what has no tags: open.
+const OPEN: [(&str, &[&str]); 2] = [
+    ("DeployServiceRole", &["ecs:StopServiceDeployment service-deployment/main/hello-prod-api/1"]),
+    (
+        "StackRole",
+        &[
+            "ecs:CreateCluster cluster/main",
+            "elasticloadbalancing:CreateLoadBalancer loadbalancer/app/main/1",
+            "elasticloadbalancing:CreateRule listener/app/main/1/2",
+            "elasticloadbalancing:ModifyRule listener-rule/app/main/1/2/3",
+            "rds:DeleteDBCluster cluster-snapshot:last",
+            "rds:DeleteDBInstance snapshot:last",
+            "rds:ModifyDBInstance pg:default.postgres17",
+            "elasticache:CreateReplicationGroup parametergroup:default.valkey8",
+            "elasticache:DeleteReplicationGroup snapshot:last",
+        ],
+    ),
+];
+
+#[test]
+fn what_others_made_is_neither_changed_nor_removed() -> Result<()> {
+    let template = template()?;
+    let told =
+        |tables: &[(&'static str, &'static [&'static str])], request: bool, resource: bool| -> Result<Vec<bool>> {
+            let mut answers = Vec::new();
+            for (role, calls) in tables {
+                let statements = statements(&template, role)?;
+                for call in *calls {
+                    answers.push(allows(&statements, call, request, resource));
+                }
+            }
+            Ok(answers)
+        };
+    // run-migrations' tasks are both of a task definition of ours and given tags of their own.
+    ensure!(told(&OURS_ONLY, true, true)?.iter().all(|allowed| *allowed), "something of ours cannot be changed");
+    ensure!(told(&WITH_TAGS_ONLY, true, false)?.iter().all(|allowed| *allowed), "something cannot be made");
+    ensure!(told(&OPEN, false, false)?.iter().all(|allowed| *allowed), "something cannot be named");
+    for (tables, request) in [(&OURS_ONLY, true), (&WITH_TAGS_ONLY, false)] {
+        for (role, calls) in tables {
+            let statements = statements(&template, role)?;
+            let open: Vec<_> = calls.iter().filter(|call| allows(&statements, call, request, false)).collect();
+            ensure!(open.is_empty(), "{role} may, whatever the tags say: {open:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Whatever Shipway's own stack is called, no stack of an environment is it, and none takes in what others made.
+#[test]
+fn the_stacks_of_environments_are_neither_shipways_own_nor_made_of_what_others_made() -> Result<()> {
+    let template = template()?;
+    let statements = statements(&template, "ProvisionPlatformRole")?;
+    let with =
+        |sid: &str| statements.iter().find(|one| one["Sid"] == sid).with_context(|| format!("there is no {sid}"));
+    let (may, may_not) = (with("ChangeStacks")?, with("NotShipwaysOwn")?);
+    ensure!(may_not["Effect"] == "Deny" && names(&may_not["Action"]) == names(&may["Action"]), "own: {may_not}");
+    let own = may_not["Resource"]["Fn::Sub"].as_str().unwrap_or_default();
+    ensure!(own.ends_with(":stack/${AWS::StackName}/*"), "{own} is not Shipway's own stack");
+    let imports = with("NothingOfOthers")?;
+    ensure!(imports["Effect"] == "Deny" && imports["Resource"] == "*", "imports: {imports}");
+    let types = &imports["Condition"]["ForAnyValue:StringLike"]["cloudformation:ImportResourceTypes"];
+    ensure!(types == "*", "only some types are not imported: {types}");
+    Ok(())
+}
+
+/// Whether statements allow a call, as `service:Action resource`, where the request or the resource has Shipway's tags. Of conditions
+/// it knows those that ask for them, and counts any other as not met.
+fn allows(statements: &[Value], call: &str, request: bool, resource: bool) -> bool {
+    let (action, named) = call.split_once(' ').unwrap_or((call, "*"));
+    let (service, _) = action.split_once(':').unwrap_or_default();
+    let arn = format!("arn:aws:{service}:eu-west-1:123456789012:{named}");
+    let met = |condition: &Value| {
+        let known = condition.as_object().into_iter().flatten();
+        known.clone().all(|(operator, _)| operator == "Null")
+            && known.flat_map(|(_, keys)| keys.as_object().into_iter().flatten()).all(|(key, absent)| {
+                let has = match key.as_str() {
+                    "aws:RequestTag/shipway:app" => request,
+                    "aws:ResourceTag/shipway:app" => resource,
+                    _ => false,
+                };
+                absent == "false" && has
+            })
+    };
+    let covers = |one: &Value| {
+        let pattern = one.get("Fn::Sub").unwrap_or(one).as_str().unwrap_or_default();
+        let pattern = pattern.replace("${AWS::Partition}", "aws").replace("${AWS::AccountId}", "123456789012");
+        matches(&pattern.replace("${AWS::Region}", "eu-west-1"), &arn)
+    };
+    statements.iter().any(|statement| {
+        let resources = &statement["Resource"];
+        let resources = resources.as_array().cloned().unwrap_or_else(|| vec![resources.clone()]);
+        statement["Effect"] == "Allow"
+            && names(&statement["Action"]).contains(action)
+            && resources.iter().any(covers)
+            && met(&statement["Condition"])
+    })
+}
+
+/// Whether a text is of a pattern in which `*` stands for any text.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((start, rest)) => text
+            .strip_prefix(start)
+            .is_some_and(|left| (0..=left.len()).any(|at| left.is_char_boundary(at) && matches(rest, &left[at..]))),
+    }
+}
+
 /// Whether a statement allows what CloudFormation calls in the role's name, and nothing that the role calls itself.
 fn only_through_cloudformation(statement: &Value) -> bool {
     statement["Condition"]["ForAnyValue:StringEquals"]["aws:CalledVia"] == "cloudformation.amazonaws.com"

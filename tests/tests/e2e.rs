@@ -27,6 +27,8 @@ use shipway_domain::{
 use shipway_tests::{Place, Shipway, ask::Aws, site, tools, visitor::Visitor};
 use tokio::runtime::Runtime;
 
+#[path = "e2e/rights.rs"]
+mod rights;
 #[path = "e2e/rollouts.rs"]
 mod rollouts;
 #[path = "e2e/snapshots.rs"]
