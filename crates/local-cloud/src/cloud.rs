@@ -1,5 +1,6 @@
 //! One cloud: MiniStack, the proxy in front of it, and what tests and the demo ask of them.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::control::Control;
 use crate::data_plane::{self, Answer};
+use crate::decisions::Decision;
 use crate::faults::Faults;
 use crate::image::Image;
 use crate::ministack::{self, Ministack, Settings};
@@ -268,6 +270,25 @@ impl LocalCloud {
         let findings: Vec<Value> = findings.iter().map(finding).collect();
         let body = json!({ "repository": repository, "digest": digest, "status": status, "findings": findings });
         self.control.post("image-scan", &body).await.map(drop)
+    }
+
+    /// What IAM decided of each role's calls so far, but of those in sessions of [`LocalCloud::session_of`].
+    ///
+    /// # Errors
+    /// When MiniStack does not answer.
+    pub async fn decisions(&self) -> Result<Vec<Decision>, Error> {
+        let answer = self.control.post("decisions", &json!({})).await?;
+        Ok(serde_json::from_value(answer).unwrap_or_default())
+    }
+
+    /// Credentials of a role, by its ARN, whoever it trusts: the variables by which a program is given them. For trying what
+    /// somebody could do who took over the function that has this role.
+    ///
+    /// # Errors
+    /// When MiniStack does not answer.
+    pub async fn session_of(&self, role: &str) -> Result<BTreeMap<String, String>, Error> {
+        let answer = self.control.post("role-session", &json!({ "role": role })).await?;
+        Ok(serde_json::from_value(answer).unwrap_or_default())
     }
 
     /// Rules for calls that are to fail, and the calls that were made.

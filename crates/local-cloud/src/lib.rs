@@ -15,6 +15,7 @@
 mod cloud;
 mod control;
 pub mod data_plane;
+mod decisions;
 pub mod docker;
 mod error;
 pub mod faults;
@@ -26,5 +27,6 @@ mod proxy;
 mod registry;
 
 pub use cloud::{Config, Containers, LocalCloud};
+pub use decisions::Decision;
 pub use error::Error;
 pub use operation::Operation;

@@ -14,13 +14,14 @@ const READY: Duration = Duration::from_secs(60);
 const LOG_LINES: usize = 40;
 
 /// Our additions, as Python modules of the package `local_cloud`.
-const MODULES: [(&str, &str); 32] = [
+const MODULES: [(&str, &str); 35] = [
     ("__init__.py", include_str!("../ministack/local_cloud/__init__.py")),
     ("__main__.py", include_str!("../ministack/local_cloud/__main__.py")),
     ("change_sets.py", include_str!("../ministack/local_cloud/change_sets.py")),
     ("cloudfront.py", include_str!("../ministack/local_cloud/cloudfront.py")),
     ("cloudwatch_rights.py", include_str!("../ministack/local_cloud/cloudwatch_rights.py")),
     ("control.py", include_str!("../ministack/local_cloud/control.py")),
+    ("decisions.py", include_str!("../ministack/local_cloud/decisions.py")),
     ("deployment_alarms.py", include_str!("../ministack/local_cloud/deployment_alarms.py")),
     ("docker_engine.py", include_str!("../ministack/local_cloud/docker_engine.py")),
     ("dynamodb_rights.py", include_str!("../ministack/local_cloud/dynamodb_rights.py")),
@@ -34,8 +35,10 @@ const MODULES: [(&str, &str); 32] = [
     ("functions.py", include_str!("../ministack/local_cloud/functions.py")),
     ("instances.py", include_str!("../ministack/local_cloud/instances.py")),
     ("load_balancing.py", include_str!("../ministack/local_cloud/load_balancing.py")),
+    ("machine_rights.py", include_str!("../ministack/local_cloud/machine_rights.py")),
     ("machines.py", include_str!("../ministack/local_cloud/machines.py")),
     ("objects.py", include_str!("../ministack/local_cloud/objects.py")),
+    ("passing.py", include_str!("../ministack/local_cloud/passing.py")),
     ("patch.py", include_str!("../ministack/local_cloud/patch.py")),
     ("processes.py", include_str!("../ministack/local_cloud/processes.py")),
     ("rds_rights.py", include_str!("../ministack/local_cloud/rds_rights.py")),

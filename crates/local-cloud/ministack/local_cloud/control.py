@@ -4,13 +4,15 @@
 `POST /_local-cloud/push-events`    {"repository", "deliver": bool}: ECR events are best effort, so tests lose some
 `POST /_local-cloud/image-scan`     {"repository", "digest", "status", "findings": [{"severity", "name"}]}: what the scan of an image says
 `POST /_local-cloud/kill-function`  {"function": name} → {"killed": n}: its running environments die, as on a crash
+`POST /_local-cloud/decisions`      {} → what IAM decided of each role's calls so far, and how often
+`POST /_local-cloud/role-session`   {"role": ARN} → credentials of it, for a test that tries what it may not do
 `GET  /_local-cloud/containers`     the containers that run as processes
 """
 
 import asyncio
 import json
 
-from local_cloud import ecr, ecs, eventbridge, functions
+from local_cloud import decisions, ecr, ecs, eventbridge, functions
 
 PREFIX = "/_local-cloud/"
 
@@ -19,6 +21,8 @@ HANDLERS = {
     ("POST", "push-events"): ecr.set_delivery,
     ("POST", "image-scan"): ecr.set_scan,
     ("POST", "kill-function"): functions.kill,
+    ("POST", "decisions"): decisions.told,
+    ("POST", "role-session"): decisions.session,
     ("GET", "containers"): ecs.containers,
 }
 

@@ -1,6 +1,5 @@
 """ECS checks a call on the resources it is about, a service, a task, a task definition, by their tags; tags that are made with one are
-`TagResource`. Who names a role that ECS moves a service's requests with must be allowed to pass it. MiniStack checks the cluster,
-without its tags, and no role.
+`TagResource`. MiniStack checks the cluster, without its tags.
 
 What AWS checks each call on stands in the Service Authorization Reference. A deployment has no tags, as none can be given to it; both
 calls that end one are checked on its service too.
@@ -26,10 +25,6 @@ def _checks(iam_action, call, region):
     found = [(iam_action, arn(name), _tags(arn(name))) for name in _resources(action, call)]
     if call.get("tags") and (made := _made(action, call)):
         found.append(("ecs:TagResource", arn(made), {"ecs:CreateAction": action}))
-    passed = {"iam:PassedToService": "ecs.amazonaws.com"}
-    for balancer in call.get("loadBalancers") or []:
-        if role := (balancer.get("advancedConfiguration") or {}).get("roleArn"):
-            found.append(("iam:PassRole", role, passed))
     return found
 
 

@@ -2,10 +2,10 @@
 ECS publishes for instances.
 
 A stack shows a parameter that names one of Parameter Store by that name, as it was given: MiniStack shows its value there, which
-AWS shows beside it.
+AWS shows beside it. A bucket has the tags of its template: MiniStack's has none.
 """
 
-from ministack.services import cloudformation, ec2, iam, ssm, waf
+from ministack.services import cloudformation, ec2, iam, s3, ssm, waf
 from ministack.services.cloudformation import handlers, provisioners
 
 from local_cloud.patch import replace
@@ -16,6 +16,7 @@ def install():
         provisioners._RESOURCE_HANDLERS.setdefault(name, operations)
     ssm._PUBLIC_AMI_PARAMETERS.update(_IMAGES)
     replace(handlers, "_describe_stacks", _with_names)
+    replace(provisioners, "_s3_apply_configurations", _with_tags)
 
 
 def _with_names(describe):
@@ -29,6 +30,15 @@ def _with_names(describe):
         return describe(params)
 
     return describe_stacks
+
+
+def _with_tags(apply):
+    def apply_configurations(name, props, *rest):
+        if tags := {tag["Key"]: tag["Value"] for tag in props.get("Tags") or []}:
+            s3._bucket_tags[name] = tags
+        return apply(name, props, *rest)
+
+    return apply_configurations
 
 
 def _flow_log(_logical_id, props, _stack_name):
