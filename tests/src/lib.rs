@@ -11,8 +11,10 @@
 pub mod ask;
 pub mod example;
 pub mod follow;
+pub mod rights;
 pub mod secrets;
 pub mod site;
+pub mod template;
 pub mod visitor;
 
 use std::{

@@ -20,7 +20,7 @@ use shipway_domain::{
     name::Component,
     release::{Artifact, Outcome},
 };
-use shipway_tests::{Place, Shipway, ask::Aws, checkout, tools};
+use shipway_tests::{Place, Shipway, ask::Aws, checkout, rights, tools};
 
 const PROVISIONED: Duration = Duration::from_secs(120);
 
@@ -202,7 +202,8 @@ async fn a_site_is_published_looked_at_taken_back_verified_and_mended() -> Resul
     ensure!(home().await? == "<h1>one</h1>");
     terminal.expect(&["site", "verify"], 0).await?;
 
-    pipeline(&shipway, &place, terminal).await
+    pipeline(&shipway, &place, terminal).await?;
+    rights::hold(&shipway.cloud).await
 }
 
 /// A pipeline with one right publishes, and says that it cannot follow.
@@ -297,7 +298,7 @@ async fn a_release_that_needs_approval_is_shown_approved_refused_and_watched() -
     let watched = terminal.expect(&["watch", &fourth], 0).await?;
     ensure!(watched.text.contains("new command-dev-api:"), "{}", watched.text);
     ensure!(watched.text.contains("1 of 1 running"), "{}", watched.text);
-    Ok(())
+    rights::hold(&shipway.cloud).await
 }
 
 async fn pipeline(shipway: &Shipway, place: &Place, mut terminal: Terminal) -> Result<()> {
@@ -490,7 +491,7 @@ async fn an_environment_is_begun_planned_applied_compared_mended_and_torn_down()
     terminal.sign_in(&looker);
     let again = terminal.expect(&["plan"], 0).await?;
     ensure!(again.document["summary"]["change"] == 0, "{}", again.document);
-    Ok(())
+    rights::hold(&shipway.cloud).await
 }
 
 /// A token as GitHub gives a workflow. The local cloud reads what it claims and checks no signature.
@@ -663,5 +664,5 @@ async fn a_workflow_delivers_to_its_environment_and_can_do_nothing_else() -> Res
             ci.ask(service, operation, arguments).err().with_context(|| format!("{shown} was let through"))?;
         ensure!(refused.to_string().contains("AccessDenied"), "{shown}: {refused}");
     }
-    Ok(())
+    rights::hold(&shipway.cloud).await
 }

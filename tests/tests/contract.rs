@@ -10,9 +10,12 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
-use saphyr_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
 use serde_json::{Map, Value};
 use shipway_domain::{failure::Failure, release::LEASE};
+use shipway_tests::{
+    rights::shown,
+    template::{ids, items, names, statements, template, yaml},
+};
 
 // ---- Who may depend on whom ----
 
@@ -136,9 +139,13 @@ fn every_test_that_a_page_names_is_there() -> Result<()> {
             there.push_str(&fs::read_to_string(path)?);
         }
     }
-    for (page, at_least) in
-        [("docs/systems.md", 10), ("docs/lessons.md", 60), ("SECURITY.md", 15), ("docs/supply-chain.md", 2)]
-    {
+    for (page, at_least) in [
+        ("docs/systems.md", 10),
+        ("docs/lessons.md", 60),
+        ("SECURITY.md", 15),
+        ("docs/supply-chain.md", 2),
+        ("docs/rights.md", 4),
+    ] {
         let text = fs::read_to_string(root().join(page))?;
         let names: Vec<&str> = text.split('`').skip(1).step_by(2).filter(|code| is_test_name(code)).collect();
         for name in &names {
@@ -757,6 +764,50 @@ fn every_function_may_do_what_it_calls_and_nothing_else() -> Result<()> {
     Ok(())
 }
 
+/// A wildcard stands where AWS knows no resource, or where the name is not known beforehand. The page says which of them, why, and
+/// by which conditions it is bound.
+#[test]
+fn every_wildcard_in_a_role_has_its_reason_told() -> Result<()> {
+    let page = fs::read_to_string(root().join("docs/rights.md"))?;
+    let (_, tables) = page.split_once("\n## ").context("the page has no tables of wildcards")?;
+    let mut told = BTreeMap::new();
+    for line in tables.lines().filter(|line| line.starts_with("| `") || line.starts_with("| each machine ")) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, whose, statement, what, why, ..] = cells.as_slice() else { bail!("{line}") };
+        let what: BTreeSet<String> = what.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        ensure!(why.len() > 10, "{line}");
+        ensure!(told.insert((*whose, *statement), (what, *why)).is_none(), "{whose} {statement} is there twice");
+    }
+    let (template, folders) = (template()?, functions()?);
+    let mut there = BTreeSet::new();
+    for role in ids(&template, "AWS::IAM::Role").into_iter().filter(|role| *role != "StackRole") {
+        let function = folders.iter().find(|folder| function_id(folder).replace("Function", "Role") == role);
+        let whose = function.map_or("each machine".to_owned(), |folder| format!("`{folder}`"));
+        for statement in statements(&template, role)? {
+            let sid = statement["Sid"].as_str().with_context(|| format!("a statement of {role} has no Sid"))?;
+            let actions = names(&statement["Action"]);
+            let many = actions.iter().any(|action| action.contains('*'));
+            ensure!(!many || only_through_cloudformation(&statement), "{role} {sid} has a wildcard in an action");
+            let wild = items(&statement["Resource"]).iter().map(shown).filter(|resource| resource.contains('*'));
+            let wild: BTreeSet<String> = wild.collect();
+            if wild.is_empty() {
+                continue;
+            }
+            let wild = if wild.contains("*") { actions.into_iter().map(str::to_owned).collect() } else { wild };
+            let found = told.iter().find(|((of, statement), _)| *of == whose && *statement == sid);
+            let (key, (what, why)) = found.with_context(|| format!("docs/rights.md has no row | {whose} | {sid} |"))?;
+            ensure!(*what == wild, "{whose} {sid}: told and granted differ: {:?}", what ^ &wild);
+            for bound in statement["Condition"].as_object().into_iter().flat_map(Map::values).flat_map(keys) {
+                ensure!(why.contains(&format!("`{bound}`")), "{whose} {sid} is bound by {bound}");
+            }
+            there.insert(*key);
+        }
+    }
+    let stale: Vec<_> = told.keys().filter(|key| !there.contains(*key)).collect();
+    ensure!(stale.is_empty(), "told, and no wildcard of a role: {stale:?}");
+    Ok(())
+}
+
 /// A function that is not on the page was not thought about.
 #[test]
 fn what_each_function_could_do_at_worst_is_told() -> Result<()> {
@@ -1045,26 +1096,11 @@ fn folder_uses_ecs(folder: &str) -> Result<bool> {
     Ok(fs::read_to_string(root().join("functions").join(folder).join("Cargo.toml"))?.contains("shipway-ecs"))
 }
 
-fn ids<'t>(template: &'t Value, kind: &str) -> Vec<&'t str> {
-    let resources = template["Resources"].as_object().into_iter().flatten();
-    resources.filter(|(_, resource)| resource["Type"] == kind).map(|(id, _)| id.as_str()).collect()
-}
-
 /// A property of a resource, or the one that Globals give all functions.
 fn property<'t>(template: &'t Value, id: &str, name: &str) -> Option<&'t Value> {
     let own = &template["Resources"][id]["Properties"][name];
     let value = if own.is_null() { &template["Globals"]["Function"][name] } else { own };
     (!value.is_null()).then_some(value)
-}
-
-/// The statements of a role's own policies, and of those that are made for it.
-fn statements(template: &Value, role: &str) -> Result<Vec<Value>> {
-    let policies = items(&template["Resources"][role]["Properties"]["Policies"]);
-    ensure!(!policies.is_empty(), "{role} has no policies");
-    let made = ids(template, "AWS::IAM::ManagedPolicy").into_iter();
-    let made = made.map(|policy| &template["Resources"][policy]["Properties"]);
-    let made = made.filter(|policy| items(&policy["Roles"]).iter().any(|of| of["Ref"] == role));
-    Ok(policies.iter().chain(made).flat_map(|policy| items(&policy["PolicyDocument"]["Statement"])).cloned().collect())
 }
 
 /// The names of the settings that a source reads.
@@ -1136,80 +1172,6 @@ fn machines() -> Result<BTreeMap<String, Value>> {
     }
     ensure!(!machines.is_empty(), "there are no machines");
     Ok(machines)
-}
-
-fn template() -> Result<Value> {
-    yaml(&fs::read_to_string(root().join("bootstrap/template.yaml"))?)
-}
-
-/// A YAML document as JSON, CloudFormation's short forms (`!Ref`) as its long ones (`{"Ref": …}`, `{"Fn::Sub": …}`).
-fn yaml(text: &str) -> Result<Value> {
-    fn next<'t>(parser: &mut Parser<'t, StrInput<'t>>) -> Result<Event<'t>> {
-        Ok(parser.next_event().context("the document is cut off")??.0)
-    }
-    fn node<'t>(parser: &mut Parser<'t, StrInput<'t>>, event: Event<'t>) -> Result<Value> {
-        let long = |tag: Option<&Tag>, value: Value| match tag {
-            Some(tag) if tag.handle == "!" => {
-                let name = if tag.suffix == "Ref" { "Ref".to_owned() } else { format!("Fn::{}", tag.suffix) };
-                Value::Object(Map::from_iter([(name, value)]))
-            }
-            _ => value,
-        };
-        match event {
-            Event::Scalar(text, style, _, tag) => {
-                let plain = style == ScalarStyle::Plain && tag.is_none();
-                let value = match text.as_ref() {
-                    "true" | "false" if plain => Value::Bool(text == "true"),
-                    _ if plain => text.parse::<i64>().map_or_else(|_| Value::String(text.to_string()), Value::from),
-                    _ => Value::String(text.to_string()),
-                };
-                Ok(long(tag.as_deref(), value))
-            }
-            Event::SequenceStart(_, tag) => {
-                let mut items = Vec::new();
-                loop {
-                    match next(parser)? {
-                        Event::SequenceEnd => return Ok(long(tag.as_deref(), Value::Array(items))),
-                        event => items.push(node(parser, event)?),
-                    }
-                }
-            }
-            Event::MappingStart(_, tag) => {
-                let mut entries = Map::new();
-                loop {
-                    let key = match next(parser)? {
-                        Event::MappingEnd => return Ok(long(tag.as_deref(), Value::Object(entries))),
-                        Event::Scalar(key, ..) => key.to_string(),
-                        event => bail!("{event:?} is no key"),
-                    };
-                    let event = next(parser)?;
-                    let value = node(parser, event)?;
-                    ensure!(entries.insert(key.clone(), value).is_none(), "{key} is there twice");
-                }
-            }
-            event => bail!("{event:?} is no value"),
-        }
-    }
-    let mut parser = Parser::new_from_str(text);
-    loop {
-        match next(&mut parser)? {
-            Event::StreamStart | Event::DocumentStart(_) | Event::Nothing => {}
-            event => return node(&mut parser, event),
-        }
-    }
-}
-
-/// The items of a list; a single value is a list of one, nothing is an empty one.
-fn items(value: &Value) -> &[Value] {
-    match value {
-        Value::Null => &[],
-        Value::Array(items) => items,
-        one => std::slice::from_ref(one),
-    }
-}
-
-fn names(value: &Value) -> BTreeSet<&str> {
-    items(value).iter().filter_map(Value::as_str).collect()
 }
 
 fn keys(value: &Value) -> BTreeSet<String> {

@@ -24,11 +24,13 @@ use shipway_domain::{
     name::Component,
     release::{Artifact, Outcome, ReleaseRecord},
 };
-use shipway_tests::{Place, Shipway, ask::Aws, site, tools, visitor::Visitor};
+use shipway_tests::{Place, Shipway, ask::Aws, rights, site, tools, visitor::Visitor};
 use tokio::runtime::Runtime;
 
-#[path = "e2e/rights.rs"]
-mod rights;
+#[path = "e2e/denials.rs"]
+mod denials;
+#[path = "e2e/not_ours.rs"]
+mod not_ours;
 #[path = "e2e/rollouts.rs"]
 mod rollouts;
 #[path = "e2e/snapshots.rs"]
@@ -53,7 +55,8 @@ fn with_shipway(test: impl AsyncFnOnce(&'static Shipway) -> Result<()>) {
         });
         installed.unwrap()
     });
-    if let Err(error) = RUNTIME.block_on(test(shipway)) {
+    let tested = RUNTIME.block_on(test(shipway));
+    if let Err(error) = tested.and(RUNTIME.block_on(rights::hold(&shipway.cloud))) {
         panic!("{error:?}");
     }
 }

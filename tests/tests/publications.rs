@@ -14,7 +14,7 @@ use shipway_domain::{
     name::Component,
     release::{Artifact, Outcome, ReleaseRecord},
 };
-use shipway_tests::{Place, Shipway, ask::Aws, site, tools};
+use shipway_tests::{Place, Shipway, ask::Aws, rights, site, tools};
 
 const PROVISIONED: Duration = Duration::from_secs(120);
 const RELEASED: Duration = Duration::from_secs(120);
@@ -131,7 +131,8 @@ async fn a_publication_that_dies_at_any_call_ends_as_if_it_had_not_and_an_earlie
     // The style has a name of its own and is still there: the pages and the logo are all that is written.
     let reason = back.reason.unwrap_or_default();
     ensure!(reason.starts_with("of 4 files 3 changed"), "{reason}");
-    a_notice_that_nobody_takes_changes_no_outcome(&stage).await
+    a_notice_that_nobody_takes_changes_no_outcome(&stage).await?;
+    rights::hold(&stage.shipway.cloud).await
 }
 
 /// The topic is gone: nobody can be told how a release ended, and its execution ends as it would have.

@@ -12,6 +12,7 @@ mod functions;
 mod fuzz;
 mod glibc;
 mod package;
+mod rights;
 mod run;
 mod sites;
 mod test;
@@ -73,6 +74,8 @@ enum Command {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// What Shipway's roles used of what they are granted, in the tests that ran last
+    Rights,
     /// Measures
     Bench {
         #[command(subcommand)]
@@ -136,6 +139,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Command::Corpus { directory } => fuzz::corpus(&directory),
         Command::Crash { pairs, seed } => crash::crash(pairs, seed),
+        Command::Rights => rights::rights(),
         Command::Bench { what: Bench::ColdStart } => bench::cold_start(),
         Command::Bench { what: Bench::Network } => bench::network(),
         Command::Bench { what: Bench::Publish { options } } => bench::publish(&options),

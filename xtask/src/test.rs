@@ -6,6 +6,7 @@ use std::process::Command;
 use crate::check;
 use crate::functions::stage_functions;
 use crate::fuzz;
+use crate::rights;
 use crate::run::{openly, quietly};
 use crate::sites;
 use crate::tools::{self, Tools};
@@ -22,6 +23,7 @@ pub(crate) fn test(filter: Option<&str>) -> anyhow::Result<()> {
     let tools = tools::setup()?;
     let workspace = Workspace::find()?;
     stage_functions(&workspace, true)?;
+    rights::forget(&workspace)?;
 
     let mut tests = cargo();
     if quietly(cargo().args(["nextest", "--version"])).is_ok() {
@@ -84,16 +86,20 @@ pub(crate) fn test(filter: Option<&str>) -> anyhow::Result<()> {
             let mut tests = cargo();
             tests.args(["test", "--quiet", "--workspace", "--test", "browser"]).args(filter);
             let tests = for_local_cloud(tests.args(["--", "--ignored"]), &tools, &workspace)?;
-            openly(tests.env("SHIPWAY_CHROMIUM", program).env("SHIPWAY_SITES", sites))
+            openly(tests.env("SHIPWAY_CHROMIUM", program).env("SHIPWAY_SITES", sites))?;
         }
-        None => {
-            println!(
-                "No Chromium is on the PATH: the browser tests did not run. `apt-get install chromium` brings one on Debian; \
-                 SHIPWAY_CHROMIUM names any other."
-            );
-            Ok(())
-        }
+        None => println!(
+            "No Chromium is on the PATH: the browser tests did not run. `apt-get install chromium` brings one on Debian; \
+             SHIPWAY_CHROMIUM names any other."
+        ),
     }
+
+    // Some of the tests use some of the rights.
+    if filter.is_some() {
+        return Ok(());
+    }
+    println!("What Shipway's roles used of what they are granted:");
+    rights::rights()
 }
 
 /// The browser: the one that is named, or the first that is found.
@@ -151,5 +157,6 @@ pub(crate) fn for_local_cloud<'a>(
         .current_dir(&workspace.root)
         .env("SHIPWAY_TOOLS", tools.directory())
         .env("SHIPWAY_ROOT", &workspace.root)
+        .env("SHIPWAY_RIGHTS", rights::folder(workspace))
         .env("SAM_CLI_TELEMETRY", "0"))
 }

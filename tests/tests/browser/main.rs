@@ -22,7 +22,7 @@ use shipway_domain::{
     name::Component,
     release::{Artifact, Outcome},
 };
-use shipway_tests::{Place, Shipway, site, tools};
+use shipway_tests::{Place, Shipway, rights, site, tools};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -63,7 +63,8 @@ static STAGE: OnceLock<Stage> = OnceLock::new();
 fn on_stage(test: impl AsyncFnOnce(&'static Stage) -> Result<()>) {
     let stage = STAGE.get_or_init(|| RUNTIME.block_on(Stage::set()).unwrap());
     let test = async { tokio::time::timeout(PATIENCE * 2, test(stage)).await.context("the browser answers no more")? };
-    if let Err(error) = RUNTIME.block_on(test) {
+    let tested = RUNTIME.block_on(test);
+    if let Err(error) = tested.and(RUNTIME.block_on(rights::hold(&stage.shipway.cloud))) {
         panic!("{error:?}");
     }
 }

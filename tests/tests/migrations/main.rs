@@ -26,7 +26,7 @@ use shipway_domain::{
     name::Component,
     release::{Artifact, Outcome, ReleaseRecord},
 };
-use shipway_tests::{Place, Shipway, ask::Aws, secrets, tools, visitor::Visitor};
+use shipway_tests::{Place, Shipway, ask::Aws, rights, secrets, tools, visitor::Visitor};
 use tokio::runtime::Runtime;
 
 use crate::postgres::{Address, Postgres};
@@ -64,6 +64,7 @@ fn on_stage(test: impl AsyncFnOnce(&'static Stage) -> Result<()>) {
     let _turn = ONE_AFTER_THE_OTHER.lock().unwrap_or_else(PoisonError::into_inner);
     let stage = STAGE.get_or_init(|| RUNTIME.block_on(Stage::set()).unwrap());
     let tested = RUNTIME.block_on(test(stage));
+    let tested = tested.and(RUNTIME.block_on(rights::hold(&stage.shipway.cloud)));
     // Whatever went wrong on the way, nobody was told how to reach the database.
     if let Err(error) = tested.and_then(|()| secrets::are_told_nowhere(&stage.shipway, &Aws::of(&stage.shipway.cloud)?))
     {

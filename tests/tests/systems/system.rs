@@ -22,7 +22,7 @@ use shipway_tests::{
     Place, Shipway,
     ask::Aws,
     example::{Example, serving},
-    is_write, tools,
+    is_write, rights, tools,
 };
 use tokio::runtime::Runtime;
 
@@ -85,7 +85,7 @@ pub fn with_breaks(example: &str, environment: &str, seed: Option<u64>, test: im
         println!("{example} in {environment}, with SHIPWAY_CRASH_SEED={seed}: {}", broken(&faults.calls()));
     }
     faults.forget_calls();
-    if let Err(error) = ended {
+    if let Err(error) = ended.and(RUNTIME.block_on(rights::hold(&shipway.cloud))) {
         panic!("{error:?}");
     }
 }
