@@ -602,13 +602,14 @@ fn every_placeholder_of_a_machine_is_filled() -> Result<()> {
             .context("nothing is filled")?;
         let given: BTreeSet<&str> = filled.keys().map(String::as_str).collect();
         ensure!(wanted == given, "{machine}: wanted and given differ: {:?}", &wanted ^ &given);
-        // A placeholder is named for what fills it, and the role allows just that.
+        // A placeholder is named for what fills it: a function by its version, so that what began goes on with it. The role allows just
+        // that function, in any version, as the executions that run call older ones.
         let mut invoked = BTreeSet::new();
         for (key, value) in filled {
-            let by = value["Ref"].as_str().or(value["Fn::GetAtt"].as_str().and_then(|text| text.strip_suffix(".Arn")));
-            ensure!(by == Some(key.as_str()), "{machine}: {key} is filled with {value}");
+            let expected = if key.ends_with("Function") { format!("{key}.Version") } else { key.clone() };
+            ensure!(value["Ref"] == *expected, "{machine}: {key} is filled with {value}");
             if key.ends_with("Function") {
-                invoked.insert(value.clone().to_string());
+                invoked.insert(serde_json::json!({"Fn::Sub": format!("${{{key}.Arn}}:*")}).to_string());
             }
         }
         let statements = statements(&template, &format!("{name}Role"))?;
@@ -659,12 +660,62 @@ fn every_rule_may_call_its_function_and_give_up_to_the_dead_letters() -> Result<
     for rule in ids(&template, "AWS::Events::Rule") {
         let arn = serde_json::json!({"Fn::GetAtt": format!("{rule}.Arn")});
         ensure!(admitted.contains(&arn), "{rule} may not give up to the dead letters");
-        let permission = property(&template, &format!("{rule}Permission"), "SourceArn");
-        ensure!(permission == Some(&arn), "{rule} may not call its function");
+        let permission = format!("{rule}Permission");
+        ensure!(property(&template, &permission, "SourceArn") == Some(&arn), "{rule} may not call its function");
         for target in items(&template["Resources"][rule]["Properties"]["Targets"]) {
+            let called = property(&template, &permission, "FunctionName");
+            ensure!(called == Some(&target["Arn"]), "{rule} calls {}, and may call another", target["Arn"]);
+            ensure!(is_live(&target["Arn"]), "{rule} calls what may be half an update: {}", target["Arn"]);
             ensure!(target["DeadLetterConfig"]["Arn"].is_object(), "{rule} loses what it cannot deliver");
         }
     }
+    Ok(())
+}
+
+/// Whether this is a function's alias, which changes from one whole version to the next.
+fn is_live(arn: &Value) -> bool {
+    arn["Ref"].as_str().is_some_and(|name| name.ends_with("Function.Alias"))
+}
+
+/// Whoever is told of an alarm at night reads what to do, and finds it.
+#[test]
+fn every_alarm_reaches_people_and_has_its_entry_in_the_runbook() -> Result<()> {
+    let template = template()?;
+    let page = fs::read_to_string(root().join("docs/operating.md"))?;
+    let mut alarms = BTreeSet::new();
+    for id in ids(&template, "AWS::CloudWatch::Alarm") {
+        let of = |name| property(&template, id, name).with_context(|| format!("{id} has no {name}"));
+        let name = of("AlarmName")?["Fn::Sub"].as_str().unwrap_or_default();
+        let name = name.strip_prefix("${AWS::StackName}-").with_context(|| format!("{id} is named {name}"))?;
+        let says = of("AlarmDescription")?.as_str().unwrap_or_default();
+        ensure!(says.ends_with(&format!(": docs/operating.md#{name}")), "{id} does not say where its entry is: {says}");
+        ensure!(says.len() <= 1024, "CloudWatch takes 1,024 characters of a description, and {id} has {}", says.len());
+        ensure!(!of("TreatMissingData")?.is_null(), "{id}");
+        for actions in ["AlarmActions", "OKActions"] {
+            let called = property(&template, "AlarmsPermission", "FunctionName");
+            let [action] = items(of(actions)?) else { bail!("{id} has not one of {actions}") };
+            ensure!(called == Some(action) && is_live(action), "{id} may not call {action}");
+        }
+        alarms.insert(name.to_owned());
+    }
+    let told = ["execution-stopped".to_owned()];
+    alarms.extend(told);
+    let (_, entries) = page.split_once("\n## Alarms\n").context("the page has no section Alarms")?;
+    let (entries, _) = entries.split_once("\n## ").context("nothing comes after the section Alarms")?;
+    let mut described = BTreeSet::new();
+    for entry in entries.split("\n### ").skip(1) {
+        let (name, text) = entry.split_once('\n').context("an entry is empty")?;
+        for part in ["**It means**", "**To see it**", "**To do**"] {
+            ensure!(text.contains(part), "the entry of {name} lacks {part}");
+        }
+        described.insert(name.to_owned());
+    }
+    ensure!(alarms == described, "alarms and entries differ: {:?}", &alarms ^ &described);
+    // The metric of claims is made of one line of the sweep's log.
+    let pattern = property(&template, "ClaimHeldFilter", "FilterPattern").and_then(Value::as_str).unwrap_or_default();
+    let line = pattern.split('"').nth(1).context("the filter matches no line")?;
+    let source = sources(&root().join("functions/start-release"))?;
+    ensure!(source.contains(&format!("\"{line}\"")), "start-release never says: {line}");
     Ok(())
 }
 

@@ -31,6 +31,8 @@ use tokio::runtime::Runtime;
 mod denials;
 #[path = "e2e/not_ours.rs"]
 mod not_ours;
+#[path = "e2e/operating.rs"]
+mod operating;
 #[path = "e2e/rollouts.rs"]
 mod rollouts;
 #[path = "e2e/snapshots.rs"]

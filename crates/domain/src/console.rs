@@ -19,6 +19,11 @@ pub fn log_url(region: &str, group: &str) -> String {
     format!("{}/cloudwatch/home?region={region}#logsV2:log-groups/log-group/{name}", console(region))
 }
 
+/// Where an alarm is seen.
+pub fn alarm_url(region: &str, name: &str) -> String {
+    format!("{}/cloudwatch/home?region={region}#alarmsV2:alarm/{name}", console(region))
+}
+
 /// The console of a region. <https://docs.aws.amazon.com/awsconsolehelpdocs/latest/gsg/select-region.html>
 fn console(region: &str) -> String {
     if region.starts_with("cn-") {

@@ -1,9 +1,10 @@
 //! What Shipway decides, without AWS: names, the manifest, releases and claims, the network plan, the platform's stacks,
-//! the room on instances, what keeps a release from beginning, the verdict on a rollout, which images are kept, which service goes first, what a rotated secret restarts, the difference between two versions of a site, the invalidation that covers it.
+//! the room on instances, what keeps a release from beginning, the verdict on a rollout, which images are kept, which service goes first, what a rotated secret restarts, what people are told of Shipway itself, the difference between two versions of a site, the invalidation that covers it.
 //!
 //! Nothing here knows an SDK, reads a clock or does I/O. Time comes in as a value, the world as an `Observed` type, and what to
 //! do about it goes out as a plain value for a function's `aws.rs` to perform.
 
+pub mod alarm;
 pub mod approval;
 pub mod capacity;
 pub mod console;

@@ -140,7 +140,7 @@ fn machine(component: &Component, artifact: &Artifact) -> &'static str {
 }
 
 /// A text in one line, without what would end a quotation.
-fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let text = words.join(" ").replace('"', "'");
     match text.char_indices().nth(MOST_REASON) {

@@ -14,9 +14,10 @@ const READY: Duration = Duration::from_secs(60);
 const LOG_LINES: usize = 40;
 
 /// Our additions, as Python modules of the package `local_cloud`.
-const MODULES: [(&str, &str); 35] = [
+const MODULES: [(&str, &str); 36] = [
     ("__init__.py", include_str!("../ministack/local_cloud/__init__.py")),
     ("__main__.py", include_str!("../ministack/local_cloud/__main__.py")),
+    ("alarms.py", include_str!("../ministack/local_cloud/alarms.py")),
     ("change_sets.py", include_str!("../ministack/local_cloud/change_sets.py")),
     ("cloudfront.py", include_str!("../ministack/local_cloud/cloudfront.py")),
     ("cloudwatch_rights.py", include_str!("../ministack/local_cloud/cloudwatch_rights.py")),

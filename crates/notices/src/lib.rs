@@ -7,6 +7,7 @@ use aws_config::{SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use shipway_aws::{AwsError, runtime::Later};
 use shipway_domain::{
+    alarm::Letter,
     notice::{DETAIL_TYPE, Happening, Notice, SOURCE},
     release::ReleaseRecord,
 };
@@ -64,12 +65,12 @@ impl Notifier {
             match happening {
                 Happening::Ended { .. } => Ok(()),
                 Happening::Started | Happening::WaitingApproval(_) | Happening::RollingBack { .. } => {
-                    self.publish(&notice).await
+                    self.publish(&notice.subject(), &notice.text).await
                 }
             }
         };
         let (put, published) = tokio::join!(self.put(&notice), people);
-        for error in [put.err(), published.err()].into_iter().flatten() {
+        for error in [put.err(), published.err().map(NotTold::Aws)].into_iter().flatten() {
             tracing::warn!(release = %notice.release, status = notice.status, %error, "not everybody was told");
         }
     }
@@ -90,9 +91,22 @@ impl Notifier {
         Err(NotTold::Refused(format!("EventBridge did not take the event: {code}: {message}")))
     }
 
-    async fn publish(&self, notice: &Notice) -> Result<(), NotTold> {
-        let call = self.topics.get().publish().topic_arn(&self.topic).subject(notice.subject()).message(&notice.text);
-        call.send().await.map(drop).map_err(|error| NotTold::Aws(AwsError::of("sns:Publish")(error)))
+    /// Tells people of Shipway itself. Whoever cannot be told now is to be told later, so the caller hears of it.
+    ///
+    /// # Errors
+    /// The topic took nothing.
+    pub async fn write(&self, letter: &Letter) -> Result<(), AwsError> {
+        self.publish(&letter.subject, &letter.text).await
+    }
+
+    /// How the ARNs of the machines' executions begin, up to the last part of a machine's name.
+    pub fn executions(&self) -> &str {
+        &self.executions
+    }
+
+    async fn publish(&self, subject: &str, text: &str) -> Result<(), AwsError> {
+        let call = self.topics.get().publish().topic_arn(&self.topic).subject(subject).message(text);
+        call.send().await.map(drop).map_err(AwsError::of("sns:Publish"))
     }
 }
 
@@ -223,7 +237,8 @@ mod tests {
             notifier.tell(&record(), Happening::Started).await;
             assert!(!asked.lock().unwrap().is_empty(), "{answer:?}");
             assert!(notifier.put(&notice()).await.is_err(), "{answer:?}");
-            assert!(notifier.publish(&notice()).await.is_err(), "{answer:?}");
+            let letter = Letter { subject: "Shipway: alarm".to_owned(), text: "it is on".to_owned() };
+            assert!(notifier.write(&letter).await.is_err(), "{answer:?}");
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The calls: a manifest is read from the intake bucket, an execution that waits for a person is told to end, and others are
-//! told of releases.
+//! told of releases, and people of Shipway itself.
 
 use std::time::Duration;
 
 use aws_sdk_sfn::config::timeout::TimeoutConfig;
 use shipway_aws::{AwsError, runtime::Later};
-use shipway_domain::{failure::Failure, manifest, notice::Happening, release::ReleaseRecord};
+use shipway_domain::{alarm::Letter, failure::Failure, manifest, notice::Happening, release::ReleaseRecord};
 use shipway_notices::Notifier;
 
 use crate::handler::{Calls, Fetched};
@@ -62,5 +62,13 @@ impl Calls for Aws {
 
     async fn announce(&self, record: &ReleaseRecord, happening: Happening<'_>) {
         self.notifier.tell(record, happening).await;
+    }
+
+    fn executions(&self) -> &str {
+        self.notifier.executions()
+    }
+
+    async fn write(&self, letter: &Letter) -> Result<(), AwsError> {
+        self.notifier.write(letter).await
     }
 }

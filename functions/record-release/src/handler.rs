@@ -1,13 +1,14 @@
 //! Load → decide → write, all in one transaction each: a release begins or it does not, ends or it does not.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize as _, Serialize};
 use serde_json::Value;
 use shipway_aws::{
     AwsError, PublicError, Store,
     store::{EnvironmentRecord, Manifest, StoreError, Teardown},
 };
 use shipway_domain::{
+    alarm::{AlarmChange, ExecutionChange, Letter},
     approval::{self, Asked},
     drift,
     failure::Failure,
@@ -39,6 +40,12 @@ pub(crate) trait Calls {
 
     /// Tells others what happens to a release. Nothing rests on it.
     async fn announce(&self, record: &ReleaseRecord, happening: Happening<'_>);
+
+    /// How the ARNs of the machines' executions begin, up to the last part of a machine's name.
+    fn executions(&self) -> &str;
+
+    /// Tells people of Shipway itself.
+    async fn write(&self, letter: &Letter) -> Result<(), AwsError>;
 }
 
 /// An object that was asked for.
@@ -65,6 +72,9 @@ pub(crate) enum Error {
     /// S3.
     #[error(transparent)]
     Aws(#[from] AwsError),
+    /// Neither what a machine asks, nor what CloudWatch or EventBridge tell.
+    #[error("the message is neither a machine's request nor an alarm's change nor an execution's")]
+    Message(#[source] serde_json::Error),
     /// Others wrote between every reading and writing.
     #[error("{0} was changed in between {RACES} times; trying again later helps")]
     Busy(Component),
@@ -73,7 +83,7 @@ pub(crate) enum Error {
 impl PublicError for Error {
     fn failure(&self) -> Failure {
         match self {
-            Error::Input(_) | Error::Teardown(_) => Failure::RejectedInput,
+            Error::Input(_) | Error::Teardown(_) | Error::Message(_) => Failure::RejectedInput,
             Error::Store(error) => error.failure(),
             Error::Aws(error) => error.failure(),
             Error::Busy(_) => Failure::Transient,
@@ -81,13 +91,13 @@ impl PublicError for Error {
     }
 }
 
-/// The answer: to a beginning, to an approval, to an end, or to a comparison.
+/// The answer: to a beginning, to an approval, to an end, to a comparison, or to what was to be told.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Answer {
     /// To a beginning.
     Begun(Begun),
-    /// To an approval that is asked for or given.
+    /// To an approval that is asked for or given, and to what people are told of Shipway itself.
     Noted(Summary),
     /// To an end.
     Ended(Ended),
@@ -95,15 +105,23 @@ pub(crate) enum Answer {
     Compared(Compared),
 }
 
-/// Answers the machines.
+/// Answers the machines, and tells people what CloudWatch and Step Functions say of Shipway itself.
 pub(crate) async fn handle<C: Calls>(
     store: &Store,
     calls: &C,
-    request: RecordRequest,
+    message: Value,
     now: Timestamp,
 ) -> Result<Answer, Error> {
     let recorder = Recorder { store, calls, now };
-    match request {
+    if message.get("alarmData").is_some() {
+        let change: AlarmChange = serde_json::from_value(message).map_err(Error::Message)?;
+        return recorder.alarm(&change).await.map(Answer::Noted);
+    }
+    if let Some(detail) = message.get("detail") {
+        let change = ExecutionChange::deserialize(detail).map_err(Error::Message)?;
+        return recorder.stopped(&change).await.map(Answer::Noted);
+    }
+    match serde_json::from_value(message).map_err(Error::Message)? {
         RecordRequest::Begin { execution, input } => {
             Box::pin(recorder.begin(execution, input)).await.map(Answer::Begun)
         }
@@ -157,6 +175,32 @@ impl Plan {
 }
 
 impl<C: Calls> Recorder<'_, C> {
+    /// Tells people that an alarm goes on or off.
+    async fn alarm(&self, change: &AlarmChange) -> Result<Summary, Error> {
+        // The names of the machines begin as those of the alarms do.
+        let stack = self.calls.executions().rsplit(':').next().unwrap_or_default();
+        self.tell(change.letter(stack)).await
+    }
+
+    /// Tells people of an execution that stopped, where its machine could not. The record is read now: an end that was written down was
+    /// told by the machine.
+    async fn stopped(&self, change: &ExecutionChange) -> Result<Summary, Error> {
+        let Some(stopped) = change.stopped(self.calls.executions()) else { return self.tell(None).await };
+        let record = match &stopped.release {
+            Some(release) => self.store.release(&stopped.place.app, &stopped.place.environment, release).await?,
+            None => None,
+        };
+        self.tell(stopped.letter(record.as_ref())).await
+    }
+
+    /// Whoever asked does so again where it fails: Lambda tries what came by itself twice more.
+    async fn tell(&self, letter: Option<Letter>) -> Result<Summary, Error> {
+        let Some(letter) = letter else { return Ok(Summary { note: "nobody is told".to_owned() }) };
+        self.calls.write(&letter).await?;
+        tracing::info!(subject = letter.subject, "told");
+        Ok(Summary { note: letter.subject })
+    }
+
     async fn begin(&self, execution: Execution, input: Value) -> Result<Begun, Error> {
         let input: ReleaseInput = serde_json::from_value(input).map_err(|error| Error::Input(error.to_string()))?;
         let contender = Contender {

@@ -1,4 +1,4 @@
-//! Begins and ends a release: claim, desired, live, history.
+//! Begins and ends a release: claim, desired, live, history. Tells people of Shipway's own alarms.
 
 mod aws;
 mod handler;
@@ -11,5 +11,5 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let (config, store) = runtime::prepare().await?;
     let notifier = Notifier::new(&config, setting("EXECUTIONS")?, setting("TOPIC")?);
     let calls = aws::Aws::new(&config, setting("INTAKE_BUCKET")?, notifier);
-    runtime::serve(|request| handler::handle(&store, &calls, request, jiff::Timestamp::now())).await
+    runtime::serve(|message| handler::handle(&store, &calls, message, jiff::Timestamp::now())).await
 }

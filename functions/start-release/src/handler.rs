@@ -14,6 +14,7 @@ use shipway_aws::{
     store::{Place, Route, StoreError, Teardown},
 };
 use shipway_domain::{
+    alarm,
     event::{self, Announced, Delivered, Home},
     failure::Failure,
     manifest::{PublicImage, Service, TagPattern},
@@ -355,6 +356,8 @@ impl<C: Calls> Starter<'_, C> {
         }
         let mut answers = Vec::new();
         let mut failed = None;
+        // What was never provisioned to its end is no environment that stands, but its manifest is there.
+        let mut places: BTreeSet<Place> = found.iter().map(|(place, ..)| place.clone()).collect();
         for (place, component, object) in found {
             let target = Target { app: &place.app, environment: &place.environment, component };
             let manifest = target.component == Component::Platform;
@@ -376,8 +379,32 @@ impl<C: Calls> Starter<'_, C> {
             take(swept, &mut answers, &mut failed);
             let rotated = self.sweep_secrets(&place, &mut failed).await;
             take(rotated, &mut answers, &mut failed);
+            places.insert(place);
+        }
+        for place in places {
+            take(self.held(&place).await, &mut answers, &mut failed);
         }
         failed.map_or(Ok(answers), Err)
+    }
+
+    /// Says in the log which claims are held by releases that nobody goes on with. An alarm counts these lines.
+    async fn held(&self, place: &Place) -> Result<Vec<Answer>, Error> {
+        let Place { app, environment } = place;
+        let mut components = self.store.components(app, environment).await?;
+        components.push((Component::Platform, self.store.component(app, environment, &Component::Platform).await?));
+        let mut answers = Vec::new();
+        for (component, state) in components {
+            let Some(claim) = alarm::held_too_long(&state, self.now) else { continue };
+            let record = self.store.release(app, environment, &claim.release).await?;
+            if record.is_some_and(|record| alarm::waits_rightly(&record, self.now)) {
+                continue;
+            }
+            let target = Target { app, environment, component };
+            tracing::error!(of = target.full_name(), release = %claim.release, until = %claim.until, "a claim is held too long");
+            let note = format!("{} holds its claim, which ran out at {}", claim.release, claim.until);
+            answers.push(Answer::ignored(Some(target.full_name()), note));
+        }
+        Ok(answers)
     }
 
     /// The same for the services of an environment, whose images are pushed.

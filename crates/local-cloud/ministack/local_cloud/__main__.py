@@ -30,14 +30,14 @@ def main():
 
     from ministack import app
 
-    from local_cloud import change_sets, cloudfront, cloudwatch_rights, control, decisions, deployment_alarms, dynamodb_rights
-    from local_cloud import ec2, ec2_rights, ecr, ecs, ecs_rights, eventbridge, forwarding, functions, instances
+    from local_cloud import alarms, change_sets, cloudfront, cloudwatch_rights, control, decisions, deployment_alarms
+    from local_cloud import dynamodb_rights, ec2, ec2_rights, ecr, ecs, ecs_rights, eventbridge, forwarding, functions, instances
     from local_cloud import load_balancing, machine_rights, machines, objects, passing, rds_rights, roles, s3, scaling
     from local_cloud import service_deployments, stack_data, stacks, tls
 
     # What notes IAM's decisions comes first, so that it is asked by whatever asks more than MiniStack does.
-    services = (decisions, change_sets, cloudfront, cloudwatch_rights, dynamodb_rights, ec2, ec2_rights, ecr, ecs, ecs_rights,
-                eventbridge, forwarding, functions, instances, load_balancing, machine_rights, machines, objects, passing,
+    services = (decisions, alarms, change_sets, cloudfront, cloudwatch_rights, dynamodb_rights, ec2, ec2_rights, ecr, ecs,
+                ecs_rights, eventbridge, forwarding, functions, instances, load_balancing, machine_rights, machines, objects, passing,
                 rds_rights, roles, scaling, stack_data, stacks, deployment_alarms, service_deployments)
     for module in (*services, s3, tls):
         module.install()

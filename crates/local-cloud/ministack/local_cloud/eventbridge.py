@@ -6,10 +6,10 @@ import json
 import logging
 
 from ministack.core.arn import parse_arn
-from ministack.core.iam_evaluator import EvalContext, evaluate_resource_policy
-from ministack.core.responses import get_account_id, get_region, request_scope
-from ministack.services import eventbridge, lambda_svc
+from ministack.core.responses import request_scope
+from ministack.services import eventbridge
 
+from local_cloud import functions
 from local_cloud.patch import replace
 
 logger = logging.getLogger("local-cloud")
@@ -35,20 +35,9 @@ def _remember_rule(invoke):
 
 def _dispatch_to_lambda(arn, payload):
     target, rule = _delivery.get() or ({}, {})
-    func, config, name = lambda_svc._get_func_record_for_ref(arn)
-    if not func or not config:
-        return _undeliverable(target, payload, f"function {name} does not exist")
-    context = EvalContext(
-        principal_arn="*", principal_type="Service", principal_account="",
-        action="lambda:InvokeFunction", resource_arn=arn, region=get_region(),
-        service_context={"aws:sourcearn": rule.get("Arn", ""), "aws:sourceaccount": get_account_id()},
-    )
-    policy = func.get("policy")
-    if evaluate_resource_policy(policy, context, service="events.amazonaws.com").decision != "Allow":
-        return _undeliverable(target, payload, f"the policy of {name} does not let rule {rule.get('Name')} invoke it")
-    record = lambda_svc._execution_record_for_config(func, config)
-    lambda_svc.invoke_async_with_retry(record, json.loads(payload))
-    logger.info("rule %s invoked %s", rule.get("Name"), name)
+    if refused := functions.invoke_async(arn, json.loads(payload), "events.amazonaws.com", rule.get("Arn", "")):
+        return _undeliverable(target, payload, refused)
+    logger.info("rule %s invoked %s", rule.get("Name"), arn.rpartition(":function:")[2])
 
 
 def _undeliverable(target, payload, reason):

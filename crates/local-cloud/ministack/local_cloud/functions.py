@@ -1,8 +1,11 @@
-"""Lambda: a function sees its own environment only, its calls say whose they are, and it can be made to crash."""
+"""Lambda: a function sees its own environment only, its calls say whose they are, and it can be made to crash. A service that
+invokes one must be let by its policy, and what became of an alias's invocations goes where the alias says."""
 
 import os
 
 from ministack.core import lambda_runtime
+from ministack.core.iam_evaluator import EvalContext, evaluate_resource_policy
+from ministack.core.responses import get_account_id, get_region
 from ministack.services import lambda_svc
 
 from local_cloud.patch import replace
@@ -28,6 +31,26 @@ def _environment(build):
         return env
 
     return worker_env
+
+
+def invoke_async(arn, event, service, source_arn):
+    """Invokes a function, or a version or an alias of one, in a service's name; answers why not, if it may not."""
+    record, config, name = lambda_svc._get_func_record_for_ref(arn)
+    if not record or not config:
+        return f"function {name} does not exist"
+    base = lambda_svc._functions.get(name)
+    context = EvalContext(
+        principal_arn="*", principal_type="Service", principal_account="",
+        action="lambda:InvokeFunction", resource_arn=arn, region=get_region(),
+        service_context={"aws:sourcearn": source_arn, "aws:sourceaccount": get_account_id()},
+    )
+    if evaluate_resource_policy(base.get("policy"), context, service=service).decision != "Allow":
+        return f"the policy of {name} does not let {source_arn} invoke it"
+    qualifier = arn.split(":")[7] if arn.count(":") == 7 else None
+    record = lambda_svc._execution_record_for_config(record, config)
+    record["event_invoke_config"] = lambda_svc._event_invoke_config(base, qualifier)
+    lambda_svc.invoke_async_with_retry(record, event)
+    return None
 
 
 def kill(body):

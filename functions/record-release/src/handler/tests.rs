@@ -1,6 +1,7 @@
 //! Executions that begin and end against a table and a bucket in memory: cut off at every call, beside one another, and after
 //! their time.
 
+mod alarms;
 mod approval;
 mod drift;
 mod teardown;
@@ -29,6 +30,8 @@ services:
 environments: {prod: {}}
 ";
 
+const EXECUTIONS: &str = "arn:aws:states:eu-west-1:123456789012:execution:shipway-";
+
 struct Fake {
     line: Line,
     store: Store,
@@ -38,6 +41,8 @@ struct Fake {
     manifests: BTreeMap<&'static str, String>,
     /// What others were told.
     told: RefCell<Vec<String>>,
+    /// What people were told of Shipway itself.
+    letters: RefCell<Vec<Letter>>,
     /// Tokens of what was ended, and as what.
     failed: RefCell<Vec<(String, Failure)>>,
     second: Cell<i64>,
@@ -59,6 +64,14 @@ impl Calls for Fake {
         let told = format!("{} {}", record.component, happening.status());
         // Whether it arrives or not changes nothing.
         let _ = self.line.call(|| self.told.borrow_mut().push(told));
+    }
+
+    fn executions(&self) -> &str {
+        EXECUTIONS
+    }
+
+    async fn write(&self, letter: &Letter) -> Result<(), AwsError> {
+        self.line.call(|| self.letters.borrow_mut().push(letter.clone()))
     }
 }
 
@@ -128,6 +141,7 @@ impl Fake {
             line,
             manifests,
             told: RefCell::default(),
+            letters: RefCell::default(),
             failed: RefCell::default(),
             second: Cell::new(100),
         }
@@ -146,8 +160,12 @@ impl Fake {
     }
 
     async fn ask(&self, request: RecordRequest) -> Result<Answer, Error> {
+        self.hear(serde_json::to_value(request).unwrap()).await
+    }
+
+    async fn hear(&self, message: Value) -> Result<Answer, Error> {
         self.second.set(self.second.get() + 1);
-        handle(&self.store, self, request, at(self.second.get())).await
+        handle(&self.store, self, message, at(self.second.get())).await
     }
 
     /// The machine: asks again after what a retry can help.

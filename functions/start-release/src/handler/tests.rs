@@ -8,7 +8,7 @@ use std::{
 use proptest::prelude::*;
 use serde_json::json;
 use shipway_aws::testing::{Cut, Line, Table, begin, cut_everywhere, end, provision};
-use shipway_domain::{message::Run, release::Outcome};
+use shipway_domain::{approval::Asked, message::Run, release::Outcome};
 
 use super::*;
 
@@ -1074,4 +1074,34 @@ async fn only_a_service_that_asks_for_it_is_restarted_and_only_where_something_i
     assert_eq!(fake.started().len(), 2, "the tasks began after that change");
     let other = fake.state("prod", "service/other").await;
     assert!(other.live.is_some() && other.rotation.is_default(), "{other:?}");
+}
+
+#[tokio::test]
+async fn a_claim_that_nobody_goes_on_with_is_told_by_every_sweep_until_it_is_taken_over() {
+    let fake = Fake::with(&["prod"]).await;
+    let run = Run {
+        app: "hello".parse().unwrap(),
+        environment: environment("prod"),
+        component: "service/api".parse().unwrap(),
+        artifact: Artifact::Nothing,
+        release: PLATFORM.parse().unwrap(),
+        fence: 1,
+        repair: false,
+    };
+    begin(&fake.aside, &run).await;
+    fake.aside.renew(&run, at(100)).await.unwrap();
+    assert_eq!(fake.sweeps(100 + 16 * 60 + 3600 - 10).await, [""; 0], "it may be tried again yet");
+    for second in [5_000, 5_300] {
+        let told = fake.sweeps(second).await;
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with(&format!("{} holds its claim", run.release)), "{told:?}");
+    }
+    // While a person is waited for, no pass renews it.
+    fake.aside.renew(&run, at(5_300)).await.unwrap();
+    let asked = Asked::new("AAAAtoken".to_owned(), 86_400, at(5_300));
+    fake.aside.set_approval(&run, &asked, None, at(5_300)).await.unwrap();
+    assert_eq!(fake.sweeps(50_000).await, [""; 0]);
+    assert_eq!(fake.sweeps(5_300 + 86_400 + 3_700).await.len(), 1, "the answer's time is over, and nothing went on");
+    end(&fake.aside, &run, Outcome::Failed).await;
+    assert_eq!(fake.sweeps(100_100).await, [""; 0]);
 }

@@ -31,6 +31,14 @@ impl Calls for Nothing {
     }
 
     async fn announce(&self, _: &ReleaseRecord, _: Happening<'_>) {}
+
+    fn executions(&self) -> &str {
+        panic!("no execution stopped")
+    }
+
+    async fn write(&self, letter: &Letter) -> Result<(), AwsError> {
+        panic!("nobody is told {}", letter.subject)
+    }
 }
 
 fn kept() -> Vec<Kept> {
@@ -204,7 +212,7 @@ async fn a_rollout_that_begins_while_the_teardown_does_is_either_stopped_or_refu
     let (aside, (execution, input)) = (fake.aside.clone(), tears(TEARDOWN, 300, "hello/prod"));
     // After it has read that nothing is torn down, and before it writes.
     fake.line.meanwhile(async move {
-        let request = RecordRequest::BeginTeardown { execution, input };
+        let request = serde_json::to_value(RecordRequest::BeginTeardown { execution, input }).unwrap();
         let begun = handle(&aside, &Nothing, request, at(300)).await.unwrap();
         assert!(matches!(begun, Answer::Begun(Begun::Go { .. })), "{begun:?}");
     });
