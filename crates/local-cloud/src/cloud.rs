@@ -38,6 +38,9 @@ pub struct Config {
     pub containers: Containers,
     /// The factor by which waits and retry intervals of state machines are shortened: 1 as on AWS, 0.01 for tests.
     pub wait_scale: f64,
+    /// How many functions may run at once: 1,000 in an account on AWS, 10 in a new one. `None`: what this machine's memory allows.
+    /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
+    pub concurrency: Option<u32>,
     /// A directory to keep state and logs in. `None`: a temporary one, removed at the end.
     pub directory: Option<PathBuf>,
 }
@@ -46,7 +49,13 @@ impl Config {
     /// For tests: containers as processes, waits a hundredth of AWS's.
     #[must_use]
     pub fn new(venv: impl Into<PathBuf>) -> Self {
-        Self { venv: venv.into(), containers: Containers::Processes, wait_scale: 0.01, directory: None }
+        Self {
+            venv: venv.into(),
+            containers: Containers::Processes,
+            wait_scale: 0.01,
+            concurrency: None,
+            directory: None,
+        }
     }
 }
 
@@ -115,6 +124,7 @@ impl LocalCloud {
             access_key: ACCESS_KEY,
             secret_key: SECRET_KEY,
             wait_scale: config.wait_scale,
+            concurrency: config.concurrency,
             docker_host: docker_host.as_deref(),
         };
         let ministack = Ministack::start(&settings).await?;

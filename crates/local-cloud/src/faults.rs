@@ -4,12 +4,13 @@
 //! that applies to a call decides.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
+use crate::limits::Buckets;
 use crate::operation::{Operation, Protocol};
 
 /// What happens to a call.
@@ -121,6 +122,8 @@ pub struct Call {
     pub operation: Operation,
     /// The Lambda function that asked, if one did.
     pub caller: Option<String>,
+    /// When it came.
+    pub at: Instant,
     /// What became of it, if anything was done to it.
     pub fault: Option<Fault>,
 }
@@ -135,6 +138,7 @@ pub struct Faults {
 struct State {
     rules: Vec<Rule>,
     calls: Vec<Call>,
+    buckets: Option<Buckets>,
 }
 
 impl Faults {
@@ -146,6 +150,12 @@ impl Faults {
     /// Forgets all rules: everything works again.
     pub fn clear(&self) {
         self.state().rules.clear();
+    }
+
+    /// From now on functions may call as often as AWS lets an account by default ([`crate::limits`]), in real time; a call too
+    /// many is [`Fault::Throttle`]. Others may call as they like: they are tests and tools.
+    pub fn keep_limits(&self) {
+        self.state().buckets = Some(Buckets::default());
     }
 
     /// The calls since the start or the last [`Faults::forget_calls`], in order of arrival.
@@ -161,11 +171,18 @@ impl Faults {
 
     pub(crate) fn decide(&self, operation: Operation, caller: Option<String>) -> Option<Fault> {
         let mut state = self.state();
-        let mut call = Call { operation, caller, fault: None };
+        let mut call = Call { operation, caller, at: Instant::now(), fault: None };
         // Every rule counts every call it means, also those that an earlier rule decides.
         let applying: Vec<_> =
             state.rules.iter_mut().filter_map(|rule| rule.applies(&call).then_some(rule.fault)).collect();
         call.fault = applying.first().copied();
+        if call.fault.is_none()
+            && call.caller.is_some()
+            && let Some(buckets) = &mut state.buckets
+            && !buckets.take(&call.operation, call.at)
+        {
+            call.fault = Some(Fault::Throttle);
+        }
         let fault = call.fault;
         state.calls.push(call);
         fault
@@ -262,6 +279,17 @@ mod tests {
         assert!((50..200).contains(&failed), "{failed}");
         assert_eq!(drawn(1), drawn(1));
         assert_ne!(drawn(1), drawn(2));
+    }
+
+    #[test]
+    fn limits_hold_for_functions_once_they_are_kept() {
+        let faults = Faults::default();
+        let register = |caller| call(&faults, "ecs", "RegisterTaskDefinition", caller);
+        assert!((0..30).all(|_| register(Some("deploy-service")).is_none()));
+        faults.keep_limits();
+        assert!((0..20).all(|_| register(Some("deploy-service")).is_none()));
+        assert_eq!(register(Some("deploy-service")), Some(Fault::Throttle));
+        assert_eq!(register(None), None);
     }
 
     #[test]

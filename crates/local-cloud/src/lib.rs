@@ -3,7 +3,7 @@
 //! - [`LocalCloud::start`] runs MiniStack (a program from PyPI) with IAM checks on. What MiniStack does unlike AWS inside
 //!   a service is mended in its own process by the Python modules in `ministack/`.
 //! - Every client, every function and `docker push` talk to our proxy, which counts their calls and lets tests make
-//!   them fail ([`faults`]).
+//!   them fail ([`faults`]), or limits them as AWS does ([`limits`]).
 //! - Containers are real: in Docker if an engine is given ([`docker`]), else the image's program runs as a process of
 //!   this machine with an address of its own. Either way its exit code, its answers and its log are the program's.
 
@@ -21,6 +21,7 @@ mod error;
 pub mod faults;
 pub mod hello;
 pub mod image;
+pub mod limits;
 mod ministack;
 mod operation;
 mod proxy;

@@ -69,6 +69,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) secret_key: &'a str,
     /// The factor by which waits of state machines are shortened.
     pub(crate) wait_scale: f64,
+    /// How many functions may run at once.
+    pub(crate) concurrency: Option<u32>,
     /// The Docker engine for containers, e.g. `unix:///run/docker.sock`.
     pub(crate) docker_host: Option<&'a str>,
 }
@@ -203,6 +205,9 @@ fn environment(settings: &Settings<'_>, temporary: &Path) -> Vec<(&'static str, 
         ("LOCAL_CLOUD_CONTAINERS", path("containers")),
         ("LOCAL_CLOUD_NETWORK", network(settings.port)),
     ];
+    if let Some(concurrency) = settings.concurrency {
+        environment.push(("LAMBDA_ACCOUNT_CONCURRENCY", concurrency.to_string()));
+    }
     if let Some(host) = settings.docker_host {
         environment.push(("LOCAL_CLOUD_DOCKER_HOST", host.to_owned()));
     }

@@ -1,7 +1,14 @@
 """Lambda: a function sees its own environment only, its calls say whose they are, and it can be made to crash. A service that
-invokes one must be let by its policy, and what became of an alias's invocations goes where the alias says."""
+invokes one must be let by its policy, and what became of an alias's invocations goes where the alias says. An event for which no
+environment is free waits its turn.
 
+https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
+"""
+
+import contextvars
 import os
+import random
+import time
 
 from ministack.core import lambda_runtime
 from ministack.core.iam_evaluator import EvalContext, evaluate_resource_policy
@@ -14,9 +21,45 @@ from local_cloud.patch import replace
 # What a function may share with MiniStack's own process; the rest of that one's environment is none of its business.
 _SHARED = {"PATH", "LANG", "HOME", "TMPDIR", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"}
 
+# How long an event goes back to its queue when the function was throttled: from a second to five minutes, for six hours.
+_FIRST_WAIT, _LONGEST_WAIT, _OLDEST = 1, 300, 6 * 3600
+
+_asynchronous = contextvars.ContextVar("local_cloud_asynchronous", default=False)
+
 
 def install():
     replace(lambda_svc, "_provided_worker_env", _environment)
+    replace(lambda_svc, "invoke_async_with_retry", _remember_that_nobody_waits)
+    replace(lambda_svc, "_execute_function", _wait_for_a_turn)
+
+
+def _remember_that_nobody_waits(invoke):
+    def invoke_async_with_retry(func, event):
+        token = _asynchronous.set(True)
+        try:
+            # It copies the context into the thread that it starts.
+            return invoke(func, event)
+        finally:
+            _asynchronous.reset(token)
+
+    return invoke_async_with_retry
+
+
+def _wait_for_a_turn(execute):
+    """Being throttled is none of the attempts that an event has. In MiniStack it is."""
+
+    def execute_function(func, event):
+        result = execute(func, event)
+        if not _asynchronous.get():
+            return result
+        began, wait = time.monotonic(), _FIRST_WAIT
+        while result.get("throttle") and time.monotonic() - began < _OLDEST:
+            time.sleep(random.uniform(wait / 2, wait))
+            wait = min(2 * wait, _LONGEST_WAIT)
+            result = execute(func, event)
+        return result
+
+    return execute_function
 
 
 def _environment(build):

@@ -1,5 +1,6 @@
-"""Step Functions: a state's TimeoutSeconds may be a JSONata expression, and a task that waits for its token fails when the
-function that is to hand the token on fails. In MiniStack the first is a TypeError, and the second waits on.
+"""Step Functions: a state's TimeoutSeconds may be a JSONata expression, a task that waits for its token fails when the
+function that is to hand the token on fails, and a function that is throttled fails its task by the name that Lambda gives it. In
+MiniStack the first is a TypeError, the second waits on, and the third is `Lambda.Unknown`.
 
 https://docs.aws.amazon.com/step-functions/latest/dg/state-task.html
 https://docs.aws.amazon.com/step-functions/latest/dg/connect-to-resource.html#connect-wait-token
@@ -46,6 +47,8 @@ def _fail_who_waits(call):
         try:
             return call(func_ref, event)
         except stepfunctions._ExecutionError as error:
+            if '"__type": "TooManyRequestsException"' in str(error.cause):
+                error.error = "Lambda.TooManyRequestsException"
             if waiting := stepfunctions._task_tokens.get(_token.get()):
                 waiting["error"] = {"Error": error.error, "Cause": error.cause}
                 waiting["event"].set()
