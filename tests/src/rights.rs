@@ -73,7 +73,8 @@ pub fn shown(resource: &Value) -> String {
         other => other.as_str().unwrap_or_default(),
     };
     let Some(arn) = text.strip_prefix("arn:${AWS::Partition}:") else { return text.to_owned() };
-    let arn = arn.replace("${AWS::Region}", "").replace("${AWS::AccountId}", "");
+    let arn =
+        arn.replace("${AWS::Region}", "").replace("${AWS::AccountId}", "").replace("${AWS::StackName}", "shipway");
     arn.split(':').filter(|part| !part.is_empty()).collect::<Vec<_>>().join(":")
 }
 

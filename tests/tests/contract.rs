@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
+use local_cloud::{Operation, limits::Limit};
 use serde_json::{Map, Value};
 use shipway_domain::{failure::Failure, release::LEASE};
 use shipway_tests::{
@@ -338,6 +339,31 @@ fn every_way_leads_somewhere_and_every_state_is_reached() -> Result<()> {
 /// Whether `next` is where a Catch of the state leads, and nothing else does.
 fn catches(state: &Value, next: &str) -> bool {
     state["Next"] != next && items(&state["Catch"]).iter().any(|catcher| catcher["Next"] == next)
+}
+
+#[test]
+fn five_hundred_rollouts_at_once_wait_for_ecs_to_register_them() -> Result<()> {
+    const REGISTER: &str = "RegisterTaskDefinition";
+    let limit = Limit::of(&Operation { service: "ecs".to_owned(), name: REGISTER.to_owned() }).context(REGISTER)?;
+    let needed = (500.0 - f64::from(limit.burst)) / limit.per_second;
+    let machines = machines()?;
+    let rollout = machines.get("rollout").context("there is no machine rollout")?;
+    for name in ["RunMigrations", "DeployService", "RunSmokeTasks"] {
+        let state = states(rollout).into_iter().find(|state| state.name == name).context(name)?;
+        let mut retriers = state.list("Retry").iter();
+        let retrier = retriers.find(|retrier| names(&retrier["ErrorEquals"]).contains("Transient")).context(name)?;
+        let number = |key: &str| retrier[key].as_f64().with_context(|| format!("{name} says no {key}"));
+        let (first, rate, longest) = (number("IntervalSeconds")?, number("BackoffRate")?, number("MaxDelaySeconds")?);
+        let mut waits = std::iter::successors(Some(first), |wait| Some(wait * rate));
+        let attempts = number("MaxAttempts")? as usize;
+        // With full jitter a wait is half as long in the mean.
+        let waited: f64 = waits.by_ref().take(attempts).map(|wait| wait.min(longest) / 2.0).sum();
+        ensure!(
+            waited >= needed,
+            "{name} is given up after {waited} s of being throttled, where {needed} s are needed"
+        );
+    }
+    Ok(())
 }
 
 #[test]

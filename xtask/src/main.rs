@@ -107,6 +107,12 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// 1,000 pushes in a minute and 50 publications at once on 200 components, with AWS's limits kept
+    Load {
+        /// `--services 150`, `--sites 50`, `--apps 10`, `--pushes 1000`, `--seconds 60`, `--concurrency 100` (functions at once)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Rollouts, against the AWS CLI's waiter; about four minutes
     Rollout {
         /// `--runs 5`
@@ -143,7 +149,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Bench { what: Bench::ColdStart } => bench::cold_start(),
         Command::Bench { what: Bench::Network } => bench::network(),
         Command::Bench { what: Bench::Publish { options } } => bench::publish(&options),
-        Command::Bench { what: Bench::Rollout { options } } => bench::rollout(&options),
+        Command::Bench { what: Bench::Load { options } } => bench::in_local_cloud("load-bench", &options),
+        Command::Bench { what: Bench::Rollout { options } } => bench::in_local_cloud("rollout-bench", &options),
         Command::Package { functions, arm64, twice } => {
             let architecture = if arm64 { Architecture::Arm64 } else { Architecture::X86_64 };
             package::package(architecture, functions, twice)

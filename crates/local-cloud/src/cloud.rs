@@ -245,6 +245,14 @@ impl LocalCloud {
         Registry { endpoint: &self.endpoint }.push(repository, None, image).await
     }
 
+    /// Pushes an image of which all but the manifest is in the repository already; answers its digest.
+    ///
+    /// # Errors
+    /// When the registry refuses it.
+    pub async fn push_manifest(&self, repository: &str, tag: &str, manifest: Vec<u8>) -> Result<String, Error> {
+        Registry { endpoint: &self.endpoint }.put_manifest(repository, Some(tag), manifest.into()).await
+    }
+
     /// Delivers an event, as a service of AWS sends it, through the rules that are deployed; answers the names of the
     /// rules that matched. For events that come twice, late, or from services that MiniStack does not let send any.
     ///

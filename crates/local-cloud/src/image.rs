@@ -75,6 +75,14 @@ impl Image {
         self
     }
 
+    /// Its manifest, as the registry takes it.
+    ///
+    /// # Errors
+    /// None, but those of writing to memory.
+    pub fn manifest(&self) -> std::io::Result<Bytes> {
+        Ok(self.build()?.manifest)
+    }
+
     pub(crate) fn build(&self) -> std::io::Result<Built> {
         let mut archive = tar::Builder::new(Vec::new());
         for (path, content, mode) in &self.files {

@@ -23,10 +23,20 @@ impl Registry<'_> {
             let path = format!("/v2/{repository}/blobs/uploads/?digest={}", digest(blob));
             self.send(Method::POST, &path, "application/octet-stream", blob.clone()).await?;
         }
-        let digest = digest(&built.manifest);
+        self.put_manifest(repository, tag, built.manifest).await
+    }
+
+    /// The end of a push.
+    pub(crate) async fn put_manifest(
+        &self,
+        repository: &str,
+        tag: Option<&str>,
+        manifest: Bytes,
+    ) -> Result<String, Error> {
+        let digest = digest(&manifest);
         let reference = tag.unwrap_or(&digest);
         let path = format!("/v2/{repository}/manifests/{reference}");
-        self.send(Method::PUT, &path, Built::MEDIA_TYPE, built.manifest).await?;
+        self.send(Method::PUT, &path, Built::MEDIA_TYPE, manifest).await?;
         Ok(digest)
     }
 

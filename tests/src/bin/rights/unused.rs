@@ -147,7 +147,7 @@ pub(crate) const UNUSED: &[Unused] = &[
     Unused {
         roles: &["StartReleaseRole"],
         statement: "StartMachines",
-        what: &["states:stateMachine:${AWS::StackName}-drift"],
+        what: &["states:stateMachine:shipway-drift"],
         why: "the schedule's hour is not waited for",
     },
     Unused {
@@ -208,6 +208,12 @@ pub(crate) const UNUSED: &[Unused] = &[
         statement: "Scale",
         what: &["application-autoscaling:DeleteScalingPolicy"],
         why: "a service that no longer scales by something: only tests in memory have one",
+    },
+    Unused {
+        roles: &["SyncFrontendRole"],
+        statement: "WriteSites",
+        what: &["s3:GetObject"],
+        why: "what is renamed is copied: only tests in memory rename",
     },
     Unused {
         roles: &["SyncFrontendRole"],
