@@ -109,7 +109,7 @@ enum Bench {
     },
     /// 1,000 pushes in a minute and 50 publications at once on 200 components, with AWS's limits kept
     Load {
-        /// `--services 150`, `--sites 50`, `--apps 10`, `--pushes 1000`, `--seconds 60`, `--concurrency 100` (functions at once)
+        /// `--services 150`, `--sites 50`, `--apps 10`, `--pushes 1000`, `--seconds 60`, `--concurrency 20` (functions at once)
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },

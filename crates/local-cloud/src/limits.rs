@@ -103,7 +103,7 @@ impl Limit {
             Some(beginning) => operation.name.starts_with(beginning),
             None => operation.name == **pattern,
         };
-        self.service == operation.service && self.operations.iter().any(|pattern| named(&pattern))
+        self.service == operation.service && self.operations.iter().any(named)
     }
 }
 

@@ -12,13 +12,13 @@ pub(crate) struct Options {
     pub(crate) pushes: usize,
     /// Within how many seconds the pushes come.
     pub(crate) seconds: f64,
-    /// How many functions may run at once.
+    /// How many functions may run at once: more only keep two cores from their work. AWS lets 1,000 run, in a new account 10.
     pub(crate) concurrency: u32,
 }
 
 impl Options {
     pub(crate) fn read(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
-        let mut options = Options { services: 150, sites: 50, apps: 10, pushes: 1000, seconds: 60.0, concurrency: 100 };
+        let mut options = Options { services: 150, sites: 50, apps: 10, pushes: 1000, seconds: 60.0, concurrency: 20 };
         while let Some(option) = arguments.next() {
             let value = arguments.next().with_context(|| format!("{option} takes a number"))?;
             let number = || value.parse().with_context(|| format!("{option} takes a number, not `{value}`"));
