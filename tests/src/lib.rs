@@ -19,7 +19,7 @@ pub mod visitor;
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -87,39 +87,44 @@ impl Place {
     }
 }
 
+/// `sam deploy` in a directory, with what the local cloud needs beside samconfig.toml.
+async fn deploy(cloud: &LocalCloud, directory: &Path) -> Result<()> {
+    let mut sam = tokio::process::Command::new(tools()?.join("bin/sam"));
+    cloud.use_in(sam.as_std_mut());
+    let output = sam
+        .args([
+            "deploy",
+            "--no-progressbar",
+            "--parameter-overrides",
+            &format!("RegistryMirror={}", cloud.registry()),
+            &format!("LoadBalancerMirror={}", cloud.load_balancers()),
+            "S3PathStyle=true",
+            "AccountInHost=false",
+        ])
+        // The rest is in samconfig.toml, as for everybody else.
+        .env("SAM_CLI_TELEMETRY", "0")
+        .current_dir(directory)
+        .output()
+        .await
+        .context("starting `sam deploy`")?;
+    if !output.status.success() {
+        let log = cloud.log_tail();
+        bail!(
+            "`sam deploy` failed\n{}{}\n--- the cloud's log ends with\n{log}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
+}
+
 impl Shipway {
     /// Deploys Shipway into the cloud with `sam deploy`, as its README says.
     pub async fn install(cloud: LocalCloud) -> Result<Shipway> {
         let config = cloud.sdk_config();
         let s3 =
             aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build());
-        let checkout = checkout();
-        let mut sam = tokio::process::Command::new(tools()?.join("bin/sam"));
-        cloud.use_in(sam.as_std_mut());
-        let output = sam
-            .args([
-                "deploy",
-                "--no-progressbar",
-                "--parameter-overrides",
-                &format!("RegistryMirror={}", cloud.registry()),
-                &format!("LoadBalancerMirror={}", cloud.load_balancers()),
-                "S3PathStyle=true",
-                "AccountInHost=false",
-            ])
-            // The rest is in samconfig.toml, as for everybody else.
-            .env("SAM_CLI_TELEMETRY", "0")
-            .current_dir(&checkout)
-            .output()
-            .await
-            .context("starting `sam deploy`")?;
-        if !output.status.success() {
-            let log = cloud.log_tail();
-            bail!(
-                "`sam deploy` failed\n{}{}\n--- the cloud's log ends with\n{log}",
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr)
-            );
-        }
+        deploy(&cloud, &checkout()).await?;
         let stacks =
             aws_sdk_cloudformation::Client::new(&config).describe_stacks().stack_name("shipway").send().await?;
         let outputs = stacks
@@ -137,6 +142,11 @@ impl Shipway {
             outputs,
             cloud,
         })
+    }
+
+    /// Deploys what is in another directory, laid out as the checkout is, over what is installed.
+    pub async fn upgrade(&self, directory: &Path) -> Result<()> {
+        deploy(&self.cloud, directory).await
     }
 
     /// An output of Shipway's stack.

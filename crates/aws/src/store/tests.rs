@@ -294,3 +294,61 @@ async fn releases_are_listed_by_age() {
     let newest = store.newest_releases(&app, &environment, Some(&component), 9).await.unwrap();
     assert_eq!(ids(newest), [3, 2, 1].map(|n| run(n).release));
 }
+
+/// DynamoDB's JSON, as `aws dynamodb scan` shows it.
+fn attribute(value: &serde_json::Value) -> AttributeValue {
+    let (kind, content) = value.as_object().and_then(|value| value.iter().next()).unwrap();
+    let text = || content.as_str().unwrap().to_owned();
+    match kind.as_str() {
+        "S" => AttributeValue::S(text()),
+        "N" => AttributeValue::N(text()),
+        "BOOL" => AttributeValue::Bool(content.as_bool().unwrap()),
+        "NULL" => AttributeValue::Null(true),
+        "L" => AttributeValue::L(content.as_array().unwrap().iter().map(attribute).collect()),
+        "M" => AttributeValue::M(item(content)),
+        other => panic!("{other}"),
+    }
+}
+
+fn item(value: &serde_json::Value) -> Item {
+    value.as_object().unwrap().iter().map(|(name, value)| (name.clone(), attribute(value))).collect()
+}
+
+/// Reads an item and writes it again: what was in it is still there, but for what the type does not know.
+fn keeps<T: DeserializeOwned + Serialize>(recorded: &Item) {
+    let key = Key::of(recorded);
+    let read: T = read_item(recorded.clone()).unwrap();
+    let written = write_item(&key, &read).unwrap();
+    for (name, value) in recorded.iter().filter(|(name, _)| !name.starts_with("progress")) {
+        assert_eq!(written.get(name), Some(value), "{} / {}: {name}", key.pk, key.sk);
+    }
+}
+
+#[test]
+fn what_older_versions_wrote_is_read() {
+    let mut kinds = std::collections::BTreeSet::new();
+    for file in std::fs::read_dir("../../tests/fixtures/items").unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let items: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        for recorded in items.iter().map(item) {
+            let Key { pk, sk } = Key::of(&recorded);
+            let kind = if pk == ENVIRONMENTS { "place" } else { sk.split('#').next().unwrap() };
+            match kind {
+                "environment" => keeps::<EnvironmentRecord>(&recorded),
+                "component" => keeps::<ComponentState>(&recorded),
+                "release" => keeps::<ReleaseRecord>(&recorded),
+                "place" => keeps::<Place>(&recorded),
+                // What a function remembers, in a form of its own.
+                "memory" => {}
+                _ => keeps::<Route>(&recorded),
+            }
+            kinds.insert(if sk.contains('#') || pk == ENVIRONMENTS || sk == "environment" {
+                kind.to_owned()
+            } else {
+                "route".to_owned()
+            });
+        }
+    }
+    let all = ["component", "environment", "memory", "place", "release", "route"].map(str::to_owned);
+    assert!(all.iter().all(|kind| kinds.contains(kind)), "{kinds:?}");
+}
