@@ -1,6 +1,11 @@
 //! How a function is served: logs, configuration and clients once, then one answer per invocation.
 
-use std::{fmt, future::Future, sync::OnceLock};
+use std::{
+    fmt,
+    future::Future,
+    panic::{self, AssertUnwindSafe, PanicHookInfo},
+    sync::OnceLock,
+};
 
 use aws_config::SdkConfig;
 use aws_smithy_http_client::{Builder, tls};
@@ -8,9 +13,11 @@ use aws_smithy_runtime_api::client::{
     http::{HttpClient, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector},
     runtime_components::RuntimeComponents,
 };
+use futures_util::FutureExt as _;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::{Serialize, de::DeserializeOwned};
-use shipway_domain::failure::Failure;
+use serde_json::Value;
+use shipway_domain::{failure::Failure, message};
 
 use crate::{
     Store,
@@ -44,6 +51,14 @@ pub fn init_logs() {
         .without_time()
         .with_current_span(false)
         .init();
+    panic::set_hook(Box::new(|panic| log_panic(panic)));
+}
+
+/// Where it was, and what it says only if no value is in that.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let what = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("what it says may tell of the input");
+    let at = panic.location().map(ToString::to_string);
+    tracing::error!(failure = Failure::Bug.name(), at, what, "panicked");
 }
 
 /// The shared configuration: one HTTP client for all service clients, credentials from the environment.
@@ -97,8 +112,7 @@ impl<C> Later<C> {
     }
 }
 
-/// Serves a function until Lambda ends the process. An input that is not what the function takes is `Rejected.Input`; an error
-/// reaches the machine under its public name.
+/// Serves a function until Lambda ends the process.
 pub async fn serve<I, O, E, F, Fut>(handler: F) -> Result<(), lambda_runtime::Error>
 where
     I: DeserializeOwned,
@@ -108,21 +122,39 @@ where
     Fut: Future<Output = Result<O, E>>,
 {
     let handler = &handler;
-    lambda_runtime::run(service_fn(move |event: LambdaEvent<serde_json::Value>| async move {
-        let input = serde_json::from_value(event.payload).map_err(|error| {
-            tracing::error!(failure = Failure::RejectedInput.name(), %error);
-            Named(Diagnostic {
-                error_type: Failure::RejectedInput.name().to_owned(),
-                error_message: format!("the input is not what this function takes: {error}"),
-            })
-        })?;
-        handler(input).await.map_err(|error| {
-            let named = diagnostic(&error);
-            tracing::error!(failure = named.error_type, error = named.error_message);
-            Named(named)
-        })
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
+        answer(&event.payload, handler).await.map_err(Named)
     }))
     .await
+}
+
+/// Answers one invocation. An input that is not what the function takes is `Rejected.Input`, a panic is `Bug`; an error reaches
+/// the machine under its public name.
+///
+/// # Errors
+/// The function could not do what it was asked.
+pub async fn answer<I, O, E, Fut>(payload: &Value, handler: impl FnOnce(I) -> Fut) -> Result<O, Diagnostic>
+where
+    I: DeserializeOwned,
+    E: PublicError,
+    Fut: Future<Output = Result<O, E>>,
+{
+    let told = |named: Diagnostic| {
+        tracing::error!(failure = named.error_type, error = named.error_message);
+        named
+    };
+    let input = message::read(payload).map_err(|error| {
+        told(Diagnostic {
+            error_type: Failure::RejectedInput.name().to_owned(),
+            error_message: format!("the input is not what this function takes: {error}"),
+        })
+    })?;
+    let answered = AssertUnwindSafe(async { handler(input).await }).catch_unwind().await;
+    let answered = answered.map_err(|_| Diagnostic {
+        error_type: Failure::Bug.name().to_owned(),
+        error_message: "the function panicked, which is a fault of Shipway's; its log says where".to_owned(),
+    })?;
+    answered.map_err(|error| told(diagnostic(&error)))
 }
 
 struct Named(Diagnostic);
@@ -136,5 +168,52 @@ impl From<Named> for Diagnostic {
 impl fmt::Debug for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.0.error_type, self.0.error_message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        sync::{Arc, Mutex},
+    };
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_bug_by_name_and_tells_nobody_of_the_input() {
+        let log = Log::default();
+        let lines = log.clone();
+        let subscriber = tracing_subscriber::fmt().json().with_writer(move || lines.clone()).finish();
+        let _here = tracing::subscriber::set_default(subscriber);
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(|panic| log_panic(panic)));
+        let answered =
+            answer(&json!("open sesame"), async |input: String| -> Result<(), MissingSetting> { panic!("of {input}") })
+                .await;
+        let plain = answer(&json!(1), async |_: u8| -> Result<(), MissingSetting> { panic!("out of reach") }).await;
+        panic::set_hook(before);
+        for failed in [answered.unwrap_err(), plain.unwrap_err()] {
+            assert_eq!(failed.error_type, "Bug");
+            assert!(!failed.error_message.contains("sesame"), "{}", failed.error_message);
+        }
+        let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(logged.matches("runtime.rs:").count() == 2 && logged.contains("out of reach"), "{logged}");
+        assert!(!logged.contains("sesame"), "{logged}");
     }
 }

@@ -291,6 +291,15 @@ impl Store {
         Store { items: Items::Memory(connection), table: "table".to_owned() }
     }
 
+    /// All that is written down in a table in memory, to be compared.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn written(&self) -> String {
+        match &self.items {
+            Items::DynamoDb(_) => String::new(),
+            Items::Memory(connection) => connection.written(),
+        }
+    }
+
     /// An environment's record, if it has one.
     pub async fn environment(
         &self,

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "only tests use it, and a test ends by a panic")]
 
+mod hostile;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fmt,
@@ -24,6 +26,8 @@ use shipway_domain::{
     platform::PlatformOutputs,
     release::{self, Artifact, Claim, ComponentState, Contender, Outcome, ReleaseRecord},
 };
+
+pub use hostile::{Mutant, are_refused, mutants};
 
 use crate::{
     AwsError, Store,
@@ -191,6 +195,13 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// All that is written down.
+    pub(crate) fn written(&self) -> String {
+        let content = self.table.content();
+        let read = |item: &Item| serde_dynamo::from_item::<_, serde_json::Value>(item.clone()).unwrap();
+        content.items.iter().map(|(key, item)| format!("{key:?} {}\n", read(item))).collect()
+    }
+
     pub(crate) fn item(&self, key: &Key) -> Result<Option<Item>, AwsError> {
         self.line.call(|| self.table.content().items.get(key).cloned())
     }

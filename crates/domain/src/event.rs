@@ -153,12 +153,12 @@ fn object(event: &Value, home: &Home) -> Result<Announced, Ignored> {
     let key = text(event, "/detail/object/key", "detail.object.key")?;
     let refused = |rule: &str| Ignored::Key { key: cut(key), rule: rule.to_owned() };
     let version = text(event, "/detail/object/version-id", "detail.object.version-id")?;
-    if version == "null" || version.len() > 1024 {
+    if version == "null" || !is_version(version) {
         return Err(Ignored::Malformed("detail.object.version-id"));
     }
     let at: Timestamp = text(event, "/time", "time")?.parse().map_err(|_| Ignored::Malformed("time"))?;
     let sequencer = text(event, "/detail/object/sequencer", "detail.object.sequencer")?;
-    if sequencer.len() > 64 || !sequencer.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if !(1..=64).contains(&sequencer.len()) || !sequencer.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(Ignored::Malformed("detail.object.sequencer"));
     }
     let object = Delivered {
@@ -168,13 +168,29 @@ fn object(event: &Value, home: &Home) -> Result<Announced, Ignored> {
     uploaded(key, object).map_err(|rule| refused(&rule))
 }
 
+/// What every key of the intake bucket is made of.
+pub const KEY_RULE: &str = "a key has 1 to 1,024 letters, digits, `/`, `_`, `.` and `-`";
+
+/// Whether the intake bucket takes such a key. S3's keys have at most 1,024 bytes.
+pub fn is_key(text: &str) -> bool {
+    (1..=1024).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "/_.-".contains(c))
+}
+
+/// What a version's id is made of.
+pub const VERSION_RULE: &str = "a version's id has 1 to 1,024 characters that can be seen";
+
+/// Whether S3 makes such version ids: opaque, ready for a URL, at most 1,024 bytes long.
+pub fn is_version(text: &str) -> bool {
+    (1..=1024).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic())
+}
+
 /// What an object of the intake bucket is, by its key.
 ///
 /// # Errors
 /// What its key must be.
 pub fn uploaded(key: &str, object: Delivered) -> Result<Announced, String> {
-    if !key.chars().all(|c| c.is_ascii_alphanumeric() || "/_.-".contains(c)) {
-        return Err("letters, digits, `/`, `_`, `.` and `-` only".to_owned());
+    if !is_key(key) {
+        return Err(KEY_RULE.to_owned());
     }
     let named = |error: crate::name::InvalidName| error.to_string();
     match key.split('/').collect::<Vec<_>>()[..] {

@@ -1,13 +1,77 @@
 //! What the machines pass between the functions. Small, complete, repeatable: ids and artifacts, never a secret.
 
+use std::{collections::BTreeMap, fmt};
+
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::{
     drift::DriftStatus,
     name::{AppName, Component, EnvironmentName, ReleaseId},
     release::{Artifact, ComponentState, Outcome},
 };
+
+/// Why JSON is not what it should be: where, as a path of keys, and what is wrong there. It is short whatever came.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreadable(String);
+
+/// So much of what is wrong is told from its beginning, and of the rest so much from its end: there is what was expected.
+const TOLD: (usize, usize) = (400, 200);
+
+impl Unreadable {
+    fn of(root: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> Unreadable {
+        let path = error.path().to_string();
+        let place: Vec<&str> = [root, &path].into_iter().filter(|part| !part.is_empty() && *part != ".").collect();
+        let what = error.inner().to_string();
+        let text = if place.is_empty() { what } else { format!("in `{}`: {what}", place.join(".")) };
+        let all: Vec<char> =
+            text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+        let (first, last) = TOLD;
+        Unreadable(match all.len() > first + last {
+            true => all[..first].iter().chain(&['…']).chain(&all[all.len() - last..]).collect(),
+            false => all.into_iter().collect(),
+        })
+    }
+}
+
+/// Reads what somebody else wrote.
+///
+/// # Errors
+/// It is something else.
+pub fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Unreadable> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        // serde forgets the way into an enum that has a tag, so what requests are made of is looked at once more by itself.
+        let is_lost = error.path().iter().next().is_none();
+        let within = || PARTS.iter().find_map(|(key, look)| look(value, key));
+        is_lost.then(within).flatten().unwrap_or_else(|| Unreadable::of("", &error))
+    })
+}
+
+type Look = fn(&Value, &str) -> Option<Unreadable>;
+
+/// What the functions' requests are made of.
+const PARTS: [(&str, Look); 12] = [
+    ("action", part::<String>),
+    ("app", part::<AppName>),
+    ("detections", part::<BTreeMap<String, String>>),
+    ("environment", part::<EnvironmentName>),
+    ("execution", part::<Execution>),
+    ("found", part::<Vec<DriftFound>>),
+    ("kept", part::<Vec<Kept>>),
+    ("machine", part::<Option<Machine>>),
+    ("result", part::<Ending>),
+    ("run", part::<Run>),
+    ("seconds", part::<u32>),
+    ("token", part::<String>),
+];
+
+/// What is wrong with a part, if it is there.
+fn part<T: DeserializeOwned>(value: &Value, key: &str) -> Option<Unreadable> {
+    let error = serde_path_to_error::deserialize::<_, T>(value.get(key)?).err()?;
+    Some(Unreadable::of(key, &error))
+}
 
 /// The input of every machine: what should be live where. The same input in a new execution converges.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,23 +211,59 @@ pub struct Verdict {
     pub reason: String,
 }
 
+/// A machine that makes something live, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Machine {
+    /// Platforms.
+    Provision,
+    /// Services.
+    Rollout,
+    /// Sites and previews of them.
+    Publish,
+}
+
+impl Machine {
+    /// The one whose releases are of this component.
+    pub const fn of(component: &Component) -> Machine {
+        match component {
+            Component::Platform => Machine::Provision,
+            Component::Service(_) => Machine::Rollout,
+            Component::Site(_) | Component::Preview(..) => Machine::Publish,
+        }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Machine::Provision => "provision",
+            Machine::Rollout => "rollout",
+            Machine::Publish => "publish",
+        })
+    }
+}
+
 /// What record-release is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "action")]
 pub enum RecordRequest {
     /// May this execution change its component?
     Begin {
+        /// The machine that asks; nothing from one that began before machines said it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        machine: Option<Machine>,
         /// The execution that asks.
         execution: Execution,
         /// Its input, as it came: a person may have typed it.
-        input: serde_json::Value,
+        input: Value,
     },
     /// May this execution tear its environment down?
     BeginTeardown {
         /// The execution that asks.
         execution: Execution,
         /// Its input, as it came: a person typed it.
-        input: serde_json::Value,
+        input: Value,
     },
     /// The release ended.
     End {
@@ -189,14 +289,14 @@ pub enum RecordRequest {
         /// The release.
         run: Run,
         /// What came back with the token: any JSON.
-        answer: serde_json::Value,
+        answer: Value,
     },
     /// An environment was compared with its records.
     Drift {
         /// The execution that compared.
         execution: Execution,
-        /// Which environment.
-        input: DriftInput,
+        /// Its input, as it came: which environment, a [`DriftInput`].
+        input: Value,
         /// What each function found to differ.
         found: Vec<DriftFound>,
     },
@@ -204,7 +304,7 @@ pub enum RecordRequest {
 
 /// How a machine ended a release: by a verdict, or by an error it caught.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected an outcome and its reason, or an Error and its Cause")]
 pub enum Ending {
     /// A function decided.
     Verdict(Verdict),

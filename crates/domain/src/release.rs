@@ -3,10 +3,11 @@
 //! All rules are here as pure functions; `shipway-aws` stores what they decide, each write conditioned on the claim.
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use crate::{
     approval::Asked,
+    event,
     failure::Failure,
     manifest::PublicImage,
     name::{AppName, Component, Digest, EnvironmentName, ReleaseId, RepositoryName},
@@ -45,12 +46,26 @@ pub enum Artifact {
     /// One version of one object in the intake bucket: a manifest or a site's zip.
     Object {
         /// The object's key.
+        #[serde(deserialize_with = "key")]
         key: String,
         /// Its version.
+        #[serde(deserialize_with = "version")]
         version: String,
     },
     /// That there is nothing any more: what a teardown makes of a platform.
     Nothing,
+}
+
+/// A key that the intake bucket takes.
+fn key<'de, D: Deserializer<'de>>(read: D) -> Result<String, D::Error> {
+    let text = String::deserialize(read)?;
+    if event::is_key(&text) { Ok(text) } else { Err(Error::custom(event::KEY_RULE)) }
+}
+
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/versioning-workflows.html>
+fn version<'de, D: Deserializer<'de>>(read: D) -> Result<String, D::Error> {
+    let text = String::deserialize(read)?;
+    if event::is_version(&text) { Ok(text) } else { Err(Error::custom(event::VERSION_RULE)) }
 }
 
 impl std::fmt::Display for Artifact {

@@ -10,7 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use shipway_aws::{
     PublicError,
+    runtime::answer,
     store::{EnvironmentRecord, Manifest, StoreError},
+    testing::are_refused,
 };
 use shipway_domain::{
     edge::Edge,
@@ -493,4 +495,17 @@ fn a_preview_that_was_not_synced_is_told_apart() {
     let mut fake = Fake::preview("pr-1");
     fake.manifests.clear();
     assert!(matches!(fake.pass(at(0)), Err(Error::NotSynced { .. })));
+}
+
+#[tokio::test]
+async fn an_input_that_no_machine_makes_is_refused_by_name_and_nothing_changes() {
+    let valid = json!({"run": run(), "action": "invalidate"});
+    // The claim is for the table to judge, and the artifact for sync-frontend: neither is in here.
+    let free = ["/run/fence", "/run/artifact/object/key", "/run/artifact/object/version"];
+    are_refused(&valid, &free, async |input| {
+        let fake = Fake::new(Some(BEFORE), AFTER);
+        let answered = answer(&input, async |input| handle(&fake, input, at(0)).await).await.map(|pass| json!(pass));
+        (answered, format!("{:?} {:?} {:?}", fake.taken, fake.values, fake.progress))
+    })
+    .await;
 }

@@ -7,7 +7,7 @@ mod world;
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use shipway_aws::{PublicError as _, testing};
+use shipway_aws::{PublicError as _, runtime, testing};
 use shipway_domain::{
     failure::Failure,
     message::{DriftFound, DriftInput, Pass, Run},
@@ -435,4 +435,28 @@ fn each_thing_that_can_be_asked_is_read_from_what_the_machines_send() {
     let drift = json!({"action": "drift", "app": "hello", "environment": "prod"});
     assert!(matches!(read(drift), Ok(Request::Drift(_))));
     assert!(read(json!({"run": run, "action": "forget"})).is_err());
+}
+
+#[tokio::test]
+async fn an_input_that_no_machine_makes_is_refused_by_name_and_nothing_changes() {
+    let asked = [
+        json!({"action": "apply", "run": run(2)}),
+        json!({"action": "remove", "run": run(2)}),
+        json!({"action": "drift", "app": "hello", "environment": "prod"}),
+    ];
+    for valid in asked {
+        // The fence and the artifact are for the table to judge, which this one leaves out.
+        let free = ["/run/fence", "/run/artifact/object/version"];
+        Box::pin(testing::are_refused(&valid, &free, async |input| {
+            let world = World::new(own());
+            world.converge(&run(1)).await;
+            world.applies();
+            world.performed.borrow_mut().clear();
+            let now = jiff::Timestamp::UNIX_EPOCH;
+            let asked = async |request: Request| answer(&world, &world, request, now).await;
+            let answered = runtime::answer(&input, asked).await.map(|answer| json!(answer));
+            (answered, format!("{:?} {:?} {}", world.performed, world.story, world.written.get()))
+        }))
+        .await;
+    }
 }

@@ -8,9 +8,11 @@ use std::{
 
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
+use serde_json::json;
 use shipway_aws::{
-    AwsError, PublicError as _,
+    AwsError, PublicError as _, runtime,
     store::{EnvironmentRecord, Manifest, StoreError},
+    testing,
 };
 use shipway_domain::{
     failure::Failure,
@@ -1484,4 +1486,29 @@ fn a_repair_takes_no_weights_back() {
     world.drift(API, "/Priority");
     world.converge(Action::All, 2).unwrap();
     assert_eq!(*world.writes.borrow(), [format!("repair {API}")]);
+}
+
+#[tokio::test]
+async fn an_input_that_no_machine_makes_is_refused_by_name_and_nothing_changes() {
+    let asked = [
+        json!({"action": "independent", "run": run(2)}),
+        json!({"action": "all", "run": run(2)}),
+        json!({"action": "remove", "run": run(2)}),
+        json!({"action": "drift", "app": "hello", "environment": "prod", "detections": {"other": "detection"}}),
+    ];
+    for valid in asked {
+        // The fence and the artifact are for the table to judge, which this one leaves out. A detection that is not known is left.
+        let free = ["/run/fence", "/run/artifact/object/version", "/run/repair", "/detections", "/detections/other"];
+        Box::pin(testing::are_refused(&valid, &free, async |input| {
+            let world = World::new(MANIFEST);
+            world.converge(Action::All, 1).unwrap();
+            world.end();
+            world.writes.borrow_mut().clear();
+            let place = place();
+            let asked = async |request: Request| answer(&place, &world, &world, request, Timestamp::UNIX_EPOCH).await;
+            let answered = runtime::answer(&input, asked).await.map(|answer| json!(answer));
+            (answered, format!("{:?} {:?} {}", world.writes, world.story, world.platform_writes.get()))
+        }))
+        .await;
+    }
 }

@@ -14,8 +14,8 @@ use shipway_domain::{
     failure::Failure,
     manifest::{self, Service, Spec},
     message::{
-        Around, Begun, Compared, Difference, DriftFound, DriftInput, Ended, Ending, Execution, Kept, RecordRequest,
-        ReleaseInput, Run, Summary, TeardownInput,
+        self, Around, Begun, Compared, Difference, DriftFound, DriftInput, Ended, Ending, Execution, Kept, Machine,
+        RecordRequest, ReleaseInput, Run, Summary, TeardownInput, Unreadable,
     },
     name::{AppName, Component, ComponentName, EnvironmentName, ReleaseId},
     notice::Happening,
@@ -66,6 +66,9 @@ pub(crate) enum Error {
     /// The execution's input is not one that a teardown takes.
     #[error("{0}; the input is {{\"app\": …, \"environment\": …, \"confirm\": \"<app>/<environment>\"}}")]
     Teardown(String),
+    /// The execution's input is not one that a comparison takes.
+    #[error("{0}; the input is {{\"app\": …, \"environment\": …}}")]
+    Drift(String),
     /// The table.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -74,7 +77,7 @@ pub(crate) enum Error {
     Aws(#[from] AwsError),
     /// Neither what a machine asks, nor what CloudWatch or EventBridge tell.
     #[error("the message is neither a machine's request nor an alarm's change nor an execution's")]
-    Message(#[source] serde_json::Error),
+    Message(#[source] Unreadable),
     /// Others wrote between every reading and writing.
     #[error("{0} was changed in between {RACES} times; trying again later helps")]
     Busy(Component),
@@ -83,7 +86,7 @@ pub(crate) enum Error {
 impl PublicError for Error {
     fn failure(&self) -> Failure {
         match self {
-            Error::Input(_) | Error::Teardown(_) | Error::Message(_) => Failure::RejectedInput,
+            Error::Input(_) | Error::Teardown(_) | Error::Drift(_) | Error::Message(_) => Failure::RejectedInput,
             Error::Store(error) => error.failure(),
             Error::Aws(error) => error.failure(),
             Error::Busy(_) => Failure::Transient,
@@ -114,19 +117,19 @@ pub(crate) async fn handle<C: Calls>(
 ) -> Result<Answer, Error> {
     let recorder = Recorder { store, calls, now };
     if message.get("alarmData").is_some() {
-        let change: AlarmChange = serde_json::from_value(message).map_err(Error::Message)?;
+        let change: AlarmChange = message::read(&message).map_err(Error::Message)?;
         return recorder.alarm(&change).await.map(Answer::Noted);
     }
     if let Some(detail) = message.get("detail") {
-        let change = ExecutionChange::deserialize(detail).map_err(Error::Message)?;
+        let change: ExecutionChange = message::read(detail).map_err(Error::Message)?;
         return recorder.stopped(&change).await.map(Answer::Noted);
     }
-    match serde_json::from_value(message).map_err(Error::Message)? {
-        RecordRequest::Begin { execution, input } => {
-            Box::pin(recorder.begin(execution, input)).await.map(Answer::Begun)
+    match message::read(&message).map_err(Error::Message)? {
+        RecordRequest::Begin { machine, execution, input } => {
+            Box::pin(recorder.begin(machine, execution, &input)).await.map(Answer::Begun)
         }
         RecordRequest::BeginTeardown { execution, input } => {
-            Box::pin(recorder.begin_teardown(execution, input)).await.map(Answer::Begun)
+            Box::pin(recorder.begin_teardown(execution, &input)).await.map(Answer::Begun)
         }
         RecordRequest::AskApproval { run, token, seconds } => {
             recorder.ask_approval(&run, token, seconds).await.map(Answer::Noted)
@@ -134,7 +137,7 @@ pub(crate) async fn handle<C: Calls>(
         RecordRequest::Approved { run, answer } => recorder.approved(&run, &answer).await.map(Answer::Noted),
         RecordRequest::End { run, result, kept } => Box::pin(recorder.end(run, result, &kept)).await.map(Answer::Ended),
         RecordRequest::Drift { execution, input, found } => {
-            recorder.compare(execution, input, found).await.map(Answer::Compared)
+            recorder.compare(execution, &input, found).await.map(Answer::Compared)
         }
     }
 }
@@ -201,8 +204,12 @@ impl<C: Calls> Recorder<'_, C> {
         Ok(Summary { note: letter.subject })
     }
 
-    async fn begin(&self, execution: Execution, input: Value) -> Result<Begun, Error> {
-        let input: ReleaseInput = serde_json::from_value(input).map_err(|error| Error::Input(error.to_string()))?;
+    async fn begin(&self, machine: Option<Machine>, execution: Execution, input: &Value) -> Result<Begun, Error> {
+        let input: ReleaseInput = message::read(input).map_err(|error| Error::Input(error.to_string()))?;
+        let of_it = Machine::of(&input.component);
+        if let Some(machine) = machine.filter(|machine| *machine != of_it) {
+            return Err(Error::Input(format!("`{machine}` releases no {}, `{of_it}` does", input.component)));
+        }
         let contender = Contender {
             release: ReleaseId::of_execution(&execution.arn, execution.started_at),
             artifact: input.artifact.clone(),
@@ -384,8 +391,8 @@ impl<C: Calls> Recorder<'_, C> {
         Ok(Begun::End(self.ended(&record, state).await))
     }
 
-    async fn begin_teardown(&self, execution: Execution, input: Value) -> Result<Begun, Error> {
-        let input: TeardownInput = serde_json::from_value(input).map_err(|error| Error::Teardown(error.to_string()))?;
+    async fn begin_teardown(&self, execution: Execution, input: &Value) -> Result<Begun, Error> {
+        let input: TeardownInput = message::read(input).map_err(|error| Error::Teardown(error.to_string()))?;
         let contender = Contender {
             release: ReleaseId::of_execution(&execution.arn, execution.started_at),
             artifact: Artifact::Nothing,
@@ -645,13 +652,8 @@ impl<C: Calls> Recorder<'_, C> {
     }
 
     /// Writes down what a comparison found, unless this execution did already or a newer one has.
-    async fn compare(
-        &self,
-        execution: Execution,
-        input: DriftInput,
-        found: Vec<DriftFound>,
-    ) -> Result<Compared, Error> {
-        let DriftInput { app, environment } = &input;
+    async fn compare(&self, execution: Execution, input: &Value, found: Vec<DriftFound>) -> Result<Compared, Error> {
+        let DriftInput { app, environment } = &message::read(input).map_err(|error| Error::Drift(error.to_string()))?;
         let differences: Vec<Difference> = found.into_iter().flat_map(|found| found.differences).collect();
         for _ in 0..RACES {
             let before = self.store.drift(app, environment).await?;
@@ -696,7 +698,7 @@ fn nothing_to_tear_down(input: &TeardownInput, standing: Option<&EnvironmentReco
         let reason = format!(
             "to tear {app}/{environment} down and delete what its manifest does not keep, type \"confirm\": \
              \"{app}/{environment}\"; it says \"{}\"",
-            confirm.chars().take(100).collect::<String>()
+            confirm.escape_debug().take(100).collect::<String>()
         );
         return Some((Outcome::Rejected, reason));
     }

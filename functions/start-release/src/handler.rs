@@ -18,7 +18,7 @@ use shipway_domain::{
     event::{self, Announced, Delivered, Home},
     failure::Failure,
     manifest::{PublicImage, Service, TagPattern},
-    message::{DriftInput, ReleaseInput},
+    message::{self, DriftInput, ReleaseInput, Unreadable},
     name::{AppName, Component, Digest, EnvironmentName, ReleaseId, RepositoryName},
     order,
     release::{Artifact, ComponentState, Intake, Order, Wanted, execution_name, sweep, take_in},
@@ -82,10 +82,10 @@ pub(crate) enum Error {
     Busy(Component),
     /// Neither an event nor what a machine says.
     #[error("the message is not what the machine `provision` says when a platform stands")]
-    Message(#[source] serde_json::Error),
+    Message(#[source] Unreadable),
     /// It is none of the schedules' either.
     #[error("the message is not what a schedule says: {{\"shipway\": \"drift\"}} or {{\"shipway\": \"sweep\"}}")]
-    Schedule(#[source] serde_json::Error),
+    Schedule(#[source] Unreadable),
     /// The execution's input could not be written.
     #[error("the execution's input could not be written")]
     Input(#[source] serde_json::Error),
@@ -212,10 +212,10 @@ pub(crate) async fn handle<C: Calls>(
 ) -> Result<Vec<Answer>, Error> {
     let starter = Starter { settings, store, calls, now };
     let answers = if message.get("platform").is_some() {
-        let stands: PlatformStands = serde_json::from_value(message).map_err(Error::Message)?;
+        let stands: PlatformStands = message::read(&message).map_err(Error::Message)?;
         starter.components(stands.platform).await?
     } else if message.get("shipway").is_some() {
-        match serde_json::from_value(message).map_err(Error::Schedule)? {
+        match message::read(&message).map_err(Error::Schedule)? {
             Scheduled::Shipway(Work::Drift) => starter.compare().await?,
             Scheduled::Shipway(Work::Sweep) => starter.sweep().await?,
         }

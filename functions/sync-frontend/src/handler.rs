@@ -44,7 +44,7 @@ const MOST_LISTED: usize = 500_000;
 
 /// What this function is asked to do: for a release of a site, or for the teardown of an environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "unknown variant, expected one of `sync`, `clean`, `empty`")]
 pub(crate) enum Asked {
     /// For a release of a site.
     Publish(Action),

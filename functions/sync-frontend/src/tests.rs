@@ -13,10 +13,13 @@ use std::{
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 use shipway_archive::Tail;
 use shipway_aws::{
     PublicError,
+    runtime::answer,
     store::{EnvironmentRecord, Manifest},
+    testing::are_refused,
 };
 use shipway_domain::{
     failure::Failure,
@@ -31,7 +34,7 @@ use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use crate::{
     budget::Budget,
-    handler::{Action, Answer, Body, Calls, Error, Progress, Zip, handle},
+    handler::{Action, Answer, Asked, Body, Calls, Error, Progress, Zip, handle},
 };
 
 type Objects = BTreeMap<String, (Vec<u8>, SiteObject)>;
@@ -825,5 +828,33 @@ fn a_release_that_needs_many_passes_goes_on_where_it_was() {
         let whole = Fake::with(zip.clone(), site);
         whole.publish(FIRST, zip).unwrap();
         assert!(fake.world.borrow().manifests == whole.world.borrow().manifests);
+    }
+}
+
+#[tokio::test]
+async fn an_input_that_no_machine_makes_is_refused_by_name_and_nothing_changes() {
+    for action in ["sync", "clean"] {
+        let valid = json!({"run": Fake::new(site_v1()).run(FIRST), "action": action});
+        // Which zip it is, and whose the claim, is for S3 and the table to judge.
+        let free = ["/run/fence", "/run/repair", "/run/artifact/object/key", "/run/artifact/object/version"];
+        Box::pin(are_refused(&valid, &free, async |input| {
+            let fake = Fake::new(site_v1());
+            fake.begin(FIRST);
+            if action == "clean" {
+                let input = PassInput { run: fake.run(FIRST), action: Action::Sync };
+                let synced = handle(&fake, input, Budget::of(1024), Timestamp::UNIX_EPOCH, || false).await;
+                synced.unwrap();
+            }
+            let pass = async |PassInput { run, action }: PassInput<Asked>| match action {
+                Asked::Publish(action) => {
+                    let input = PassInput { run, action };
+                    handle(&fake, input, Budget::of(1024), Timestamp::UNIX_EPOCH, || false).await
+                }
+                Asked::Empty(_) => panic!("{run:?} was no teardown"),
+            };
+            let answered = answer(&input, pass).await.map(|pass| json!(pass));
+            (answered, format!("{:?}", fake.world))
+        }))
+        .await;
     }
 }

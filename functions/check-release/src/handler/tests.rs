@@ -2,7 +2,11 @@
 
 use std::{cell::RefCell, time::Duration};
 
-use shipway_aws::testing::{Line, Table, begin, cut_everywhere, end};
+use serde_json::json;
+use shipway_aws::{
+    runtime::answer,
+    testing::{Line, Table, are_refused, begin, cut_everywhere, end},
+};
 use shipway_domain::{
     release::{Artifact, Outcome},
     smoke::Answer,
@@ -504,4 +508,20 @@ async fn another_manifest_half_way_changes_nothing_about_the_smoke_tests() {
     platform(&fake.aside, &SMOKED.replace("/b", "/c")).await;
     finish_of(&fake, &run(1), Ask::Smoke).await.unwrap();
     assert_eq!(fake.world.borrow().asked.last().unwrap(), "http://hello-prod.elb/b");
+}
+
+#[tokio::test]
+async fn an_input_that_no_machine_makes_is_refused_by_name_and_nothing_changes() {
+    for action in ["check", "smoke", "smoke_as_test"] {
+        let valid = json!({"run": run(1), "action": action});
+        Box::pin(are_refused(&valid, &[], async |input| {
+            let fake = smoked(&[(200, 0)]).await;
+            let surroundings = Surroundings { region: "eu-west-1".to_owned(), registry_mirror: None };
+            let now = Timestamp::from_second(1_800_000_000).unwrap();
+            let pass = async |input| Box::pin(handle(&fake.store, &fake, &surroundings, input, now)).await;
+            let answered = answer(&input, pass).await.map(|pass| json!(pass));
+            (answered, fake.aside.written())
+        }))
+        .await;
+    }
 }

@@ -2,7 +2,11 @@
 
 mod shift;
 
-use shipway_aws::testing::{begin, cut_everywhere, end};
+use serde_json::json;
+use shipway_aws::{
+    runtime,
+    testing::{are_refused, begin, cut_everywhere, end},
+};
 use shipway_domain::{
     release::Artifact,
     rollout::{
@@ -1352,4 +1356,33 @@ fn each_request_of_the_machines_is_understood() {
     }
     let drift = read(serde_json::json!({"action": "drift", "app": "hello", "environment": "prod"}));
     assert!(matches!(drift, Request::Drift(_)));
+}
+
+#[tokio::test]
+async fn an_input_that_no_machine_makes_is_refused_by_name_and_nothing_changes() {
+    let mut asked: Vec<_> =
+        ["deploy", "shift", "roll_back"].map(|action| json!({"action": action, "run": run(2, BETTER)})).into();
+    asked.push(json!({"action": "drift", "app": "hello", "environment": "prod"}));
+    for valid in asked {
+        Box::pin(are_refused(&valid, &[], async |input| {
+            let fake = with_live().await;
+            begin(&fake.aside, &run(2, BETTER)).await;
+            let surroundings = Surroundings { region: "eu-west-1".to_owned(), registry_mirror: None };
+            let now = at(fake.world.borrow().now);
+            let roll = async |run, action| {
+                let input = PassInput { run, action };
+                Box::pin(handle(&fake.store, &fake, &surroundings, input, now)).await.map(|turn| json!(turn))
+            };
+            let asked = async |request: Request| match request {
+                Request::Deploy { run } => roll(run, Ask::Deploy).await,
+                Request::Shift { run } => roll(run, Ask::Shift).await,
+                Request::RollBack { run } => roll(run, Ask::RollBack).await,
+                Request::Drift(input) => drift::find(&fake.store, &fake, &input, now).await.map(|found| json!(found)),
+                Request::Remove { run } => panic!("{run:?} was no removal"),
+            };
+            let answered = runtime::answer(&input, asked).await;
+            (answered, format!("{:?} {}", writes(&fake), fake.aside.written()))
+        }))
+        .await;
+    }
 }

@@ -1,12 +1,15 @@
 //! Removals of an environment beside others, with an ECS in memory that lets services drain.
 
+use serde_json::json;
 use shipway_aws::{
     PublicError,
-    testing::{begin, cut_everywhere},
+    runtime::answer,
+    testing::{are_refused, begin, cut_everywhere},
 };
 use shipway_domain::release::Artifact;
 
 use super::*;
+use crate::handler::Request;
 
 #[derive(Default)]
 struct World {
@@ -216,6 +219,23 @@ async fn cut_off_before_or_after_any_call_it_all_goes() {
         assert_eq!(left, (1, 0, 1), "{cut:?}");
         assert_eq!(fake.steps(&run()).await, [NOTE], "{cut:?}");
         fake.line.calls()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_input_that_no_machine_makes_is_refused_by_name_and_nothing_changes() {
+    let valid = json!({"action": "remove", "run": run()});
+    // Which manifest it was is no matter of a removal.
+    let free = ["/run/artifact/object/key", "/run/artifact/object/version"];
+    are_refused(&valid, &free, async |input| {
+        let fake = cloud().await;
+        let asked = async |request: Request| match request {
+            Request::Remove { run } => handle(&fake.store, &fake, &run, Timestamp::UNIX_EPOCH).await,
+            other => panic!("{other:?} was a removal"),
+        };
+        let answered = answer(&input, asked).await.map(|pass| json!(pass));
+        (answered, format!("{:?} {}", fake.world.borrow().writes, fake.aside.written()))
     })
     .await;
 }

@@ -12,7 +12,10 @@ use std::{
 };
 
 use serde_json::json;
-use shipway_aws::testing::{Line, Table, cut_everywhere, provision};
+use shipway_aws::{
+    runtime::answer,
+    testing::{Line, Table, are_refused, cut_everywhere, provision},
+};
 use shipway_domain::{
     message::Verdict,
     name::{AppName, EnvironmentName, RepositoryName},
@@ -189,7 +192,7 @@ impl Fake {
 
     async fn begin_once(&self, asks: &Asks) -> Begun {
         let input = serde_json::to_value(&asks.input).unwrap();
-        match self.retried(RecordRequest::Begin { execution: asks.execution.clone(), input }).await {
+        match self.retried(RecordRequest::Begin { machine: None, execution: asks.execution.clone(), input }).await {
             Answer::Begun(begun) => begun,
             other => panic!("{other:?}"),
         }
@@ -469,7 +472,7 @@ async fn a_rejection_tells_what_is_live_all_the_same() {
 async fn an_input_that_is_not_shipways_is_refused_before_anything_is_written() {
     let fake = Fake::with_platform().await;
     let execution = event(1).execution;
-    let request = RecordRequest::Begin { execution, input: json!({"app": "hello"}) };
+    let request = RecordRequest::Begin { machine: None, execution, input: json!({"app": "hello"}) };
     let refused = fake.ask(request).await.unwrap_err();
     assert_eq!(refused.failure(), Failure::RejectedInput);
     let run = fake.go(&asks("by-hand", 1, "service/api", image(1))).await;
@@ -637,6 +640,7 @@ async fn what_is_written_between_looking_and_deciding_is_looked_at_again() {
         fake.line.meanwhile(deliver(fake.aside.clone(), number));
     }
     let begin = RecordRequest::Begin {
+        machine: None,
         execution: asks("by-hand", 300, "service/api", image(1)).execution,
         input: serde_json::to_value(event(1).input).unwrap(),
     };
@@ -898,4 +902,100 @@ async fn only_what_several_services_share_is_a_group() {
     assert_eq!(fake.record(&run.release).await.group, None);
     let run = fake.go(&asks("by-hand", 300, "service/api", image(1))).await;
     assert_eq!(fake.record(&run.release).await.group, None, "no push began it");
+}
+
+#[tokio::test]
+async fn an_input_that_no_machine_makes_is_refused_by_name_and_nothing_changes() {
+    let started = |name: &str| json!({"arn": format!("arn:{name}"), "name": name, "started_at": at(300)});
+    let image = json!({"image": {"repository": "hello-api", "digest": "sha256:01"}});
+    let input = json!({"app": "hello", "environment": "prod", "component": "service/api", "artifact": image});
+    let object = json!({"object": {"key": "apps/hello/prod/shipway.yaml", "version": "good"}});
+    let manifest =
+        json!({"app": "hello", "environment": "prod", "component": "platform", "artifact": object, "repair": true});
+    let confirmed = json!({"app": "hello", "environment": "prod", "confirm": "hello/prod"});
+    let compared = json!({"app": "hello", "environment": "prod"});
+    let found = json!([{"differences": [{"of": "network", "what": "is gone"}]}]);
+    let run = Fake::with_platform().await.go(&event(1)).await;
+    let error = json!({"Error": "Preflight", "Cause": "something is missing"});
+    let kept = json!([{"what": "the database main", "in_network": true}]);
+    let asked = [
+        json!({"action": "begin", "machine": "rollout", "execution": started("by-hand"), "input": input}),
+        json!({"action": "begin", "machine": "provision", "execution": started("by-hand"), "input": manifest}),
+        json!({"action": "begin_teardown", "execution": started("teardown"), "input": confirmed}),
+        json!({"action": "ask_approval", "run": run, "token": "token", "seconds": 60}),
+        json!({"action": "approved", "run": run, "answer": {"by": "Ann"}}),
+        json!({"action": "end", "run": run, "result": {"outcome": "succeeded", "reason": "so it went"}, "kept": kept}),
+        json!({"action": "end", "run": run, "result": error}),
+        json!({"action": "drift", "execution": started("drift"), "input": compared, "found": found}),
+    ];
+    for valid in asked {
+        // A run with another fence was taken over, and ends as that. What an execution is called, what a person or a function says,
+        // and how it ended, is told as it is; a release that is asked for wrongly ends as rejected, and is written down as that.
+        let free = [
+            "/machine",
+            "/execution/arn",
+            "/execution/name",
+            "/input/repair",
+            "/input/artifact/object/key",
+            "/input/artifact/object/version",
+            "/input/confirm",
+            "/token",
+            "/run/fence",
+            "/seconds",
+            "/answer",
+            "/answer/by",
+            "/result/reason",
+            "/result/Error",
+            "/result/Cause",
+            "/kept",
+            "/kept/0/what",
+            "/kept/0/in_network",
+            "/found",
+            "/found/0/differences",
+            "/found/0/differences/0/of",
+            "/found/0/differences/0/what",
+            "/kept/0",
+            "/found/0",
+            "/found/0/differences/0",
+        ];
+        Box::pin(are_refused(&valid, &free, async |input| {
+            let fake = Fake::with_platform().await;
+            if valid.get("run").is_some() {
+                fake.go(&event(1)).await;
+            }
+            let answered = answer(&input, async |message| Box::pin(fake.hear(message)).await).await;
+            (answered.map(|answer| json!(answer)), format!("{:?} {}", fake.failed, fake.aside.written()))
+        }))
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_machine_releases_what_it_is_for_and_nothing_else() {
+    let manifest = || object("apps/hello/prod/shipway.yaml", "good");
+    let zip = || object("sites/hello/prod/web/a.zip", "v");
+    let asked = [
+        (Machine::Provision, asks("by-hand", 1, "platform", manifest())),
+        (Machine::Rollout, asks("by-hand", 1, "service/api", image(1))),
+        (Machine::Publish, asks("by-hand", 1, "site/web", zip())),
+        (
+            Machine::Publish,
+            asks("by-hand", 1, "preview/web/pr-1", object("sites/hello/prod/web/preview/pr-1.zip", "v")),
+        ),
+    ];
+    for machine in [Machine::Provision, Machine::Rollout, Machine::Publish] {
+        for (own, Asks { execution, input }) in asked.clone() {
+            let fake = Fake::with_platform().await;
+            let before = fake.aside.written();
+            let (execution, input) = (execution.clone(), json!(input));
+            let answered = fake.ask(RecordRequest::Begin { machine: Some(machine), execution, input }).await;
+            if machine == own {
+                assert!(matches!(answered, Ok(Answer::Begun(Begun::Go { .. }))), "{machine}: {answered:?}");
+                continue;
+            }
+            let refused = answered.unwrap_err();
+            assert_eq!((refused.failure(), fake.aside.written()), (Failure::RejectedInput, before), "{machine}");
+            assert!(refused.to_string().contains(&format!("`{machine}` releases no ")), "{refused}");
+        }
+    }
 }

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use shipway_aws::testing::{begin, cut_everywhere, end};
+use serde_json::json;
+use shipway_aws::{
+    runtime::answer,
+    testing::{are_refused, begin, cut_everywhere, end},
+};
 use shipway_domain::{
     release::{Artifact, Outcome},
     task::{Capacity, TaskContainer},
@@ -737,4 +741,19 @@ async fn another_manifest_half_way_changes_nothing_about_the_smoke_tests() {
     platform(&fake.aside, MANIFEST).await;
     assert!(finish_smoke(&fake).await.is_ok());
     assert_eq!(writes(&fake), SMOKE_TASKS);
+}
+
+#[tokio::test]
+async fn an_input_that_no_machine_makes_is_refused_by_name_and_nothing_changes() {
+    for action in ["migrate", "databases", "smoke"] {
+        let valid = json!({"run": the_run(), "action": action});
+        Box::pin(are_refused(&valid, &[], async |input| {
+            let fake = cloud(12, Some(0)).await;
+            let surroundings = Surroundings { region: "eu-west-1".to_owned(), registry_mirror: None };
+            let pass = async |input| Box::pin(handle(&fake.store, &fake, &surroundings, input, at(0))).await;
+            let answered = answer(&input, pass).await.map(|pass| json!(pass));
+            (answered, format!("{:?} {}", writes(&fake), fake.aside.written()))
+        }))
+        .await;
+    }
 }

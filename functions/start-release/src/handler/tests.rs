@@ -7,7 +7,10 @@ use std::{
 
 use proptest::prelude::*;
 use serde_json::json;
-use shipway_aws::testing::{Cut, Line, Table, begin, cut_everywhere, end, provision};
+use shipway_aws::{
+    runtime::answer,
+    testing::{Cut, Line, Mutant, Table, begin, cut_everywhere, end, mutants, provision},
+};
 use shipway_domain::{approval::Asked, message::Run, release::Outcome};
 
 use super::*;
@@ -1104,4 +1107,51 @@ async fn a_claim_that_nobody_goes_on_with_is_told_by_every_sweep_until_it_is_tak
     assert_eq!(fake.sweeps(5_300 + 86_400 + 3_700).await.len(), 1, "the answer's time is over, and nothing went on");
     end(&fake.aside, &run, Outcome::Failed).await;
     assert_eq!(fake.sweeps(100_100).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_message_that_nobody_sends_is_ignored_or_refused_by_name_and_nothing_starts() {
+    // In place of a version, or of the place of one in a row, another is another delivery.
+    const FREE: [&str; 3] = ["/detail/object/version-id", "/detail/object/sequencer", "/time"];
+    let asked = [
+        json!({"shipway": "drift"}),
+        json!({"shipway": "sweep"}),
+        stands(PLATFORM),
+        uploads("apps/hello/prod/shipway.yaml", 2),
+        uploads("sites/hello/prod/web/a.zip", 3),
+        uploads("sites/hello/prod/web/preview/pr-12.zip", 4),
+        Fake::with(&["prod"]).await.pushes("v1", 1),
+    ];
+    for valid in asked {
+        let ask = async |input: &Value| {
+            let fake = Fake::with(&["prod"]).await;
+            fake.pushes("v1", 1);
+            let answered = answer(input, async |message: Value| Box::pin(fake.handle(&message)).await).await;
+            let executions = fake.executions.borrow();
+            let started: Vec<_> = executions.iter().map(|(name, execution)| (name, &execution.input)).collect();
+            (answered, format!("{started:?} {}", fake.aside.written()))
+        };
+        let (as_meant, effects) = ask(&valid).await;
+        let as_meant = as_meant.unwrap();
+        let (_, untouched) = ask(&Value::Null).await;
+        let mutants = mutants(&valid);
+        for Mutant { at, what, input } in &mutants {
+            let told = format!("{what} at `{at}` of {valid}");
+            match ask(input).await {
+                (Ok(answers), done) if answers == as_meant => assert_eq!(done, effects, "{told}"),
+                (Ok(_), _) if FREE.contains(&at.as_str()) => {}
+                (Ok(answers), done) => {
+                    assert!(answers.iter().all(|answer| answer.note.starts_with("ignored: ")), "{told}: {answers:?}");
+                    assert!(!answers.is_empty() && answers.iter().all(|answer| answer.note.len() < 1000), "{told}");
+                    assert_eq!(done, untouched, "{told}");
+                }
+                (Err(refused), done) => {
+                    assert_eq!(refused.error_type, Failure::RejectedInput.name(), "{told}");
+                    assert!(refused.error_message.len() < 1000, "{told}");
+                    assert_eq!(done, untouched, "{told}");
+                }
+            }
+        }
+        eprintln!("{} mutants of {valid}", mutants.len());
+    }
 }

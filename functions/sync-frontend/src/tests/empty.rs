@@ -6,9 +6,11 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde_json::json;
 use shipway_aws::{
     PublicError, Store,
-    testing::{Line, Table, begin, cut_everywhere, provision},
+    runtime::answer,
+    testing::{Line, Table, are_refused, begin, cut_everywhere, provision},
 };
 use shipway_domain::{
     failure::Failure,
@@ -233,4 +235,19 @@ async fn only_a_run_of_the_platform_empties() {
     let asked = serde_json::json!({"run": run, "action": "empty"});
     let asked: PassInput<Asked> = serde_json::from_value(asked).unwrap();
     assert!(matches!(asked.action, Asked::Empty(_)));
+}
+
+#[tokio::test]
+async fn an_input_that_no_machine_makes_is_refused_by_name_and_nothing_changes() {
+    let valid = json!({"run": Fake::new().await.run, "action": "empty"});
+    are_refused(&valid, &[], async |input| {
+        let fake = Fake::new().await;
+        let pass = async |PassInput { run, action }: PassInput<Asked>| match action {
+            Asked::Empty(_) => handle(&fake.store, &fake, &run, Timestamp::UNIX_EPOCH, || false).await,
+            Asked::Publish(_) => panic!("{run:?} was a teardown"),
+        };
+        let answered = answer(&input, pass).await.map(|pass| json!(pass));
+        (answered, format!("{:?} {}", fake.full(), fake.aside.written()))
+    })
+    .await;
 }

@@ -1,6 +1,6 @@
 //! Comparisons that are reported: twice, beside releases, cut off anywhere.
 
-use shipway_domain::{drift::DriftStatus, message::DriftInput};
+use shipway_domain::drift::DriftStatus;
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn compares(number: u8, second: i64, differences: usize) -> RecordRequest {
     let found = DriftFound { differences: (0..differences).map(difference).collect() };
     let execution =
         Execution { arn: format!("arn:drift:{number}"), name: format!("drift-{number}"), started_at: at(second) };
-    let input = DriftInput { app: app(), environment: prod() };
+    let input = json!({"app": app(), "environment": prod()});
     RecordRequest::Drift { execution, input, found: vec![DriftFound::default(), found, DriftFound::default()] }
 }
 
