@@ -47,7 +47,6 @@ pub async fn hold(cloud: &LocalCloud) -> Result<()> {
         }
         None => false,
     });
-    ensure!(!decisions.is_empty(), "IAM was asked nothing by a role of Shipway's");
     if let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) {
         std::fs::create_dir_all(&folder)?;
         // What was decided so far replaces what was at the end of the test before.

@@ -1,7 +1,7 @@
 //! Load → decide → write, all in one transaction each: a release begins or it does not, ends or it does not.
 
 use jiff::Timestamp;
-use serde::{Deserialize as _, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use shipway_aws::{
     AwsError, PublicError, Store,

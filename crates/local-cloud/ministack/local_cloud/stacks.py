@@ -2,7 +2,8 @@
 ECS publishes for instances.
 
 A stack shows a parameter that names one of Parameter Store by that name, as it was given: MiniStack shows its value there, which
-AWS shows beside it. A bucket has the tags of its template: MiniStack's has none.
+AWS shows beside it. A bucket has its template's tags and CloudFormation's own: MiniStack's has
+none.
 """
 
 from ministack.services import cloudformation, ec2, iam, s3, ssm, waf
@@ -16,6 +17,7 @@ def install():
         provisioners._RESOURCE_HANDLERS.setdefault(name, operations)
     ssm._PUBLIC_AMI_PARAMETERS.update(_IMAGES)
     replace(handlers, "_describe_stacks", _with_names)
+    provisioners._STACK_TAG_PROPERTY.setdefault("AWS::S3::Bucket", ("Tags", "list"))
     replace(provisioners, "_s3_apply_configurations", _with_tags)
 
 

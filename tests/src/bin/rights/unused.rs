@@ -170,12 +170,6 @@ pub(crate) const UNUSED: &[Unused] = &[
     },
     Unused {
         roles: &["RunMigrationsRole"],
-        statement: "RunTasks",
-        what: &["ecs:StopTask"],
-        why: "a task that takes too long",
-    },
-    Unused {
-        roles: &["RunMigrationsRole"],
         statement: "TakeSnapshots",
         what: &[
             "rds:CreateDBClusterSnapshot",
@@ -214,12 +208,6 @@ pub(crate) const UNUSED: &[Unused] = &[
         statement: "WriteSites",
         what: &["s3:GetObject"],
         why: "what is renamed is copied: only tests in memory rename",
-    },
-    Unused {
-        roles: &["SyncFrontendRole"],
-        statement: "WriteSites",
-        what: &["s3:DeleteObject"],
-        why: "the grace period of files is days: tests in memory go over it",
     },
     Unused {
         roles: &["SyncFrontendRole"],
