@@ -10,16 +10,15 @@ use anyhow::{Context as _, ensure};
 use crate::run::openly;
 use crate::workspace::{Workspace, cargo};
 
-/// What the tests of a package tried.
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-struct Tried {
-    tests: u64,
-    cuts: u64,
-    pairs: u64,
+/// What the tests of a package tried: how many tests, and how many points of each kind.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+struct Tried<'a> {
+    tests: usize,
+    kinds: BTreeMap<&'a str, u64>,
 }
 
-/// Runs them. Each story is told with one call lost, for each of its calls, before its effect and after it; and with so many pairs of
-/// calls lost, drawn by lot.
+/// Runs them. Each story is told with something becoming of one call, for each of its calls and each kind (`shipway_aws::testing::Cut`);
+/// and with so many pairs, drawn by lot.
 pub(crate) fn crash(pairs: u64, seed: Option<u64>) -> anyhow::Result<()> {
     let workspace = Workspace::find()?;
     let report = workspace.target.join("crash-points.txt");
@@ -39,29 +38,48 @@ pub(crate) fn crash(pairs: u64, seed: Option<u64>) -> anyhow::Result<()> {
     let text =
         std::fs::read_to_string(&report).with_context(|| format!("{}: no test told anything", report.display()))?;
     let found = read(&text);
-    ensure!(!found.is_empty(), "{}: no test told anything", report.display());
-    println!("{:<20} {:>6} {:>8} {:>8}", "calls lost:", "tests", "one", "two");
-    for (package, Tried { tests, cuts, pairs }) in &found {
-        println!("{package:<20} {tests:>6} {cuts:>8} {pairs:>8}");
-    }
-    let sum = |of: fn(&Tried) -> u64| found.values().map(of).sum::<u64>();
-    println!("{:<20} {:>6} {:>8} {:>8}", "", sum(|one| one.tests), sum(|one| one.cuts), sum(|one| one.pairs));
+    ensure!(!found.1.is_empty(), "{}: no test told anything", report.display());
+    print!("{}", table(&found));
     tested
 }
 
-/// By package; the lines of one test are added up.
-fn read(report: &str) -> BTreeMap<&str, Tried> {
-    let mut found: BTreeMap<&str, (Tried, BTreeSet<&str>)> = BTreeMap::new();
+/// By package; the lines of one test are added up. The kinds are in the order in which they are told first.
+fn read(report: &str) -> (Vec<&str>, BTreeMap<&str, Tried<'_>>) {
+    let mut kinds: Vec<&str> = Vec::new();
+    let mut found: BTreeMap<&str, (Tried<'_>, BTreeSet<&str>)> = BTreeMap::new();
     for line in report.lines() {
         let words: Vec<&str> = line.split(' ').collect();
-        let [package, test, cuts, pairs] = words.as_slice() else { continue };
-        let (Ok(cuts), Ok(pairs)) = (cuts.parse::<u64>(), pairs.parse::<u64>()) else { continue };
+        let [package, test, kind, count] = words.as_slice() else { continue };
+        let Ok(count) = count.parse::<u64>() else { continue };
+        if !kinds.contains(kind) {
+            kinds.push(kind);
+        }
         let (tried, tests) = found.entry(package).or_default();
         tests.insert(test);
-        tried.cuts += cuts;
-        tried.pairs += pairs;
+        *tried.kinds.entry(kind).or_default() += count;
     }
-    found.into_iter().map(|(package, (tried, tests))| (package, Tried { tests: tests.len() as u64, ..tried })).collect()
+    let found = found.into_iter().map(|(package, (tried, tests))| (package, Tried { tests: tests.len(), ..tried }));
+    (kinds, found.collect())
+}
+
+/// A line for each package, a column for each kind, and the sums.
+fn table((kinds, found): &(Vec<&str>, BTreeMap<&str, Tried<'_>>)) -> String {
+    let line = |name: &str, tests: &str, counts: &[String]| {
+        let counts: String = counts.iter().map(|count| format!(" {count:>11}")).collect();
+        format!("{name:<20} {tests:>6}{counts}\n")
+    };
+    let of = |tried: &Tried<'_>| {
+        kinds.iter().map(|kind| tried.kinds.get(*kind).copied().unwrap_or_default()).collect::<Vec<_>>()
+    };
+    let told = |counts: Vec<u64>| counts.iter().map(u64::to_string).collect::<Vec<_>>();
+    let mut text = line("", "tests", &kinds.iter().map(|kind| (*kind).to_owned()).collect::<Vec<_>>());
+    let mut sums = (0, vec![0; kinds.len()]);
+    for (package, tried) in found {
+        text += &line(package, &tried.tests.to_string(), &told(of(tried)));
+        sums.0 += tried.tests;
+        sums.1.iter_mut().zip(of(tried)).for_each(|(sum, count)| *sum += count);
+    }
+    text + &line("", &sums.0.to_string(), &told(sums.1))
 }
 
 #[cfg(test)]
@@ -70,9 +88,22 @@ mod tests {
 
     #[test]
     fn what_the_tests_of_a_package_tried_is_added_up() {
-        let found =
-            read("deploy-service a 10 5\ndeploy-service b 2 5\ndeploy-service a 1 0\nbroken\nsync-frontend c 4 0\n");
-        let of = |tests, cuts, pairs| Tried { tests, cuts, pairs };
-        assert_eq!(found, [("deploy-service", of(2, 13, 10)), ("sync-frontend", of(1, 4, 0))].into());
+        let found = read(
+            "deploy-service a after 10\ndeploy-service a pairs 5\ndeploy-service b after 2\nbroken\ndeploy-service a after 1\nsync-frontend c after 4\n",
+        );
+        let of = |tests, kinds: &[(&'static str, u64)]| Tried { tests, kinds: kinds.iter().copied().collect() };
+        assert_eq!(found.0, ["after", "pairs"]);
+        let packages =
+            [("deploy-service", of(2, &[("after", 13), ("pairs", 5)])), ("sync-frontend", of(1, &[("after", 4)]))];
+        assert_eq!(found.1, packages.into());
+        let table = table(&found);
+        let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        let expected: [&[&str]; 4] = [
+            &["tests", "after", "pairs"],
+            &["deploy-service", "2", "13", "5"],
+            &["sync-frontend", "1", "4", "0"],
+            &["3", "17", "5"],
+        ];
+        assert_eq!(lines, expected);
     }
 }

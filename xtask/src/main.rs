@@ -65,9 +65,9 @@ enum Command {
         /// The directory
         directory: PathBuf,
     },
-    /// Cuts the functions off at each of their calls to AWS, in tests in memory, and tells what was tried; needs cargo-nextest
+    /// Cuts the functions off at each of their calls to AWS and lets each fail, in tests in memory, and tells what was tried; needs cargo-nextest
     Crash {
-        /// How many pairs of calls each story loses beside, drawn by lot
+        /// How many pairs each story is told with beside, drawn by lot
         #[arg(long, default_value_t = 200)]
         pairs: u64,
         /// Draws the same pairs as the run that told it

@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, fmt};
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use lambda_runtime::Diagnostic;
 use shipway_domain::failure::Failure;
 
@@ -41,10 +42,9 @@ pub struct AwsError {
 
 impl AwsError {
     /// For `map_err`: names the call (`ecs:UpdateService`), keeps code and message, and decides the public name.
-    pub fn of<E, R>(call: &'static str) -> impl FnOnce(SdkError<E, R>) -> AwsError
+    pub fn of<E>(call: &'static str) -> impl FnOnce(SdkError<E, HttpResponse>) -> AwsError
     where
         E: ProvideErrorMetadata + StdError + 'static,
-        R: fmt::Debug,
     {
         move |error| {
             let answered = error.as_service_error();
@@ -53,8 +53,13 @@ impl AwsError {
                 Some(message) => message.to_owned(),
                 None => with_sources(&Printed(&error)),
             };
+            let failed = error.raw_response().is_some_and(|answer| answer.status().is_server_error());
             let failure = match (&error, &code) {
-                (SdkError::ServiceError(_), Some(code)) => classify(code),
+                (SdkError::ServiceError(_), Some(code)) => match classify(code) {
+                    // Each service has codes of its own for trouble of its own. Whether it acted nobody knows.
+                    Failure::Bug if failed => Failure::Transient,
+                    known => known,
+                },
                 (SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_), _) => {
                     Failure::Transient
                 }
@@ -64,6 +69,11 @@ impl AwsError {
             };
             AwsError { call, code, message, failure }
         }
+    }
+
+    /// What an answer that is a success otherwise says of one thing that it could not do.
+    pub fn in_answer(call: &'static str, code: &str, message: &str) -> AwsError {
+        AwsError { call, code: Some(code.to_owned()), message: message.to_owned(), failure: classify(code) }
     }
 
     /// An answer whose body broke off on the way.
@@ -129,7 +139,7 @@ pub fn classify(code: &str) -> Failure {
         | "SignatureDoesNotMatch" => Failure::Denied,
         "Throttling"
         | "Throttled"
-        | "ThrottledException"
+        | "EC2Throttled"
         | "RequestLimitExceeded"
         | "TooManyRequests"
         | "SlowDown"
@@ -163,15 +173,15 @@ pub fn classify(code: &str) -> Failure {
 }
 
 /// Lets an SDK error be walked for its sources whatever its parameters are.
-struct Printed<'a, E, R>(&'a SdkError<E, R>);
+struct Printed<'a, E>(&'a SdkError<E, HttpResponse>);
 
-impl<E, R> fmt::Debug for Printed<'_, E, R> {
+impl<E> fmt::Debug for Printed<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SdkError")
     }
 }
 
-impl<E, R> fmt::Display for Printed<'_, E, R> {
+impl<E> fmt::Display for Printed<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             SdkError::ConstructionFailure(_) => "the request could not be built",
@@ -184,7 +194,7 @@ impl<E, R> fmt::Display for Printed<'_, E, R> {
     }
 }
 
-impl<E: StdError + 'static, R: fmt::Debug> StdError for Printed<'_, E, R> {
+impl<E: StdError + 'static> StdError for Printed<'_, E> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self.0 {
             SdkError::DispatchFailure(failure) => failure.as_connector_error().map(|e| e as &(dyn StdError + 'static)),
@@ -196,6 +206,9 @@ impl<E: StdError + 'static, R: fmt::Debug> StdError for Printed<'_, E, R> {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_dynamodb::error::{ConnectorError, ErrorMetadata};
+    use aws_smithy_types::body::SdkBody;
+
     use super::*;
 
     #[test]
@@ -207,6 +220,7 @@ mod tests {
             ("RequestLimitExceeded", Failure::Transient),
             ("ProvisionedThroughputExceededException", Failure::Transient),
             ("ServiceUnavailable", Failure::Transient),
+            ("EC2ThrottledException", Failure::Transient),
             ("ServerException", Failure::Transient),
             ("VpcLimitExceeded", Failure::Quota),
             ("ServiceQuotaExceededException", Failure::Quota),
@@ -217,6 +231,52 @@ mod tests {
         ];
         for (code, failure) in table {
             assert_eq!(classify(code), failure, "{code}");
+        }
+    }
+    fn of(error: SdkError<ErrorMetadata, HttpResponse>) -> AwsError {
+        AwsError::of("ec2:CreateVpc")(error)
+    }
+
+    fn answer(status: u16) -> HttpResponse {
+        HttpResponse::new(status.try_into().unwrap(), SdkBody::empty())
+    }
+
+    fn coded(code: &str, status: u16) -> AwsError {
+        of(SdkError::service_error(ErrorMetadata::builder().code(code).build(), answer(status)))
+    }
+
+    #[test]
+    fn a_timeout_a_reset_and_half_an_answer_are_no_answer_and_a_retry_helps() {
+        let reset = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let lost = [
+            SdkError::timeout_error("5 s are over"),
+            SdkError::dispatch_failure(ConnectorError::io(reset().into())),
+            SdkError::dispatch_failure(ConnectorError::timeout("3.1 s are over".into())),
+            SdkError::response_error(reset(), answer(200)),
+            // A gateway's, which no service gave a code.
+            SdkError::service_error(ErrorMetadata::builder().build(), answer(502)),
+        ];
+        for error in lost.map(of) {
+            assert_eq!((error.failure(), error.code()), (Failure::Transient, None), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_5xx_is_the_services_own_trouble_whatever_its_code() {
+        for code in ["InternalError", "InternalServiceException", "ServiceFailure", "InsufficientAddressCapacity"] {
+            assert_eq!(coded(code, 500).failure(), Failure::Transient, "{code}");
+        }
+        assert_eq!(coded("NeverHeardOf", 400).failure(), Failure::Bug);
+        // A known code says more.
+        assert_eq!(coded("VpcLimitExceeded", 503).failure(), Failure::Quota);
+    }
+
+    #[test]
+    fn throttling_is_known_by_each_services_code_and_its_status() {
+        let throttled =
+            [("RequestLimitExceeded", 503), ("Throttling", 400), ("ThrottlingException", 400), ("SlowDown", 503)];
+        for (code, status) in throttled {
+            assert_eq!(coded(code, status).failure(), Failure::Transient, "{code}");
         }
     }
 }

@@ -8,14 +8,22 @@
 mod hostile;
 
 use std::{
+    any::{Any, TypeId},
+    cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap, VecDeque},
     fmt,
     future::Future,
     io::Write as _,
+    mem::take,
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, TransactWriteItem};
+use aws_sdk_dynamodb::{
+    error::{ErrorMetadata, SdkError},
+    types::{AttributeValue, CancellationReason, TransactWriteItem},
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_types::body::SdkBody;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use shipway_domain::{
@@ -34,16 +42,53 @@ use crate::{
     store::{Cancelled, Item, Key, Manifest, Query},
 };
 
-/// Which call is lost, counted from one, and whether it took effect before.
+/// What becomes of one call of a story, the n-th, counted from one. A call that AWS did not hear of and one whose answer did not
+/// come are one [`AwsError`] each, whether a connection broke or time ran out: what tells them apart is only whether AWS acted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// It never arrives.
+    /// The function is gone before it, and makes no other call in this pass.
     Before(usize),
-    /// Its answer never comes.
+    /// It takes effect and the function is gone.
     After(usize),
+    /// It never arrives: the connection breaks, or time runs out.
+    Unsent(usize),
+    /// It takes effect, and its answer never comes.
+    Unanswered(usize),
+    /// AWS refuses it, as there are too many.
+    Throttled(usize),
+    /// AWS answers an internal error, and did nothing.
+    Failed(usize),
+    /// AWS answers an internal error, and did it.
+    FailedLate(usize),
+    /// Not of all calls but of the looks after a write: the n-th shows what was before the last write.
+    Stale(usize),
 }
 
-/// The calls of one story that are lost: none, one or two.
+/// A cut of the n-th call.
+type Kind = fn(usize) -> Cut;
+
+/// The kinds, by their names in the report.
+const KINDS: [(&str, Kind); 8] = [
+    ("before", Cut::Before),
+    ("after", Cut::After),
+    ("unsent", Cut::Unsent),
+    ("unanswered", Cut::Unanswered),
+    ("throttled", Cut::Throttled),
+    ("failed", Cut::Failed),
+    ("failed_late", Cut::FailedLate),
+    // The last, as it is in no pair.
+    ("stale", Cut::Stale),
+];
+
+/// To the code these are calls that did not arrive or were not answered, with a code besides. Without being asked for pairs, only
+/// some are tried: by lot, among the pairs.
+const WITH_A_CODE: [&str; 3] = ["throttled", "failed", "failed_late"];
+
+/// For so many calls a look after a write may show what was before it: some passes of a function, thus about half a minute. AWS
+/// names no bound; what the code waits before it believes a look is longer.
+const SHOWN_LATE: usize = 25;
+
+/// What becomes of the calls of one story: of none, one or two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cuts([Option<Cut>; 2]);
 
@@ -59,26 +104,42 @@ impl From<Option<Cut>> for Cuts {
     }
 }
 
-/// Tells a story again and again, each time with another of its calls lost, before its effect and after it; then with pairs of them
-/// lost, drawn by lot. The story sets the cuts on its line and answers how many calls it made with them; it is over when the call
-/// is never made.
+thread_local! {
+    /// Whether a look showed what was before, since this was last taken. A story is told by one thread.
+    static SHOWN_BEFORE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Tells a story again and again, each time with something else becoming of another of its calls, by each kind of [`Cut`]; then with
+/// pairs of them, drawn by lot. The story sets the cuts on its line and answers how many calls it made with them; it is over when
+/// the call is never made.
 ///
-/// `SHIPWAY_CRASH_PAIRS` says how many pairs, 20 unless set; `SHIPWAY_CRASH_SEED` draws others than usual.
+/// `SHIPWAY_CRASH_PAIRS` says how many pairs, 20 unless set, and has every kind tried at every call; `SHIPWAY_CRASH_SEED` draws
+/// others than usual.
 pub async fn cut_everywhere(story: impl AsyncFn(Cuts) -> usize) {
-    let kinds = [Cut::Before as fn(usize) -> Cut, Cut::After];
-    let (mut tried, mut most) = (0, 0);
-    for cut in kinds {
-        let mut number = 1;
-        while story(cut(number).into()).await >= number {
+    let said = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let asked = said("SHIPWAY_CRASH_PAIRS");
+    let (mut tried, mut most) = (Vec::new(), 0);
+    for (kind, cut) in KINDS.into_iter().filter(|(kind, _)| asked.is_some() || !WITH_A_CODE.contains(kind)) {
+        let mut number = 0;
+        loop {
+            SHOWN_BEFORE.take();
+            let cut = cut(number + 1);
+            let calls = story(cut.into()).await;
+            let came_to_it = match cut {
+                Cut::Stale(_) => SHOWN_BEFORE.take(),
+                _ => calls > number,
+            };
+            if !came_to_it {
+                break;
+            }
             number += 1;
         }
-        assert!(number > 1, "the story makes no calls");
-        most = most.max(number - 1);
-        tried += number - 1;
+        most = most.max(number);
+        tried.push((kind, number as u64));
     }
-    let said = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    assert!(most > 0, "the story makes no calls");
     let seed = said("SHIPWAY_CRASH_SEED").unwrap_or_default();
-    let pairs = said("SHIPWAY_CRASH_PAIRS").unwrap_or(20);
+    let pairs = asked.unwrap_or(20);
     // Shown where the story fails.
     eprintln!("pairs of cuts are drawn with SHIPWAY_CRASH_SEED={seed}");
     let mut lot = fastrand::Rng::with_seed(seed);
@@ -86,30 +147,40 @@ pub async fn cut_everywhere(story: impl AsyncFn(Cuts) -> usize) {
         // After a call is lost a story makes more of them.
         let first = lot.usize(1..=most);
         let second = first + lot.usize(1..=most);
-        let mut cut = |number| Some(kinds[lot.usize(..kinds.len())](number));
+        // But a call that was lost is told from one that did not arrive by a look alone, where it has no token.
+        let mut cut = |number| Some(KINDS[lot.usize(..KINDS.len() - 1)].1(number));
         story(Cuts([cut(first), cut(second)])).await;
     }
-    self::tried(tried, pairs);
+    tried.push(("pairs", pairs));
+    report(&tried);
 }
 
-/// Adds to the file that `SHIPWAY_CRASH_REPORT` names, if it does, what a test has tried: package, test, cuts and pairs of cuts.
-pub fn tried(cuts: usize, pairs: u64) {
+/// Adds to the file that `SHIPWAY_CRASH_REPORT` names, if it does, what a test has tried: package, test, kind and how many, a line
+/// each.
+fn report(tried: &[(&str, u64)]) {
     let Some(path) = std::env::var_os("SHIPWAY_CRASH_REPORT") else { return };
     let test = std::thread::current().name().unwrap_or_default().to_owned();
     let package = std::env::var("CARGO_PKG_NAME").unwrap_or_default();
+    let lines: String = tried.iter().map(|(kind, count)| format!("{package} {test} {kind} {count}\n")).collect();
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
     // One write, as other tests write at the same time.
-    file.write_all(format!("{package} {test} {cuts} {pairs}\n").as_bytes()).unwrap();
+    file.write_all(lines.as_bytes()).unwrap();
 }
 
-/// The line between a function and AWS: it counts calls, loses one, and lets others write in between.
+/// The line between a function and AWS: it counts calls, decides what becomes of them, and lets others write in between.
 #[derive(Clone, Default)]
 pub struct Line(Arc<Mutex<Traffic>>);
 
 #[derive(Default)]
 struct Traffic {
     calls: usize,
+    /// Of those, the looks at what was written to since the last cut was set.
+    looks: usize,
     cuts: Cuts,
+    /// Whether the function is gone, until the next pass.
+    gone: bool,
+    /// What each kind of world held before the last write, and which call that was.
+    before: HashMap<TypeId, (usize, Box<dyn Any + Send>)>,
     between: VecDeque<BoxFuture<'static, ()>>,
 }
 
@@ -119,11 +190,10 @@ impl Line {
         self.traffic().calls
     }
 
-    /// Loses these calls, counted from now on.
+    /// What becomes of these calls, counted from now on.
     pub fn cut(&self, cuts: impl Into<Cuts>) {
         let mut traffic = self.traffic();
-        traffic.cuts = cuts.into();
-        traffic.calls = 0;
+        *traffic = Traffic { cuts: cuts.into(), between: take(&mut traffic.between), ..Traffic::default() };
     }
 
     /// Lets this happen right before the next transaction: after the function has read, and before it writes.
@@ -131,27 +201,137 @@ impl Line {
         self.traffic().between.push_back(Box::pin(other));
     }
 
+    /// Ends a pass with its answer, which nobody hears of a function that is gone. Another pass may begin.
+    ///
+    /// # Errors
+    /// The pass ended so, or the function was gone.
+    pub fn end_pass<T, E: From<AwsError>>(&self, answer: Result<T, E>) -> Result<T, E> {
+        if take(&mut self.traffic().gone) { Err(lost().into()) } else { answer }
+    }
+
     /// Makes a call.
     ///
     /// # Errors
-    /// The call is lost.
+    /// The call is lost, or AWS could not answer.
     pub fn call<T>(&self, act: impl FnOnce() -> T) -> Result<T, AwsError> {
-        let (number, Cuts(cuts)) = {
+        let cut = {
             let mut traffic = self.traffic();
+            if traffic.gone {
+                return Err(lost());
+            }
             traffic.calls += 1;
-            (traffic.calls, traffic.cuts)
+            let number = traffic.calls;
+            let cut = traffic.cuts.0.into_iter().flatten().find(|cut| cut.call() == Some(number));
+            traffic.gone = matches!(cut, Some(Cut::Before(_)));
+            cut
         };
-        let lost = || Err(AwsError::broken_off("the call", &fmt::Error));
-        if cuts.contains(&Some(Cut::Before(number))) {
-            return lost();
+        match cut {
+            Some(Cut::Before(_) | Cut::Unsent(_)) => return Err(lost()),
+            Some(Cut::Throttled(_)) => return Err(refused("ThrottlingException", 400)),
+            Some(Cut::Failed(_)) => return Err(refused("InternalServerError", 500)),
+            Some(Cut::After(_) | Cut::Unanswered(_) | Cut::FailedLate(_) | Cut::Stale(_)) | None => {}
         }
         let answer = act();
-        if cuts.contains(&Some(Cut::After(number))) { lost() } else { Ok(answer) }
+        match cut {
+            Some(Cut::After(_)) => {
+                self.traffic().gone = true;
+                Err(lost())
+            }
+            Some(Cut::Unanswered(_)) => Err(lost()),
+            Some(Cut::FailedLate(_)) => Err(refused("InternalServerError", 500)),
+            _ => Ok(answer),
+        }
+    }
+
+    /// Makes a call that changes a world.
+    ///
+    /// # Errors
+    /// The call is lost, or AWS could not answer.
+    pub fn write<W: Clone + Send + 'static, T>(
+        &self,
+        world: &RefCell<W>,
+        act: impl FnOnce(&mut W) -> T,
+    ) -> Result<T, AwsError> {
+        self.call(|| {
+            let mut world = world.borrow_mut();
+            self.remember(&*world);
+            act(&mut world)
+        })
+    }
+
+    /// Keeps what a world is before it is written to.
+    pub fn remember<W: Clone + Send + 'static>(&self, world: &W) {
+        let mut traffic = self.traffic();
+        let number = traffic.calls;
+        traffic.before.insert(TypeId::of::<W>(), (number, Box::new(world.clone())));
+    }
+
+    /// So much time passes that all looks show what was written.
+    pub fn settle(&self) {
+        self.traffic().before.clear();
+    }
+
+    /// Makes a call that looks at a world, of a service that may show it as it was before the last write.
+    ///
+    /// # Errors
+    /// The call is lost, or AWS could not answer.
+    pub fn look<W: Clone + Send + 'static, T>(
+        &self,
+        world: &RefCell<W>,
+        look: impl FnOnce(&mut W) -> T,
+    ) -> Result<T, AwsError> {
+        self.call(|| match self.shown_before() {
+            Some(mut before) => look(&mut before),
+            None => look(&mut world.borrow_mut()),
+        })
+    }
+
+    /// The world before the last write, if this look is one that shows it.
+    pub fn shown_before<W: Clone + Send + 'static>(&self) -> Option<W> {
+        let mut traffic = self.traffic();
+        let (written, before) = traffic.before.get(&TypeId::of::<W>())?;
+        if traffic.calls > written + SHOWN_LATE {
+            return None;
+        }
+        let before = before.downcast_ref::<W>().unwrap().clone();
+        traffic.looks += 1;
+        let is_stale = traffic.cuts.0.contains(&Some(Cut::Stale(traffic.looks)));
+        is_stale.then(|| {
+            SHOWN_BEFORE.set(true);
+            before
+        })
     }
 
     fn traffic(&self) -> MutexGuard<'_, Traffic> {
         self.0.lock().unwrap()
     }
+}
+
+impl Cut {
+    /// The number of its call.
+    fn call(self) -> Option<usize> {
+        match self {
+            Cut::Before(number)
+            | Cut::After(number)
+            | Cut::Unsent(number)
+            | Cut::Unanswered(number)
+            | Cut::Throttled(number)
+            | Cut::Failed(number)
+            | Cut::FailedLate(number) => Some(number),
+            Cut::Stale(_) => None,
+        }
+    }
+}
+
+fn lost() -> AwsError {
+    AwsError::of::<ErrorMetadata>("the call")(SdkError::timeout_error("it is lost"))
+}
+
+/// What AWS says no to a call by, with this code and HTTP status.
+pub fn refused(code: &str, status: u16) -> AwsError {
+    let error = ErrorMetadata::builder().code(code).message("it is refused").build();
+    let response = HttpResponse::new(status.try_into().unwrap(), SdkBody::empty());
+    AwsError::of("the call")(SdkError::service_error(error, response))
 }
 
 impl fmt::Debug for Line {

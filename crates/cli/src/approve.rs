@@ -105,10 +105,9 @@ fn possible<'r>(release: &'r ReleaseRecord, state: &ComponentState) -> Result<&'
     Err(problem.at(format!("{component} of {app}/{environment}")))
 }
 
-fn failed<E, R>(call: &'static str, error: SdkError<E, R>, release: &ReleaseRecord) -> Problem
+fn failed<E>(call: &'static str, error: SdkError<E>, release: &ReleaseRecord) -> Problem
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug,
 {
     let error = AwsError::of(call)(error);
     if !OVER.iter().any(|code| error.is(code)) {

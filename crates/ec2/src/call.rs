@@ -2,7 +2,6 @@
 
 use aws_sdk_ec2::{
     config::{Builder, retry::RetryConfig},
-    error::{ErrorMetadata, SdkError},
     types::{AttributeBooleanValue, DomainType, VpcEndpointType},
 };
 use sha2::{Digest as _, Sha256};
@@ -252,11 +251,8 @@ impl Ec2Client {
                 let output = sent.map_err(AwsError::of("ec2:DeleteVpcEndpoints"))?;
                 // What it could not delete is in an answer that is otherwise a success.
                 if let Some(error) = output.unsuccessful().iter().find_map(|item| item.error()) {
-                    let error = ErrorMetadata::builder()
-                        .code(error.code().unwrap_or_default())
-                        .message(error.message().unwrap_or_default())
-                        .build();
-                    return Err(AwsError::of("ec2:DeleteVpcEndpoints")(SdkError::service_error(error, ())));
+                    let (code, message) = (error.code().unwrap_or_default(), error.message().unwrap_or_default());
+                    return Err(AwsError::in_answer("ec2:DeleteVpcEndpoints", code, message));
                 }
             }
             Action::DeleteNatGateway { gateway } => {

@@ -133,9 +133,13 @@ fn sorted_out(error: AwsError) -> Ec2Error {
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_ec2::error::{ErrorMetadata, SdkError};
+    use shipway_aws::testing;
 
     use super::*;
+
+    fn refused(code: &str, status: u16) -> Ec2Error {
+        sorted_out(testing::refused(code, status))
+    }
 
     #[test]
     fn what_another_look_can_mend_is_told_from_what_it_cannot() {
@@ -153,15 +157,14 @@ mod tests {
             ("InvalidParameterValue", Failure::Bug),
         ];
         for (code, failure) in table {
-            let error = SdkError::service_error(ErrorMetadata::builder().code(code).build(), ());
-            assert_eq!(sorted_out(AwsError::of("ec2:Call")(error)).failure(), failure, "{code}");
+            assert_eq!(refused(code, 400).failure(), failure, "{code}");
         }
+        assert_eq!(refused("InsufficientAddressCapacity", 500).failure(), Failure::Transient, "EC2's own trouble");
     }
 
     #[test]
     fn a_quota_is_told_by_its_name() {
-        let error = SdkError::service_error(ErrorMetadata::builder().code("NatGatewayLimitExceeded").build(), ());
-        let message = sorted_out(AwsError::of("ec2:CreateNatGateway")(error)).to_string();
+        let message = refused("NatGatewayLimitExceeded", 400).to_string();
         assert!(message.contains("\"NAT gateways per Availability Zone\" of Amazon VPC"), "{message}");
         assert!(message.contains("ask for a higher quota"), "{message}");
     }

@@ -203,7 +203,7 @@ pub fn tags_of(tags: &[Tag]) -> BTreeMap<String, String> {
 
 /// For `map_err`: a request that could not be built was never sent.
 pub fn unbuilt(call: &'static str) -> impl Fn(aws_sdk_ecs::error::BuildError) -> AwsError {
-    move |error| AwsError::of(call)(aws_sdk_ecs::error::SdkError::<aws_sdk_ecs::Error, ()>::construction_failure(error))
+    move |error| AwsError::of(call)(aws_sdk_ecs::error::SdkError::<aws_sdk_ecs::Error>::construction_failure(error))
 }
 
 /// The public name of an error of ECS, whose codes say little: most refusals are a `ClientException` or an

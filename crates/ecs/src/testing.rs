@@ -94,9 +94,25 @@ impl<W> Fake<W> {
         fake
     }
 
-    /// One call of ECS.
+    /// One call that changes nothing, or whose service shows at once what was changed.
     pub fn call<T>(&self, act: impl FnOnce(&mut W) -> T) -> Result<T, AwsError> {
         self.line.call(|| act(&mut self.world.borrow_mut()))
+    }
+
+    /// One call that changes something.
+    pub fn write<T>(&self, act: impl FnOnce(&mut W) -> T) -> Result<T, AwsError>
+    where
+        W: Clone + Send + 'static,
+    {
+        self.line.write(&self.world, act)
+    }
+
+    /// One look, at what a service may show late.
+    pub fn look<T>(&self, look: impl FnOnce(&mut W) -> T) -> Result<T, AwsError>
+    where
+        W: Clone + Send + 'static,
+    {
+        self.line.look(&self.world, look)
     }
 
     /// The story of a release.

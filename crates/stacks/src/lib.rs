@@ -41,20 +41,14 @@ pub fn observed(stack: &Stack) -> ObservedStack {
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_cloudformation::{
-        error::{ErrorMetadata, SdkError},
-        types::{Output, Parameter, StackStatus as Sdk, Tag},
-    };
+    use aws_sdk_cloudformation::types::{Output, Parameter, StackStatus as Sdk, Tag};
 
     use super::*;
 
     #[test]
     fn a_refusal_is_told_apart_by_its_code_and_its_message() {
-        let refused = |code: &str| {
-            let error = ErrorMetadata::builder().code(code).message("Stack with id x does not exist").build();
-            let error = aws_sdk_cloudformation::operation::describe_stacks::DescribeStacksError::generic(error);
-            AwsError::of("cloudformation:DescribeStacks")(SdkError::service_error(error, ()))
-        };
+        let refused =
+            |code: &str| AwsError::in_answer("cloudformation:DescribeStacks", code, "Stack with id x does not exist");
         assert!(says(&refused("ValidationError"), "does not exist"));
         assert!(!says(&refused("ValidationError"), "No updates"));
         assert!(!says(&refused("AccessDenied"), "does not exist"));

@@ -327,7 +327,7 @@ impl Calls for Aws {
 
 /// For `map_err`: a request that could not be built was never sent.
 fn unbuilt(error: aws_sdk_ssm::error::BuildError) -> AwsError {
-    let error = SdkError::<aws_sdk_ssm::Error, ()>::construction_failure(error);
+    let error = SdkError::<aws_sdk_ssm::Error>::construction_failure(error);
     AwsError::of("ssm:DescribeParameters")(error)
 }
 

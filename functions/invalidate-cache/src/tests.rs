@@ -12,7 +12,7 @@ use shipway_aws::{
     PublicError,
     runtime::answer,
     store::{EnvironmentRecord, Manifest, StoreError},
-    testing::are_refused,
+    testing::{self, Cuts, Line, are_refused},
 };
 use shipway_domain::{
     edge::Edge,
@@ -29,12 +29,6 @@ use crate::handler::{Action, Asked, Calls, Change, Error, Invalidation, Known, P
 const LIVE: &str = "20261121T030000000-000001";
 const CUT_OFF: &str = "20261121T040000000-000002";
 const MINE: &str = "20261121T050000000-000003";
-
-#[derive(Clone, Copy, Debug)]
-enum Cut {
-    Before(usize),
-    After(usize),
-}
 
 /// What CloudFront took: reference, paths, and how many looks it takes until it says that it is done.
 type Taken = (String, Vec<String>, u32);
@@ -56,7 +50,7 @@ struct Fake {
     is_busy: Cell<bool>,
     is_superseded: bool,
     calls: RefCell<Vec<&'static str>>,
-    cut: Cell<Option<Cut>>,
+    line: Line,
 }
 
 fn artifact() -> Artifact {
@@ -123,7 +117,7 @@ impl Fake {
             is_busy: Cell::new(false),
             is_superseded: false,
             calls: RefCell::default(),
-            cut: Cell::new(None),
+            line: Line::default(),
         };
         if let Some(live) = live {
             fake.manifests.insert(key(LIVE), site(live));
@@ -152,18 +146,24 @@ impl Fake {
 
     fn call<T>(&self, name: &'static str, effect: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         self.calls.borrow_mut().push(name);
-        let number = self.calls.borrow().len();
-        let cut = || Error::Interrupted("cut off".to_owned());
-        match self.cut.get() {
-            Some(Cut::Before(at)) if at == number => Err(cut()),
-            Some(Cut::After(at)) if at == number => effect().and(Err(cut())),
-            _ => effect(),
-        }
+        self.line.call(effect)?
     }
 
     fn pass(&self, now: Timestamp) -> Result<Pass<Summary>, Error> {
         let input = PassInput { run: self.run.clone(), action: Action::Invalidate };
-        handle(self, input, now).now_or_never().expect("nothing here waits")
+        self.line.end_pass(handle(self, input, now).now_or_never().expect("nothing here waits"))
+    }
+
+    /// The machine: passes until one is the last, again after what a retry can help.
+    fn retried(&self) {
+        for minute in 0..8 {
+            match self.pass(at(minute)) {
+                Ok(Pass::Done(_)) => return,
+                Ok(Pass::Again { .. }) => {}
+                Err(error) => assert_eq!(error.failure(), Failure::Transient, "{error}"),
+            }
+        }
+        panic!("it never ends");
     }
 
     fn paths(&self) -> Vec<Vec<String>> {
@@ -315,25 +315,20 @@ fn a_lost_manifest_means_that_everything_is_invalidated() {
     assert_eq!(fake.pass(at(0)).unwrap_err().failure(), Failure::Bug);
 }
 
-/// All points at which a pass that makes this many calls can be cut off.
-fn cuts(calls: usize) -> impl Iterator<Item = Cut> {
-    shipway_aws::testing::tried(2 * calls, 0);
-    (1..=calls).flat_map(|at| [Cut::Before(at), Cut::After(at)])
+/// Tells a story in which nothing waits.
+fn cut_everywhere(story: impl Fn(Cuts) -> usize) {
+    testing::cut_everywhere(async |cut| story(cut)).now_or_never().expect("nothing here waits");
 }
 
 #[test]
 fn a_pass_that_is_cut_off_anywhere_makes_no_second_invalidation() {
-    let whole = Fake::new(Some(BEFORE), AFTER);
-    whole.pass(at(0)).unwrap();
-    let calls = whole.calls.borrow().len();
-    for cut in cuts(calls) {
+    cut_everywhere(|cut| {
         let fake = Fake::new(Some(BEFORE), AFTER);
-        fake.cut.set(Some(cut));
-        assert!(fake.pass(at(0)).is_err(), "{cut:?}");
-        fake.cut.set(None);
-        while let Pass::Again { .. } = fake.pass(at(1)).unwrap() {}
+        fake.line.cut(cut);
+        fake.retried();
         assert_eq!(fake.paths(), [["/a.txt"]], "{cut:?}");
-    }
+        fake.line.calls()
+    });
 }
 
 #[test]
@@ -478,15 +473,14 @@ fn what_the_edge_is_told_is_told_once_wherever_a_pass_is_cut_off() {
     for make in [&live as &dyn Fn() -> Fake, &preview] {
         let whole = make();
         whole.pass(at(0)).unwrap();
-        for cut in cuts(whole.calls.borrow().len()) {
+        cut_everywhere(|cut| {
             let fake = make();
-            fake.cut.set(Some(cut));
-            assert!(fake.pass(at(0)).is_err(), "{cut:?}");
-            fake.cut.set(None);
-            fake.pass(at(0)).unwrap();
+            fake.line.cut(cut);
+            fake.retried();
             assert_eq!(fake.values, whole.values, "{cut:?}");
             assert_eq!((fake.version.get(), fake.story.borrow().len()), (1, 1), "{cut:?}");
-        }
+            fake.line.calls()
+        });
     }
 }
 

@@ -7,7 +7,10 @@ mod world;
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use shipway_aws::{PublicError as _, runtime, testing};
+use shipway_aws::{
+    PublicError as _, runtime,
+    testing::{self, Cut, cut_everywhere},
+};
 use shipway_domain::{
     failure::Failure,
     message::{DriftFound, DriftInput, Pass, Run},
@@ -16,7 +19,7 @@ use shipway_domain::{
     release::Artifact,
 };
 
-use self::world::{Fault, World};
+use self::world::World;
 use crate::handler::{Answer, Request, answer};
 
 fn run(number: u8) -> Run {
@@ -40,7 +43,6 @@ fn whole() -> serde_json::Value {
     json!({"nat": "single", "endpoints": ["s3", "logs"]})
 }
 
-const FAULTS: [Fault; 3] = [Fault::KilledBefore, Fault::KilledAfter, Fault::AnswerLost];
 const DELAYS: [(usize, bool); 4] = [(0, false), (0, true), (1, false), (2, true)];
 
 #[tokio::test]
@@ -58,7 +60,7 @@ async fn a_network_without_gateways_to_wait_for_is_made_in_one_pass_and_the_seco
 #[tokio::test]
 async fn a_nat_gateway_is_waited_for_between_passes_and_only_its_route_is_left() {
     let world = World::new(json!({"nat": "per_az"}));
-    let Some(Ok(Pass::Again { seconds, note })) = world.apply(&run(1)).await else { panic!("it does not wait") };
+    let Ok(Pass::Again { seconds, note }) = world.apply(&run(1)).await else { panic!("it does not wait") };
     assert_eq!(seconds, 1);
     assert!(note.contains("is being made"), "{note}");
     let first = world.performed.borrow().len();
@@ -76,31 +78,25 @@ async fn a_nat_gateway_is_waited_for_between_passes_and_only_its_route_is_left()
 
 #[tokio::test]
 async fn a_pass_cut_off_at_any_call_is_finished_by_the_next_without_doubles() {
-    let mut tried = 0;
     for network in [own(), whole()] {
-        for fault in FAULTS {
-            for (lag, slow) in DELAYS {
-                for cut in 0..300 {
-                    let world = World::late(lag, slow, network.clone());
-                    world.fault.set(Some((cut, fault)));
-                    world.converge(&run(1)).await;
-                    let context = format!("{network}, {fault:?} at call {cut}, {lag} looks late, slow: {slow}");
-                    world.assert_stands(&context);
-                    if world.calls.get() <= cut {
-                        assert!(cut > 20, "{context}");
-                        break;
-                    }
-                    tried += 1;
-                    world.performed.borrow_mut().clear();
-                    world.converge(&run(2)).await;
-                    world.assert_stands(&context);
-                    let makes: Vec<_> = world.performed.borrow().iter().filter_map(Action::makes).collect();
-                    assert_eq!(makes, [], "{context}");
-                }
-            }
+        for (lag, slow) in DELAYS {
+            Box::pin(cut_everywhere(async |cut| {
+                let world = World::late(lag, slow, network.clone());
+                world.line.cut(cut);
+                world.converge(&run(1)).await;
+                let calls = world.line.calls();
+                let context = format!("{network}, {cut:?}, {lag} looks late, slow: {slow}");
+                world.assert_stands(&context);
+                world.performed.borrow_mut().clear();
+                world.converge(&run(2)).await;
+                world.assert_stands(&context);
+                let makes: Vec<_> = world.performed.borrow().iter().filter_map(Action::makes).collect();
+                assert_eq!(makes, [], "{context}: a new execution");
+                calls
+            }))
+            .await;
         }
     }
-    testing::tried(tried, 0);
 }
 
 #[tokio::test]
@@ -109,10 +105,10 @@ async fn passes_cut_off_again_and_again_come_to_the_same_end() {
         let world = World::late(1, false, whole());
         let run = run(1);
         for _ in 0..40 {
-            world.fault.set(Some((world.calls.get() + stride, Fault::KilledAfter)));
+            world.line.cut(Cut::After(stride));
             let _ = world.apply(&run).await;
         }
-        world.fault.set(None);
+        world.line.cut(None);
         world.converge(&run).await;
         world.assert_stands(&format!("cut every {stride}"));
     }
@@ -121,9 +117,9 @@ async fn passes_cut_off_again_and_again_come_to_the_same_end() {
 #[tokio::test]
 async fn a_release_that_takes_over_half_way_doubles_nothing() {
     for lag in 0..3 {
-        for cut in 0..80 {
+        for cut in 1..81 {
             let world = World::late(lag, false, whole());
-            world.fault.set(Some((cut, Fault::KilledAfter)));
+            world.line.cut(Cut::After(cut));
             let _ = world.apply(&run(1)).await;
             world.converge(&run(2)).await;
             world.assert_stands(&format!("taken over after call {cut}, {lag} looks late"));
@@ -148,7 +144,7 @@ async fn what_was_deleted_by_hand_is_made_again_after_it_was_looked_for() {
 async fn a_quota_ends_the_pass_by_name_and_keeps_what_was_made() {
     let world = World::new(own());
     world.refuses.set(Some(("CreateVpc", "VpcLimitExceeded")));
-    let error = world.apply(&run(1)).await.unwrap().unwrap_err();
+    let error = world.apply(&run(1)).await.unwrap_err();
     assert_eq!(error.failure(), Failure::Quota, "{error}");
     assert!(matches!(world.performed.borrow().as_slice(), [Action::CreateInternetGateway]));
     let progress = world.progress.borrow().clone().unwrap();
@@ -163,7 +159,7 @@ async fn a_quota_ends_the_pass_by_name_and_keeps_what_was_made() {
 async fn too_few_addresses_stop_the_release_and_the_rest_of_the_network_is_made_by_the_next() {
     let world = World::new(whole());
     world.refuses.set(Some(("AllocateAddress", "AddressLimitExceeded")));
-    let error = world.apply(&run(1)).await.unwrap().unwrap_err();
+    let error = world.apply(&run(1)).await.unwrap_err();
     assert_eq!(error.failure(), Failure::Quota, "{error}");
     world.refuses.set(None);
     world.converge(&run(2)).await;
@@ -176,7 +172,7 @@ async fn a_release_that_lost_its_claim_touches_nothing() {
     world.claim_lost.set(true);
     for removes in [false, true] {
         let passed = if removes { world.remove(&run(1)).await } else { world.apply(&run(1)).await };
-        assert_eq!(passed.unwrap().unwrap_err().failure(), Failure::Superseded);
+        assert_eq!(passed.unwrap_err().failure(), Failure::Superseded);
     }
     assert_eq!(*world.performed.borrow(), []);
 }
@@ -234,7 +230,7 @@ async fn what_ec2_goes_on_refusing_ends_by_name() {
     }
     world.refuses.set(Some(("GivePublicAddresses", "InvalidSubnetID.NotFound")));
     for _ in 0..60 {
-        match world.apply(&run(2)).await.unwrap() {
+        match world.apply(&run(2)).await {
             Ok(Pass::Again { seconds, .. }) => assert_eq!(seconds, 2),
             Ok(Pass::Done(summary)) => panic!("{summary:?}"),
             Err(error) => {
@@ -250,11 +246,11 @@ async fn what_ec2_goes_on_refusing_ends_by_name() {
 async fn a_network_changes_to_what_a_later_manifest_asks_for_wherever_it_is_cut_off() {
     let (more, less) = (json!({"nat": "per_az", "endpoints": ["s3", "logs"], "azs": 3}), json!({"nat": "single"}));
     for (first, second) in [(&more, &less), (&less, &more), (&less, &own()), (&more, &json!({}))] {
-        for cut in (0..160).step_by(3) {
+        for cut in (1..160).step_by(3) {
             let world = World::new(first.clone());
             world.converge(&run(1)).await;
             world.wants(second.clone(), 3000);
-            world.fault.set(Some((world.calls.get() + cut, Fault::KilledAfter)));
+            world.line.cut(Cut::After(cut));
             world.converge(&run(2)).await;
             world.converge(&run(2)).await;
             world.assert_stands(&format!("{first} to {second}, cut at {cut}"));
@@ -284,39 +280,37 @@ async fn a_network_is_removed_to_nothing_and_a_second_time_nothing_is_done() {
 
 #[tokio::test]
 async fn a_removal_cut_off_at_any_call_is_finished_by_the_next() {
-    let mut tried = 0;
-    for fault in FAULTS {
-        for (lag, slow) in DELAYS {
-            for cut in 0..200 {
-                let world = World::late(lag, slow, whole());
-                world.converge(&run(1)).await;
-                let before = world.calls.get();
-                world.fault.set(Some((before + cut, fault)));
-                world.vanish(&run(2)).await;
-                let context = format!("{fault:?} at call {cut}, {lag} looks late, slow: {slow}");
-                world.assert_nothing_left(&context);
-                if world.calls.get() <= before + cut {
-                    assert!(cut > 20, "{context}");
-                    break;
-                }
-                tried += 1;
-            }
-        }
+    for (lag, slow) in DELAYS {
+        Box::pin(cut_everywhere(async |cut| {
+            let world = World::late(lag, slow, whole());
+            world.converge(&run(1)).await;
+            world.line.cut(cut);
+            world.vanish(&run(2)).await;
+            let calls = world.line.calls();
+            let context = format!("{cut:?}, {lag} looks late, slow: {slow}");
+            world.assert_nothing_left(&context);
+            world.performed.borrow_mut().clear();
+            world.vanish(&run(3)).await;
+            assert_eq!(*world.performed.borrow(), [], "{context}: a new execution");
+            calls
+        }))
+        .await;
     }
-    testing::tried(tried, 0);
 }
 
 #[tokio::test]
 async fn a_denial_is_believed_when_what_was_to_be_removed_is_still_there() {
     for (lag, slow) in DELAYS {
-        for cut in 0..60 {
+        Box::pin(cut_everywhere(async |cut| {
             let world = World::late(lag, slow, whole());
             world.converge(&run(1)).await;
             world.denies_what_is_gone.set(true);
-            world.fault.set(Some((world.calls.get() + cut, Fault::AnswerLost)));
+            world.line.cut(cut);
             world.vanish(&run(2)).await;
-            world.assert_nothing_left(&format!("its answer lost at call {cut}, {lag} looks late, slow: {slow}"));
-        }
+            world.assert_nothing_left(&format!("{cut:?}, {lag} looks late, slow: {slow}"));
+            world.line.calls()
+        }))
+        .await;
     }
     let world = World::new(whole());
     world.converge(&run(1)).await;
@@ -336,9 +330,9 @@ async fn a_denial_is_believed_when_what_was_to_be_removed_is_still_there() {
 #[tokio::test]
 async fn whatever_was_made_before_it_was_cut_off_is_removed() {
     for (lag, slow) in DELAYS {
-        for cut in 0..80 {
+        for cut in 1..81 {
             let world = World::late(lag, slow, whole());
-            world.fault.set(Some((cut, Fault::KilledAfter)));
+            world.line.cut(Cut::After(cut));
             let _ = world.apply(&run(1)).await;
             world.vanish(&run(2)).await;
             world.assert_nothing_left(&format!("made up to call {cut}, {lag} looks late, slow: {slow}"));
@@ -354,7 +348,7 @@ async fn what_others_have_in_the_way_is_waited_for_and_then_named() {
     world.obstacles.borrow_mut().insert(subnet.clone());
     let mut waited = 0;
     let error = loop {
-        match world.remove(&run(2)).await.unwrap() {
+        match world.remove(&run(2)).await {
             Ok(Pass::Again { seconds, .. }) => waited += seconds,
             Ok(Pass::Done(summary)) => panic!("{summary:?}"),
             Err(error) => break error,

@@ -19,7 +19,7 @@ use shipway_aws::{
     PublicError,
     runtime::answer,
     store::{EnvironmentRecord, Manifest},
-    testing::are_refused,
+    testing::{Cut, Line, are_refused},
 };
 use shipway_domain::{
     failure::Failure,
@@ -38,13 +38,6 @@ use crate::{
 };
 
 type Objects = BTreeMap<String, (Vec<u8>, SiteObject)>;
-
-/// A cut before or after the n-th call has its effect.
-#[derive(Clone, Copy, Debug)]
-enum Cut {
-    Before(usize),
-    After(usize),
-}
 
 #[derive(Clone, Default, PartialEq, Debug)]
 struct World {
@@ -68,7 +61,7 @@ struct Fake {
     now: Cell<Timestamp>,
     budget: Cell<u64>,
     calls: RefCell<Vec<String>>,
-    cut: Cell<Option<Cut>>,
+    line: Line,
     watch: Cell<Option<Watch>>,
     /// Objects that S3 says it cannot delete.
     stuck: Cell<bool>,
@@ -99,7 +92,7 @@ impl Fake {
             now: Cell::new(Timestamp::UNIX_EPOCH),
             budget: Cell::new(1024),
             calls: RefCell::default(),
-            cut: Cell::new(None),
+            line: Line::default(),
             watch: Cell::new(None),
             stuck: Cell::new(false),
         }
@@ -125,16 +118,13 @@ impl Fake {
 
     fn call<T>(&self, name: String, effect: impl FnOnce(&mut World) -> Result<T, Error>) -> Result<T, Error> {
         self.calls.borrow_mut().push(name.clone());
-        let number = self.calls.borrow().len();
-        let cut = || Error::Interrupted("cut off".to_owned());
-        if matches!(self.cut.get(), Some(Cut::Before(at)) if at == number) {
-            return Err(cut());
-        }
-        let done = effect(&mut self.world.borrow_mut());
-        if let Some(watch) = self.watch.get() {
-            watch(&self.world.borrow(), &name);
-        }
-        if matches!(self.cut.get(), Some(Cut::After(at)) if at == number) { done.and(Err(cut())) } else { done }
+        self.line.call(|| {
+            let done = effect(&mut self.world.borrow_mut());
+            if let Some(watch) = self.watch.get() {
+                watch(&self.world.borrow(), &name);
+            }
+            done
+        })?
     }
 
     fn calls_of(&self, name: &str) -> Vec<String> {
@@ -173,7 +163,7 @@ impl Fake {
     fn pass(&self, release: &str, action: Action, is_spent: impl Fn() -> bool) -> Result<Pass<Answer>, Error> {
         let input = PassInput { run: self.run(release), action };
         let pass = handle(self, input, Budget::of(self.budget.get()), self.now.get(), is_spent);
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(pass)
+        self.line.end_pass(tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(pass))
     }
 
     fn sync(&self, release: &str) -> Result<Pass<Answer>, Error> {
@@ -192,6 +182,17 @@ impl Fake {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The machine: the same again after what a retry can help.
+    fn retried(&self, release: &str) {
+        for _ in 0..8 {
+            match self.work(release) {
+                Ok(_) => return,
+                Err(error) => assert_eq!(error.failure(), Failure::Transient, "{error}"),
+            }
+        }
+        panic!("it never ends");
     }
 
     /// A release in one pass, from its begin to its end.
@@ -568,7 +569,7 @@ fn the_environments_config_is_published_with_the_release_that_decided_it() {
     // The manifest changes while a release is under way.
     let fake = Fake { world: fake.world, ..Fake::with(zip_of(&[("index.html", b"y")]), &config("two")) };
     fake.begin(SECOND);
-    fake.cut.set(Some(Cut::Before(11)));
+    fake.line.cut(Cut::Before(11));
     assert!(fake.sync(SECOND).is_err());
     assert_eq!(fake.calls.borrow()[9..], ["mark_unfinished", "put config.json"]);
     let zip = fake.zip.take();
@@ -746,7 +747,7 @@ fn a_lost_record_means_that_everything_is_uploaded_again() {
 fn what_a_release_wants_is_decided_once() {
     let fake = Fake::new(site_v1());
     fake.begin(FIRST);
-    fake.cut.set(Some(Cut::After(11)));
+    fake.line.cut(Cut::After(11));
     assert!(fake.sync(FIRST).is_err());
     assert!(!fake.site().is_empty() && fake.site().len() < 6, "{:?}", fake.calls);
     // The manifest changes while the release is under way.

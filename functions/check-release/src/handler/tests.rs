@@ -197,7 +197,7 @@ async fn pass_of(fake: &Fake, run: &Run, action: Ask) -> Result<Pass<Summary>, E
     let surroundings = Surroundings { region: "eu-west-1".to_owned(), registry_mirror: None };
     let now = Timestamp::from_second(1_800_000_000 + fake.world.borrow().now).unwrap();
     let input = PassInput { run: run.clone(), action };
-    Box::pin(handle(&fake.store, fake, &surroundings, input, now)).await
+    fake.line.end_pass(Box::pin(handle(&fake.store, fake, &surroundings, input, now)).await)
 }
 
 /// The machine: passes until the end, again after what a retry can help.

@@ -11,7 +11,7 @@ use shipway_domain::release::Artifact;
 use super::*;
 use crate::handler::Request;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct World {
     services: Vec<(FoundService, u32)>,
     scaled: Vec<String>,
@@ -35,67 +35,74 @@ type Fake = shipway_ecs::testing::Fake<World>;
 
 impl Leftovers for Fake {
     async fn services(&self, _: &str) -> Result<Vec<FoundService>, AwsError> {
-        self.call(|world| world.services.iter().map(|(service, _)| service.clone()).collect())
+        self.look(|world| world.services.iter().map(|(service, _)| service.clone()).collect())
     }
 
     async fn scaled(&self, _: &str) -> Result<Vec<String>, AwsError> {
-        self.call(|world| world.scaled.clone())
+        self.look(|world| world.scaled.clone())
     }
 
     async fn forget_scaling(&self, place: &Place) -> Result<(), AwsError> {
-        self.call(|world| {
+        self.write(|world| {
             world.writes.push(format!("forget {}", place.name));
             world.scaled.retain(|name| *name != place.name);
         })
     }
 
     async fn delete_service(&self, place: &Place) -> Result<(), AwsError> {
-        self.call(|world| {
+        self.write(|world| {
             assert!(!world.scaled.contains(&place.name));
             world.writes.push(format!("delete {}", place.name));
-            world.services.iter_mut().find(|(one, _)| one.name == place.name).unwrap().0.draining = true;
+            // What is gone already needs no deleting.
+            if let Some((service, _)) = world.services.iter_mut().find(|(one, _)| one.name == place.name) {
+                service.draining = true;
+            }
         })
     }
 
     async fn running(&self, _: &str) -> Result<Vec<Task>, AwsError> {
-        self.call(|world| world.tasks.clone())
+        self.look(|world| world.tasks.clone())
     }
 
     async fn stop(&self, _: &str, task: &str) -> Result<(), AwsError> {
-        self.call(|world| {
+        self.write(|world| {
             world.writes.push(format!("stop {task}"));
-            world.tasks.iter_mut().find(|one| one.arn == task).unwrap().stopping = true;
+            if let Some(task) = world.tasks.iter_mut().find(|one| one.arn == task) {
+                task.stopping = true;
+            }
         })
     }
 
     async fn families(&self, prefix: &str) -> Result<Vec<String>, AwsError> {
-        self.call(|world| {
+        self.look(|world| {
             let families = world.revisions.values().map(|(family, ..)| family.clone());
             families.filter(|family| family.starts_with(prefix)).collect::<BTreeSet<_>>().into_iter().collect()
         })
     }
 
     async fn revisions(&self, family: &str, active: bool) -> Result<Vec<String>, AwsError> {
-        self.call(|world| {
+        self.look(|world| {
             let of_it = world.revisions.iter().filter(|(_, one)| one.0 == family && one.1 == active);
             of_it.map(|(arn, _)| arn.clone()).collect()
         })
     }
 
     async fn tags(&self, revision: &str) -> Result<BTreeMap<String, String>, AwsError> {
-        self.call(|world| world.revisions[revision].2.clone())
+        self.look(|world| world.revisions.get(revision).map(|(.., tags)| tags.clone()).unwrap_or_default())
     }
 
     async fn deregister(&self, revision: &str) -> Result<(), AwsError> {
-        self.call(|world| {
+        self.write(|world| {
             world.writes.push(format!("deregister {revision}"));
-            world.revisions.get_mut(revision).unwrap().1 = false;
+            if let Some(revision) = world.revisions.get_mut(revision) {
+                revision.1 = false;
+            }
         })
     }
 
     async fn delete(&self, revisions: &[String]) -> Result<Option<String>, AwsError> {
         assert!(revisions.len() <= 10);
-        self.call(|world| {
+        self.write(|world| {
             world.writes.push(format!("delete {}", revisions.len()));
             world.revisions.retain(|arn, (_, active, _)| *active || !revisions.contains(arn));
             None
@@ -160,7 +167,7 @@ async fn cloud() -> Fake {
 
 async fn finish(fake: &Fake) -> Result<Summary, Error> {
     for _ in 0..60 {
-        match handle(&fake.store, fake, &run(), Timestamp::UNIX_EPOCH).await {
+        match fake.line.end_pass(handle(&fake.store, fake, &run(), Timestamp::UNIX_EPOCH).await) {
             Ok(Pass::Done(summary)) => return Ok(summary),
             Ok(Pass::Again { .. }) => fake.world.borrow_mut().tick(),
             Err(error) if error.failure().retryable() => {}

@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-use aws_sdk_ec2::error::{ErrorMetadata, SdkError};
 use shipway_aws::{
     AwsError,
     store::{EnvironmentRecord, Manifest, StoreError},
+    testing::{Line, refused},
 };
 use shipway_domain::{
     failure::Failure,
@@ -22,7 +22,6 @@ use shipway_domain::{
     },
 };
 use shipway_ec2::Ec2Error;
-use tokio::sync::Notify;
 
 use super::{
     makespan::{CALL, Clock, WORK},
@@ -39,22 +38,12 @@ pub(super) struct Truth {
     pub(super) insides: BTreeMap<String, Inside>,
 }
 
-/// What happens at one chosen call.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Fault {
-    /// The function is gone before the call.
-    KilledBefore,
-    /// The function is gone after the call.
-    KilledAfter,
-    /// The call is done, its answer never comes.
-    AnswerLost,
-}
-
 /// How many looks EC2 takes for a NAT gateway or an interface endpoint, where no clock says it.
 const LOOKS_AT_WORK: u64 = 2;
 
 #[derive(Default)]
 pub(super) struct World {
+    pub(super) line: Line,
     pub(super) truth: RefCell<Truth>,
     /// The world at each look.
     history: RefCell<Vec<Truth>>,
@@ -67,14 +56,10 @@ pub(super) struct World {
     due: RefCell<BTreeMap<String, u64>>,
     tokens: RefCell<BTreeMap<String, String>>,
     ids: Cell<usize>,
-    pub(super) calls: Cell<usize>,
     /// How many writes came to the table.
     pub(super) written: Cell<usize>,
     /// What was done, without what was refused.
     pub(super) performed: RefCell<Vec<Action>>,
-    pub(super) fault: Cell<Option<(usize, Fault)>>,
-    dead: Cell<bool>,
-    killed: Notify,
     pub(super) environment: RefCell<EnvironmentRecord>,
     pub(super) progress: RefCell<Option<Progress>>,
     /// Whether a call that takes away what is gone already is denied, as its tags are gone too.
@@ -87,15 +72,6 @@ pub(super) struct World {
     pub(super) claim_lost: Cell<bool>,
     /// The time, where it matters: then each call takes some of it.
     clock: Option<Clock>,
-}
-
-fn coded(code: &str) -> AwsError {
-    let error = ErrorMetadata::builder().code(code).message("no").build();
-    AwsError::of("ec2:Call")(SdkError::service_error(error, ()))
-}
-
-fn lost() -> AwsError {
-    AwsError::of::<ErrorMetadata, ()>("ec2:Call")(SdkError::timeout_error("lost"))
 }
 
 /// The ids of what was made that an action mentions.
@@ -173,80 +149,52 @@ impl World {
         self.environment.borrow_mut().applied = planned;
     }
 
-    /// Counts a call, and is where the function dies.
-    async fn call<T>(&self, takes: Duration, work: impl FnOnce() -> T) -> Result<T, Fault> {
+    /// A call, which takes so long where time matters.
+    async fn call<T>(&self, takes: Duration, work: impl FnOnce() -> T) -> Result<T, AwsError> {
         match &self.clock {
             Some(clock) => clock.sleep(takes).await,
             None => tokio::task::yield_now().await,
         }
-        let number = self.calls.replace(self.calls.get() + 1);
-        let fault = self.fault.get().filter(|(at, _)| *at == number).map(|(_, fault)| fault);
-        if fault == Some(Fault::KilledBefore) {
-            self.die();
-        }
-        if self.dead.get() {
-            std::future::pending::<()>().await;
-        }
-        let done = work();
-        match fault {
-            Some(Fault::KilledAfter) => {
-                self.die();
-                std::future::pending().await
-            }
-            Some(fault) => Err(fault),
-            None => Ok(done),
-        }
+        self.line.call(work)
     }
 
-    async fn ec2_call<T>(&self, work: impl FnOnce() -> T) -> Result<T, Fault> {
-        self.call(CALL, work).await
-    }
-
-    fn die(&self) {
-        self.dead.set(true);
-        self.killed.notify_one();
+    async fn ec2_call<T>(&self, work: impl FnOnce() -> T) -> Result<T, Ec2Error> {
+        self.call(CALL, work).await.map_err(Ec2Error::Refused)
     }
 
     async fn write<T>(&self, work: impl FnOnce() -> T) -> Result<T, StoreError> {
         self.written.set(self.written.get() + 1);
-        let done = self.call(Duration::ZERO, || if self.claim_lost.get() { None } else { Some(work()) }).await;
-        match done {
-            Ok(Some(done)) => Ok(done),
-            Ok(None) => {
-                let Run { app, environment, component, .. } = run(1);
-                Err(StoreError::Superseded { app, environment, component })
-            }
-            Err(_) => Err(lost().into()),
-        }
+        let done = self.call(Duration::ZERO, || if self.claim_lost.get() { None } else { Some(work()) }).await?;
+        done.ok_or_else(|| {
+            let Run { app, environment, component, .. } = run(1);
+            StoreError::Superseded { app, environment, component }
+        })
     }
 
-    /// One pass; nothing if the function died in it.
-    async fn alive<T>(&self, pass: impl Future<Output = T>) -> Option<T> {
-        self.dead.set(false);
-        tokio::select! {
-            biased;
-            result = pass => Some(result),
-            () = self.killed.notified() => None,
-        }
+    /// A pass, whose answer nobody hears where the function is gone.
+    async fn heard<T>(&self, pass: impl Future<Output = Result<T, ProvisionError>>) -> Result<T, ProvisionError> {
+        let answer = pass.await;
+        self.line.end_pass(Ok(())).map_err(|lost: AwsError| Ec2Error::from(lost))?;
+        answer
     }
 
-    pub(super) async fn apply(&self, run: &Run) -> Option<Result<Pass<Summary>, ProvisionError>> {
-        self.alive(apply(self, self, run, jiff::Timestamp::UNIX_EPOCH)).await
+    pub(super) async fn apply(&self, run: &Run) -> Result<Pass<Summary>, ProvisionError> {
+        self.heard(apply(self, self, run, jiff::Timestamp::UNIX_EPOCH)).await
     }
 
-    pub(super) async fn remove(&self, run: &Run) -> Option<Result<Pass<Summary>, ProvisionError>> {
-        self.alive(remove(self, self, run, jiff::Timestamp::UNIX_EPOCH)).await
+    pub(super) async fn remove(&self, run: &Run) -> Result<Pass<Summary>, ProvisionError> {
+        self.heard(remove(self, self, run, jiff::Timestamp::UNIX_EPOCH)).await
     }
 
     /// Passes until one is done; how many it took.
-    async fn repeat(&self, pass: impl AsyncFn() -> Option<Result<Pass<Summary>, ProvisionError>>) -> usize {
+    async fn repeat(&self, pass: impl AsyncFn() -> Result<Pass<Summary>, ProvisionError>) -> usize {
         for count in 1..120 {
             match pass().await {
-                Some(Ok(Pass::Done(_))) => return count,
-                Some(Err(error)) => {
+                Ok(Pass::Done(_)) => return count,
+                Ok(Pass::Again { .. }) => {}
+                Err(error) => {
                     assert_eq!(shipway_aws::PublicError::failure(&error), Failure::Transient, "{error}");
                 }
-                Some(Ok(Pass::Again { .. })) | None => {}
             }
         }
         panic!("it does not converge");
@@ -371,6 +319,9 @@ impl World {
         if self.clock.is_some() {
             return self.truth.borrow().clone();
         }
+        if let Some(before) = self.line.shown_before() {
+            return before;
+        }
         let history = self.history.borrow();
         history[history.len().saturating_sub(1 + self.lag)].clone()
     }
@@ -475,19 +426,19 @@ impl World {
             mentioned(action).iter().any(|id| !self.truth.borrow().knows(id) || self.unknown.borrow().contains(id));
         match missing {
             true if action.takes_away() && self.denies_what_is_gone.get() => {
-                return Err(Ec2Error::Behind(coded("UnauthorizedOperation")));
+                return Err(Ec2Error::Behind(refused("UnauthorizedOperation", 403)));
             }
             true if action.takes_away() => return Ok(String::new()),
-            true => return Err(Ec2Error::Behind(coded("InvalidID.NotFound"))),
+            true => return Err(Ec2Error::Behind(refused("InvalidID.NotFound", 400))),
             false => {}
         }
         let vpc = self.vpc_of(action);
         let inside = vpc.as_ref().and_then(|vpc| self.truth.borrow().insides.get(vpc).cloned()).unwrap_or_default();
         match self.refuse(action, &inside) {
             Some(code @ ("DependencyViolation" | "InvalidIPAddress.InUse")) => {
-                return Err(Ec2Error::InTheWay(coded(code)));
+                return Err(Ec2Error::InTheWay(refused(code, 400)));
             }
-            Some(code) => return Err(Ec2Error::Behind(coded(code))),
+            Some(code) => return Err(Ec2Error::Behind(refused(code, 400))),
             None => {}
         }
         let id = format!("id-{}", self.ids.replace(self.ids.get() + 1));
@@ -501,6 +452,7 @@ impl World {
             _ => {}
         }
         let mut truth = self.truth.borrow_mut();
+        self.line.remember(&*truth);
         let doubled = matches!(action, Action::CreateNatGateway { address, .. }
             if truth.addresses.iter().any(|known| known.id == *address && known.taken));
         let (vpcs, gateways, addresses) = (truth.vpcs.clone(), truth.gateways.clone(), truth.addresses.clone());
@@ -524,12 +476,12 @@ impl World {
 
 impl Ec2 for World {
     async fn look(&self, desired: &Desired, remembered: Remembered) -> Result<Observed, Ec2Error> {
-        let seen = self.ec2_call(|| self.looked()).await.map_err(|_| lost())?;
+        let seen = self.ec2_call(|| self.looked()).await?;
         Ok(self.shown(desired, &seen, remembered))
     }
 
     async fn look_at_remains(&self, _: &Owner, remembered: Remembered) -> Result<Observed, Ec2Error> {
-        let seen = self.ec2_call(|| self.looked()).await.map_err(|_| lost())?;
+        let seen = self.ec2_call(|| self.looked()).await?;
         let mut inside = Inside::default();
         for mut part in seen.insides.into_values() {
             inside.subnets.extend(part.subnets.extract_if(.., |known| known.role.is_some()));
@@ -545,11 +497,11 @@ impl Ec2 for World {
 
     async fn perform(&self, run: &Run, action: &Action) -> Result<String, Ec2Error> {
         if let Some((_, code)) = self.refuses.get().filter(|(name, _)| format!("{action:?}").starts_with(name)) {
-            let error = coded(code);
+            let error = refused(code, 400);
             let is_behind = code.ends_with(".NotFound") || (action.takes_away() && code == "UnauthorizedOperation");
             return Err(if is_behind { Ec2Error::Behind(error) } else { Ec2Error::Refused(error) });
         }
-        let result = self.ec2_call(|| self.act(run, action)).await.unwrap_or_else(|_| Err(Ec2Error::Refused(lost())));
+        let result = self.ec2_call(|| self.act(run, action)).await.and_then(|acted| acted);
         if let (Some(clock), Ok(id)) = (&self.clock, &result) {
             clock.note(action, id);
         }

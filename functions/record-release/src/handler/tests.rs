@@ -168,7 +168,7 @@ impl Fake {
 
     async fn hear(&self, message: Value) -> Result<Answer, Error> {
         self.second.set(self.second.get() + 1);
-        handle(&self.store, self, message, at(self.second.get())).await
+        self.line.end_pass(handle(&self.store, self, message, at(self.second.get())).await)
     }
 
     /// The machine: asks again after what a retry can help.

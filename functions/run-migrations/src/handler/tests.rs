@@ -15,7 +15,7 @@ use shipway_ecs::testing::{described, platform};
 
 use super::*;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct World {
     now: i64,
     /// How long the migration takes, and how it ends; without an exit code its container never ran.
@@ -77,14 +77,14 @@ impl World {
 
 impl Calls for Fake {
     async fn task_definition(&self, name: &str) -> Result<Option<DescribedTaskDefinition>, AwsError> {
-        self.call(|world| {
+        self.look(|world| {
             let mut newest = world.definitions.iter().rev();
             newest.find(|(one, family)| one.arn == name || family == name).map(|(one, _)| one.clone())
         })
     }
 
     async fn register(&self, wanted: &TaskDefinition) -> Result<String, AwsError> {
-        self.call(|world| {
+        self.write(|world| {
             let arn = format!(
                 "arn:aws:ecs:eu-west-1:123456789012:task-definition/{}:{}",
                 wanted.family,
@@ -98,7 +98,7 @@ impl Calls for Fake {
 
     async fn find(&self, _: &str, family: &str, started_by: &str) -> Result<Option<String>, AwsError> {
         assert!(family == "hello-prod-api-migrate" || !kind_of(family).is_empty());
-        self.call(|world| {
+        self.look(|world| {
             let is_it = |task: &&Task| {
                 task.started_by.as_deref() == Some(started_by) && task.task_definition.contains(&format!("/{family}:"))
             };
@@ -112,7 +112,7 @@ impl Calls for Fake {
         let of_databases = new.task_definition.contains("_databases:");
         assert!(state.claim.unwrap().committed || of_databases);
         assert!(new.token.len() <= 64 && new.started_by.len() <= 128);
-        self.call(|world| {
+        self.write(|world| {
             if let Some((task, _)) = world.tasks.iter().find(|(_, token)| token == new.token) {
                 return Placed::Task(task.arn.clone());
             }
@@ -139,11 +139,11 @@ impl Calls for Fake {
     }
 
     async fn task(&self, _: &str, arn: &str) -> Result<Option<Task>, AwsError> {
-        self.call(|world| world.shown().find(|task| task.arn == arn).cloned())
+        self.look(|world| world.shown().find(|task| task.arn == arn).cloned())
     }
 
     async fn stop(&self, _: &str, arn: &str) -> Result<(), AwsError> {
-        self.call(|world| {
+        self.write(|world| {
             let (task, _) = world.tasks.iter_mut().find(|(task, _)| task.arn == arn).unwrap();
             if !task.stopping {
                 world.writes.push("stop".to_owned());
@@ -157,7 +157,7 @@ impl Calls for Fake {
             ["migrate/api/", "seed/api/", "verify/api/", "databases/databases/", "smoke_1/api/", "smoke_2/api/"];
         let known = known.iter().any(|known| stream.starts_with(known));
         assert_eq!((group, known), ("/shipway/hello-prod/api", true));
-        self.call(|world| {
+        self.look(|world| {
             if world.log_lag > 0 {
                 world.log_lag -= 1;
                 return Vec::new();
@@ -167,7 +167,7 @@ impl Calls for Fake {
     }
 
     async fn snapshot(&self, engine: DatabaseEngine, name: &str) -> Result<Option<Snapshot>, AwsError> {
-        self.call(|world| {
+        self.look(|world| {
             let (found, _, asked) = world.snapshots.get(name).filter(|(_, of, _)| *of == engine)?;
             let is_there = world.now - asked >= world.saving && found.status == "creating";
             Some(Snapshot { status: if is_there { "available" } else { &found.status }.to_owned(), ..found.clone() })
@@ -175,12 +175,14 @@ impl Calls for Fake {
     }
 
     async fn take_snapshot(&self, new: NewSnapshot<'_>) -> Result<Option<String>, AwsError> {
-        self.call(|world| {
+        self.write(|world| {
             if world.busy > 0 {
                 world.busy -= 1;
                 return Some("it is being changed".to_owned());
             }
-            assert!(!world.snapshots.contains_key(new.name), "{} is there", new.name);
+            if world.snapshots.contains_key(new.name) {
+                return Some("it is there already".to_owned());
+            }
             world.writes.push(format!("snapshot {} {:?}", new.of, new.engine));
             let made =
                 Snapshot { of: new.of.to_owned(), status: "creating".to_owned(), percent: 10, tags: new.tags.clone() };
@@ -236,7 +238,7 @@ async fn pass(fake: &Fake) -> Result<Pass<Summary>, Error> {
 async fn pass_of(fake: &Fake, run: Run, action: Ask) -> Result<Pass<Summary>, Error> {
     let surroundings = Surroundings { region: "eu-west-1".to_owned(), registry_mirror: None };
     let now = at(fake.world.borrow().now);
-    Box::pin(handle(&fake.store, fake, &surroundings, PassInput { run, action }, now)).await
+    fake.line.end_pass(Box::pin(handle(&fake.store, fake, &surroundings, PassInput { run, action }, now)).await)
 }
 
 async fn finish(fake: &Fake) -> Result<Summary, Error> {
@@ -254,6 +256,15 @@ async fn finish_of(fake: &Fake, run: Run, action: Ask) -> Result<Summary, Error>
         }
     }
     panic!("no end: {:?}", fake.steps(&the_run()).await);
+}
+
+/// The same by another release.
+async fn by_a_new_execution(fake: &Fake, action: Ask) -> Result<Summary, Error> {
+    fake.line.cut(None);
+    end(&fake.aside, &the_run(), Outcome::Failed).await;
+    let next = Run { release: "20261121T041542123-3f9c2a".parse().unwrap(), fence: 2, ..the_run() };
+    begin(&fake.aside, &next).await;
+    finish_of(fake, next, action).await
 }
 
 fn writes(fake: &Fake) -> Vec<String> {
@@ -365,7 +376,18 @@ async fn cut_off_before_or_after_any_call_it_runs_once_and_ends_the_same() {
                 assert_eq!(runs.len(), if hangs { 3 } else { 2 }, "{story}");
                 assert_eq!(steps.len(), if hangs { 3 } else { 2 }, "{story}: {steps:?}");
                 assert_eq!(fake.world.borrow().tasks.len(), 1);
-                fake.line.calls()
+                let calls = fake.line.calls();
+                let again = by_a_new_execution(&fake, Ask::Migrate).await;
+                assert_eq!(again.is_ok(), expected.is_none(), "{story}: a new execution");
+                assert_eq!(
+                    writes(&fake),
+                    ["register", "run", "stop", "run", "stop"]
+                        .into_iter()
+                        .filter(|one| hangs || *one != "stop")
+                        .collect::<Vec<_>>(),
+                    "{story}: a new execution"
+                );
+                calls
             })
             .await;
         }
@@ -471,7 +493,10 @@ async fn cut_off_before_or_after_any_call_each_database_is_made_once() {
             assert!(summary.is_ok(), "{cut:?}, lag {lag}");
             assert_eq!(writes(&fake), DATABASES, "{cut:?}, lag {lag}");
             assert_eq!(fake.steps(&the_run()).await.len(), 4, "{cut:?}, lag {lag}");
-            fake.line.calls()
+            let calls = fake.line.calls();
+            assert!(by_a_new_execution(&fake, Ask::Databases).await.is_ok(), "{cut:?}: a new execution");
+            assert_eq!(writes(&fake), DATABASES, "{cut:?}: a new execution");
+            calls
         })
         .await;
     }

@@ -32,6 +32,7 @@ struct Execution {
     runs: bool,
 }
 
+#[derive(Clone)]
 struct Image {
     pushed: PushedImage,
     tag: String,
@@ -56,8 +57,8 @@ struct Fake {
 
 impl Calls for Fake {
     async fn image(&self, _: &RepositoryName, digest: &Digest) -> Result<Option<PushedImage>, AwsError> {
-        self.line.call(|| {
-            self.images.borrow().iter().map(|image| &image.pushed).rfind(|image| image.digest == *digest).cloned()
+        self.line.look(&self.images, |images| {
+            images.iter().map(|image| &image.pushed).rfind(|image| image.digest == *digest).cloned()
         })
     }
 
@@ -65,8 +66,7 @@ impl Calls for Fake {
         if self.silent.get() {
             return Err(AwsError::broken_off("ecr:DescribeImages", &std::io::Error::other("broken off")));
         }
-        self.line.call(|| {
-            let images = self.images.borrow();
+        self.line.look(&self.images, |images| {
             let wanted = images.iter().filter(|image| patterns.iter().any(|pattern| pattern.matches(&image.tag)));
             wanted.map(|image| image.pushed.clone()).max_by_key(|image| image.pushed_at)
         })
@@ -139,6 +139,8 @@ impl Fake {
     fn pushes(&self, tag: &str, number: u8) -> Value {
         let digest = format!("sha256:{number:02x}");
         let mut images = self.images.borrow_mut();
+        // ECR may show it a moment after it tells of it.
+        self.line.remember(&*images);
         let mut pushed =
             PushedImage { digest: digest.parse().unwrap(), pushed_at: at(i64::from(number)), tags: Vec::new() };
         let known = images.iter().filter(|image| image.pushed.digest == pushed.digest).map(|image| image.tag.clone());
@@ -178,7 +180,7 @@ impl Fake {
             drift: "drift".to_owned(),
         };
         self.second.set(self.second.get() + 1);
-        handle(&settings, &self.store, self, message.clone(), at(self.second.get())).await
+        self.line.end_pass(handle(&settings, &self.store, self, message.clone(), at(self.second.get())).await)
     }
 
     /// Lambda and the machines: what failed for a while is asked again.
@@ -328,16 +330,18 @@ async fn an_event_that_comes_again_starts_nothing_more_while_its_execution_runs_
 async fn cut_off_at_any_call_and_delivered_again_it_is_one_execution_of_each_component() {
     cut_everywhere(async |cut| {
         let fake = Fake::with(&["prod", "dev"]).await;
+        fake.line.cut(cut);
         let events = [
             fake.pushes("v1", 1),
             uploads("apps/hello/prod/shipway.yaml", 2),
             uploads("sites/hello/prod/web/a.zip", 3),
             uploads("sites/hello/prod/web/preview/pr-12.zip", 4),
         ];
-        fake.line.cut(cut);
         for event in &events {
             fake.take(event).await;
         }
+        // What ECR did not show yet is swept up.
+        fake.sweeps(400).await;
         assert_eq!(fake.started().len(), 5, "{cut:?}");
         for component in ["platform", "preview/web/pr-12", "site/web", "service/api"] {
             fake.assert_desired_is_started("prod", component).await;
@@ -358,6 +362,7 @@ async fn in_any_order_doubled_and_cut_off_the_newest_is_desired_and_nothing_has_
                 fake.take(&fake.pushes("v1", number)).await;
                 fake.take(&uploads("sites/hello/prod/web/a.zip", number)).await;
             }
+            fake.sweeps(400).await;
             let story = format!("{order:?}, {cut:?}");
             let image = fake.assert_desired_is_started("prod", "service/api").await.to_string();
             let zip = fake.assert_desired_is_started("prod", "site/web").await.to_string();

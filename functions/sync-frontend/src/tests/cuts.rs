@@ -1,13 +1,14 @@
 //! Releases that are cut off before or after any call, and what comes after them.
 
+use futures_util::FutureExt as _;
 use proptest::prelude::*;
+use shipway_aws::testing::{self, Cuts};
 
 use super::*;
 
-/// All points at which a release can be cut off, for a release that makes this many calls.
-fn cuts(calls: usize) -> impl Iterator<Item = Cut> {
-    shipway_aws::testing::tried(2 * calls, 0);
-    (1..=calls).flat_map(|at| [Cut::Before(at), Cut::After(at)])
+/// Tells a story in which nothing waits.
+fn cut_everywhere(story: impl Fn(Cuts) -> usize) {
+    testing::cut_everywhere(async |cut| story(cut)).now_or_never().expect("nothing here waits");
 }
 
 /// Every page in the bucket finds what it refers to, but for those that a release which was given up may have left where
@@ -72,6 +73,8 @@ fn versions() -> [Vec<u8>; 3] {
 
 const SITE: &str = "routing: clean, trailing_slash: never, releases: 1, keep: 1h, config: {api: here}";
 
+const FOURTH: &str = "20261121T060000000-000004";
+
 /// Two releases went before, of which the first one's files are to go.
 fn before_third() -> Fake {
     let [one, two, three] = versions();
@@ -95,16 +98,24 @@ fn a_release_that_is_cut_off_anywhere_converges_when_it_is_made_again() {
         assert!(calls.contains(kind), "{kind} is not cut off in {calls}");
     }
     assert!(!whole.site().contains_key("old/index.html"));
-    for cut in cuts(whole.calls.borrow().len()) {
+    cut_everywhere(|cut| {
         let fake = before_third();
-        fake.cut.set(Some(cut));
-        assert!(fake.work(THIRD).is_err(), "{cut:?}");
-        fake.cut.set(None);
-        fake.work(THIRD).unwrap();
+        fake.line.cut(cut);
+        fake.retried(THIRD);
+        let calls = fake.line.calls();
         fake.end(THIRD);
         assert_eq!(fake.site(), whole.site(), "{cut:?}");
         assert_eq!(fake.world.borrow().manifests, whole.world.borrow().manifests, "{cut:?}");
-    }
+        // A new execution finds the site as it wants it.
+        fake.line.cut(None);
+        fake.begin(FOURTH);
+        fake.retried(FOURTH);
+        for kind in ["put ", "copy ", "delete "] {
+            assert_eq!(fake.calls_of(kind), [""; 0], "{cut:?}: {kind}");
+        }
+        assert_eq!(fake.site(), whole.site(), "{cut:?}");
+        calls
+    });
 }
 
 #[test]
@@ -118,20 +129,20 @@ fn a_repair_that_is_cut_off_anywhere_converges_when_it_is_made_again() {
     let whole = broken();
     whole.work(THIRD).unwrap();
     assert!(!whole.calls_of("list").is_empty());
-    for cut in cuts(whole.calls.borrow().len()) {
+    cut_everywhere(|cut| {
         let fake = broken();
-        fake.cut.set(Some(cut));
-        assert!(fake.work(THIRD).is_err(), "{cut:?}");
-        fake.cut.set(None);
-        fake.work(THIRD).unwrap();
+        fake.line.cut(cut);
+        fake.retried(THIRD);
         assert_eq!(fake.site(), whole.site(), "{cut:?}");
-    }
+        fake.line.calls()
+    });
 }
 
 #[test]
 fn a_release_of_many_passes_that_is_cut_off_anywhere_converges_when_it_is_made_again() {
     let site = "routing: spa, verify: sha256";
-    let files: Vec<(String, Vec<u8>)> = (0..20)
+    // Together more than is held.
+    let files: Vec<(String, Vec<u8>)> = (0..12)
         .map(|n| (format!("img/{n}.png"), noise(n + 1, 700 << 10)))
         .chain([("index.html".to_owned(), b"x".to_vec())])
         .collect();
@@ -148,42 +159,37 @@ fn a_release_of_many_passes_that_is_cut_off_anywhere_converges_when_it_is_made_a
         let asked = Cell::new(0);
         match fake.pass(FIRST, Action::Sync, || asked.replace(asked.get() + 1) > 0) {
             Ok(Pass::Again { .. }) => {}
-            Ok(Pass::Done(_)) => break Ok(()),
-            Err(error) => break Err(error),
+            Ok(Pass::Done(_)) => break,
+            Err(error) => assert_eq!(error.failure(), Failure::Transient, "{error}"),
         }
     };
     let whole = fake();
-    passes(&whole).unwrap();
-    let calls = whole.calls.borrow().len();
+    passes(&whole);
     assert!(!whole.calls_of("put_hashes").is_empty() && !whole.calls_of("hashes").is_empty());
-    for cut in cuts(calls) {
+    cut_everywhere(|cut| {
         let fake = fake();
-        fake.cut.set(Some(cut));
-        assert!(passes(&fake).is_err(), "{cut:?}");
-        fake.cut.set(None);
-        passes(&fake).unwrap();
+        fake.line.cut(cut);
+        passes(&fake);
         assert!(fake.site() == whole.site(), "{cut:?}");
         assert!(fake.world.borrow().manifests == whole.world.borrow().manifests, "{cut:?}");
-    }
+        fake.line.calls()
+    });
 }
 
 #[test]
 fn after_a_release_that_was_cut_off_anywhere_the_next_one_makes_the_site_right() {
-    let calls = {
-        let whole = before_third();
-        whole.work(THIRD).unwrap();
-        whole.calls.borrow().len()
-    };
-    for cut in cuts(calls) {
+    cut_everywhere(|cut| {
         // Back to what is live: a difference to the live release alone would upload nothing.
         let fake = before_third();
-        fake.cut.set(Some(cut));
-        assert!(fake.work(THIRD).is_err(), "{cut:?}");
-        fake.cut.set(None);
+        fake.line.cut(cut);
+        drop(fake.work(THIRD));
+        let calls = fake.line.calls();
+        fake.line.cut(None);
         let [_, two, _] = versions();
-        fake.publish("20261121T060000000-000004", two).unwrap();
-        right(&fake, "20261121T060000000-000004");
-    }
+        fake.publish(FOURTH, two).unwrap();
+        right(&fake, FOURTH);
+        calls
+    });
 }
 
 /// The bucket holds what the record of its live release says, content and headers, and nothing that it says goes.
@@ -312,9 +318,9 @@ proptest! {
             let before = fake.world.borrow().clone();
             let mut is_cut = false;
             if let Some((at, is_before, _)) = op.cut {
-                fake.cut.set(Some(if is_before { Cut::Before(at) } else { Cut::After(at) }));
+                fake.line.cut(if is_before { Cut::Before(at) } else { Cut::After(at) });
                 is_cut = fake.work(&id).is_err();
-                fake.cut.set(None);
+                fake.line.cut(None);
             }
             if is_cut && !op.cut.unwrap().2 {
                 // Given up: what it did must not have taken anything from those that are kept.

@@ -103,7 +103,7 @@ impl Fake {
     }
 
     async fn pass(&self, is_spent: impl Fn() -> bool) -> Result<Pass<String>, Error> {
-        let pass = handle(&self.store, self, &self.run, Timestamp::UNIX_EPOCH, is_spent).await?;
+        let pass = self.line.end_pass(handle(&self.store, self, &self.run, Timestamp::UNIX_EPOCH, is_spent).await)?;
         Ok(match pass {
             Pass::Done(summary) => Pass::Done(summary.note),
             Pass::Again { seconds, note } => Pass::Again { seconds, note },
