@@ -9,6 +9,7 @@
 )]
 
 pub mod ask;
+pub mod ear;
 pub mod example;
 pub mod follow;
 pub mod rights;

@@ -1,27 +1,68 @@
 //! Looking for the values of secrets where none may be: in whatever Shipway writes down, tells or logs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::{Shipway, ask::Aws};
+use crate::{Shipway, ask::Aws, ear::Ear};
 
 /// Shorter values are found by chance.
 const SHORTEST: usize = 8;
 
+/// A setting: no secret, and still nobody's but the service's that has it.
+const SETTING: &str = "a setting that nobody else looks for";
+
+/// Where a setting may be that is no secret: it stands in the manifest, in what was read of it, and where a task gets it.
+const OF_SETTINGS: [&str; 3] = [MANIFEST, RECORD, TASK_DEFINITION];
+
+/// From now on what people and programs are told is kept, so that it can be looked at.
+///
+/// # Errors
+/// AWS's own.
+pub fn listen(shipway: &Shipway, aws: &Aws) -> Result<()> {
+    people(shipway, aws).and(programs(aws)).map(drop)
+}
+
+fn people<'a>(shipway: &Shipway, aws: &'a Aws) -> Result<Ear<'a>> {
+    Ear::of_people(shipway, aws, "overheard-notices")
+}
+
+fn programs(aws: &Aws) -> Result<Ear<'_>> {
+    Ear::of_programs(aws, "overheard-events", None)
+}
+
+/// The manifest with one setting more wherever services are given some.
+#[must_use]
+pub fn with_a_setting(manifest: &str) -> String {
+    let mut text = String::new();
+    for line in manifest.lines() {
+        text.push_str(line);
+        text.push('\n');
+        if line.trim() == "env:" {
+            let indent = line.len() - line.trim_start().len();
+            text.push_str(&format!("{:indent$}  CANARY: {SETTING}\n", ""));
+        }
+    }
+    text
+}
+
 /// No value of any secret, or of any parameter that is one, is in a log, a record, an execution's input, output or history, a
-/// stack, a task definition, a function's configuration, a letter that nobody took, or an object of the intake bucket.
+/// stack, a task definition, a function's configuration, a letter that nobody took, an object of the intake bucket, an event, or a
+/// notice; and no value of a setting is but where it must be ([`with_a_setting`]). Begins with [`listen`].
 ///
 /// # Errors
 /// One is, or there was nothing to look for, or nothing to look at.
 pub fn are_told_nowhere(shipway: &Shipway, aws: &Aws) -> Result<()> {
     let secrets = values(aws)?;
     ensure!(!secrets.is_empty(), "there are no secrets to look for");
-    let mut looked = BTreeMap::new();
+    let setting = BTreeMap::from([("a setting".to_owned(), SETTING.to_owned())]);
+    let (mut looked, mut set) = (BTreeMap::new(), BTreeSet::new());
     for (place, texts) in places(shipway, aws)? {
         for text in &texts {
-            if let Some(name) = told(text, &secrets) {
+            set.extend(told(text, &setting).map(|_| place));
+            let elsewhere = told(text, &setting).filter(|_| !OF_SETTINGS.contains(&place));
+            if let Some(name) = told(text, &secrets).or(elsewhere) {
                 // The text is not shown: this is a log too.
                 anyhow::bail!("the value of {name} is in {place}");
             }
@@ -30,12 +71,19 @@ pub fn are_told_nowhere(shipway: &Shipway, aws: &Aws) -> Result<()> {
     }
     let empty: Vec<_> = looked.iter().filter(|(place, count)| **count == 0 && **place != LETTERS).collect();
     ensure!(empty.is_empty(), "nothing was looked at in {empty:?}");
+    ensure!(
+        set.contains(MANIFEST) == set.contains(TASK_DEFINITION),
+        "the setting that was looked for is in {set:?} alone"
+    );
     // Shown with `--nocapture`.
     eprintln!("none of {} secrets is in {looked:?}", secrets.len());
     Ok(())
 }
 
 const LETTERS: &str = "a letter that nobody took";
+const MANIFEST: &str = "an object of the intake bucket";
+const RECORD: &str = "a record";
+const TASK_DEFINITION: &str = "a task definition";
 
 /// The secret that a text tells.
 fn told<'a>(text: &str, secrets: &'a BTreeMap<String, String>) -> Option<&'a str> {
@@ -73,8 +121,15 @@ fn secret_parts(text: &str) -> Vec<String> {
             };
             parts.get("password").and_then(Value::as_str).map_or_else(|| texts(&parts), |one| vec![one.to_owned()])
         }
-        _ => vec![text.to_owned()],
+        _ => vec![text.to_owned()].into_iter().chain(password_in(text)).collect(),
     }
+}
+
+/// The password of an address that has one.
+fn password_in(address: &str) -> Option<String> {
+    let (_, rest) = address.split_once("://")?;
+    let (who, _) = rest.split_once('@')?;
+    Some(who.split_once(':')?.1.to_owned())
 }
 
 /// What there is to read, by where it is.
@@ -94,7 +149,10 @@ fn places(shipway: &Shipway, aws: &Aws) -> Result<Vec<(&'static str, Vec<String>
     places.push(("the local cloud's own log", vec![shipway.cloud.log_tail()]));
 
     let table = shipway.output("Table")?;
-    places.push(("a record", text(aws.list("dynamodb", "scan", json!({"TableName": table}), "Items")?)));
+    let items = aws.list("dynamodb", "scan", json!({"TableName": table}), "Items")?;
+    let (releases, records) = items.into_iter().partition(|item| item["sk"].to_string().contains("release#"));
+    places.push((RECORD, text(records)));
+    places.push(("a release's story", text(releases)));
 
     let (mut executions, mut histories) = (Vec::new(), Vec::new());
     let machines = aws.list("stepfunctions", "list_state_machines", json!({}), "stateMachines")?;
@@ -123,7 +181,7 @@ fn places(shipway: &Shipway, aws: &Aws) -> Result<Vec<(&'static str, Vec<String>
     for definition in each(&listed, "") {
         definitions.push(aws.ask("ecs", "describe_task_definition", json!({"taskDefinition": definition}))?);
     }
-    places.push(("a task definition", text(definitions)));
+    places.push((TASK_DEFINITION, text(definitions)));
     places.push(("a function", text(aws.list("lambda", "list_functions", json!({}), "Functions")?)));
 
     let bucket = shipway.output("IntakeBucket")?;
@@ -133,7 +191,10 @@ fn places(shipway: &Shipway, aws: &Aws) -> Result<Vec<(&'static str, Vec<String>
         let read = json!({"Bucket": bucket, "Key": key, "VersionId": version});
         objects.push(aws.ask("s3", "get_object", read)?.to_string());
     }
-    places.push(("an object of the intake bucket", objects));
+    places.push((MANIFEST, objects));
+
+    places.push(("a notice", text(people(shipway, aws)?.hears()?)));
+    places.push(("an event", text(programs(aws)?.hears()?)));
 
     let letters =
         json!({"QueueUrl": shipway.output("DeadLetters")?, "MaxNumberOfMessages": 10, "VisibilityTimeout": 0});
@@ -153,5 +214,6 @@ mod tests {
         assert_eq!(secret_parts(r#"{"password":"p","host":"h"}"#), ["p"]);
         assert_eq!(secret_parts(r#"{"A":"a","B":"b"}"#), ["a", "b"]);
         assert_eq!(secret_parts("plain"), ["plain"]);
+        assert_eq!(secret_parts("postgresql://user:p4ss@host/db"), ["postgresql://user:p4ss@host/db", "p4ss"]);
     }
 }

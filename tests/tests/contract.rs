@@ -695,6 +695,10 @@ fn every_rule_may_call_its_function_and_give_up_to_the_dead_letters() -> Result<
             ensure!(target["DeadLetterConfig"]["Arn"].is_object(), "{rule} loses what it cannot deliver");
         }
     }
+    // A rule's own retries are for deliveries. What the function fails at is Lambda's to try again: twice, and then it is given up too.
+    let asked = property(&template, "StartReleaseFunction", "EventInvokeConfig").context("no EventInvokeConfig")?;
+    ensure!(asked["MaximumRetryAttempts"] == 2, "{asked}");
+    ensure!(asked["DestinationConfig"]["OnFailure"]["Destination"].is_object(), "{asked}");
     Ok(())
 }
 

@@ -51,7 +51,7 @@ pub fn init_logs() {
         .without_time()
         .with_current_span(false)
         .init();
-    panic::set_hook(Box::new(|panic| log_panic(panic)));
+    panic::set_hook(Box::new(log_panic));
 }
 
 /// Where it was, and what it says only if no value is in that.
@@ -149,7 +149,7 @@ where
             error_message: format!("the input is not what this function takes: {error}"),
         })
     })?;
-    let answered = AssertUnwindSafe(async { handler(input).await }).catch_unwind().await;
+    let answered = AssertUnwindSafe(Box::pin(async { handler(input).await })).catch_unwind().await;
     let answered = answered.map_err(|_| Diagnostic {
         error_type: Failure::Bug.name().to_owned(),
         error_message: "the function panicked, which is a fault of Shipway's; its log says where".to_owned(),
@@ -202,7 +202,7 @@ mod tests {
         let subscriber = tracing_subscriber::fmt().json().with_writer(move || lines.clone()).finish();
         let _here = tracing::subscriber::set_default(subscriber);
         let before = panic::take_hook();
-        panic::set_hook(Box::new(|panic| log_panic(panic)));
+        panic::set_hook(Box::new(log_panic));
         let answered =
             answer(&json!("open sesame"), async |input: String| -> Result<(), MissingSetting> { panic!("of {input}") })
                 .await;

@@ -25,7 +25,7 @@ impl Unreadable {
         let path = error.path().to_string();
         let place: Vec<&str> = [root, &path].into_iter().filter(|part| !part.is_empty() && *part != ".").collect();
         let what = error.inner().to_string();
-        let text = if place.is_empty() { what } else { format!("in `{}`: {what}", place.join(".")) };
+        let text = if place.is_empty() { what } else { format!("in `{}`: {what}", place.join(".").replace(".[", "[")) };
         let all: Vec<char> =
             text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
         let (first, last) = TOLD;
@@ -450,6 +450,24 @@ mod tests {
             assert_eq!(all.of_release(&image(1), &state), expected, "{case}");
             assert_eq!(Around::default().of_release(&image(1), &state), Around::default(), "{case}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_in_one_short_line_with_its_place() {
+        let image = |digest: &str| serde_json::json!({"image": {"repository": "hello-api", "digest": digest}});
+        let of = |artifact: Value| serde_json::json!({"app": "hello", "environment": "prod", "component": "service/api", "artifact": artifact});
+        assert!(read::<ReleaseInput>(&of(image("sha256:01"))).is_ok());
+        let told = |input: &Value| read::<ReleaseInput>(input).unwrap_err().to_string();
+        assert!(
+            told(&of(image("latest"))).starts_with("in `artifact.image.digest`: `latest` is not an image digest: ")
+        );
+        assert_eq!(told(&serde_json::json!({"app": "hello"})), "missing field `environment`");
+        let long = told(&of(serde_json::json!("\nx".repeat(100_000))));
+        assert!(long.chars().count() == 601 && long.contains('…') && !long.contains('\n'), "{long}");
+        assert!(long.ends_with("expected one of `image`, `public`, `object`, `nothing`"), "{long}");
+        let end = serde_json::json!({"action": "end", "run": {}, "result": {}, "kept": [{"what": 7}]});
+        let within = read::<RecordRequest>(&end).unwrap_err().to_string();
+        assert_eq!(within, "in `kept[0].what`: invalid type: integer `7`, expected a string");
     }
 
     #[test]

@@ -87,6 +87,7 @@ impl Stage {
         let shipway = Shipway::install(LocalCloud::start(Config::new(tools()?)).await?).await?;
         let place = Place::dev("data")?;
         let aws = Aws::of(&shipway.cloud)?;
+        secrets::listen(&shipway, &aws)?;
         // What makes further databases: the script is Shipway's, the client this machine's.
         aws.ask("ecr", "create_repository", json!({"repositoryName": "docker/library/postgres"}))?;
         let shell = Image::scratch().file("/bin/sh", "#!/bin/sh\nexec /bin/sh \"$@\"\n", 0o755);

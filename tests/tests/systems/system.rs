@@ -22,7 +22,7 @@ use shipway_tests::{
     Place, Shipway,
     ask::Aws,
     example::{Example, serving},
-    is_write, rights, tools,
+    is_write, rights, secrets, tools,
 };
 use tokio::runtime::Runtime;
 
@@ -63,12 +63,14 @@ pub fn with_breaks(example: &str, environment: &str, seed: Option<u64>, test: im
             let config = Config { containers, wait_scale: 0.1, ..Config::new(tools()?) };
             let shipway = Shipway::install(LocalCloud::start(config).await?).await?;
             let aws = Aws::of(&shipway.cloud)?;
+            secrets::listen(&shipway, &aws)?;
             anyhow::Ok((shipway, aws))
         });
         installed.unwrap()
     });
     let run = async {
         let Example { place, manifest, .. } = Example::prepare(example, environment, shipway, aws).await?;
+        let manifest = secrets::with_a_setting(&manifest);
         let before = inventory::of(aws)?;
         if let Some(seed) = seed {
             break_by_lot(shipway.cloud.faults(), seed);
