@@ -26,7 +26,7 @@ use super::{
 async fn letters(ear: &Ear<'_>, of: &str, count: usize) -> Result<Vec<(String, String)>> {
     let (mut found, started) = (Vec::new(), Instant::now());
     while found.len() < count && started.elapsed() < RELEASED {
-        for note in ear.heard(1).await? {
+        for note in ear.heard(1, RELEASED).await? {
             let [subject, text] = ["Subject", "Message"].map(|key| note[key].as_str().unwrap_or_default().to_owned());
             if subject.contains(of) {
                 found.push((subject, text));
@@ -41,8 +41,7 @@ async fn letters(ear: &Ear<'_>, of: &str, count: usize) -> Result<Vec<(String, S
 fn a_dead_letter_is_told_to_people_sent_again_as_the_page_says_and_told_to_be_gone() {
     with_shipway(async |shipway| {
         let aws = Aws::of(&shipway.cloud)?;
-        let (people, arn) = Ear::new(&aws, "alarmed-people")?;
-        aws.ask("sns", "subscribe", json!({"TopicArn": shipway.output("Topic")?, "Protocol": "sqs", "Endpoint": arn}))?;
+        let people = Ear::of_people(shipway, &aws, "alarmed-people")?;
         let queue = shipway.output("DeadLetters")?;
         let event = push_event(shipway, "nobodys", &format!("sha256:{}", "0".repeat(64)), "v1");
         aws.ask("sqs", "send_message", json!({"QueueUrl": queue, "MessageBody": event.to_string()}))?;
@@ -83,8 +82,7 @@ fn an_execution_that_somebody_stops_is_told_once_and_run_again_it_ends_what_was_
         let text = without_migration(&manifest("stopped"));
         let place = provisioned_with(shipway, "stopped", &text).await?;
         let aws = Aws::of(&shipway.cloud)?;
-        let (people, arn) = Ear::new(&aws, "stopped-people")?;
-        aws.ask("sns", "subscribe", json!({"TopicArn": shipway.output("Topic")?, "Protocol": "sqs", "Endpoint": arn}))?;
+        let people = Ear::of_people(shipway, &aws, "stopped-people")?;
         // It never gets healthy, so it is under way until somebody stops it.
         let image = good("1").await?.env("HEALTH_STATUS", "503");
         let artifact = shipway.push("stopped-api", "v1", &image).await?;
