@@ -89,13 +89,6 @@ pub(crate) const UNUSED: &[Unused] = &[
         why: "ECS marks the group of a provider with it; not here",
     },
     Unused {
-        roles: &["RunMigrationsRole"],
-        statement: "RunTasks",
-        what: &["ecs:TagResource"],
-        why: "ECS asks for it where something is made with tags; not here",
-    },
-    Unused { roles: &["DeployServiceRole"], statement: "RollOut", what: &["ecs:TagResource"], why: "the same" },
-    Unused {
         roles: &["DeployServiceRole"],
         statement: "AlarmsOfScaling",
         what: &[],
@@ -170,25 +163,26 @@ pub(crate) const UNUSED: &[Unused] = &[
     },
     Unused {
         roles: &["RunMigrationsRole"],
-        statement: "TakeSnapshots",
-        what: &[
-            "rds:CreateDBClusterSnapshot",
-            "rds:DescribeDBClusterSnapshots",
-            "rds:cluster:*",
-            "rds:cluster-snapshot:shipway-*",
-        ],
+        statement: "TakeSnapshotsOfOurs",
+        what: &["rds:CreateDBClusterSnapshot", "rds:cluster:*"],
         why: "a cluster's snapshot: only tests in memory take one",
     },
     Unused {
         roles: &["RunMigrationsRole"],
-        statement: "TagSnapshots",
-        what: &["rds:cluster-snapshot:shipway-*"],
+        statement: "TakeSnapshotsWithTags",
+        what: &["rds:CreateDBClusterSnapshot", "rds:cluster-snapshot:shipway-*"],
+        why: "a cluster's snapshot: only tests in memory take one",
+    },
+    Unused {
+        roles: &["RunMigrationsRole"],
+        statement: "LookAtSnapshots",
+        what: &["rds:DescribeDBClusterSnapshots", "rds:cluster-snapshot:shipway-*"],
         why: "a cluster's snapshot: only tests in memory take one",
     },
     Unused {
         roles: &["DeployServiceRole"],
-        statement: "Remove",
-        what: &["ecs:StopTask"],
+        statement: "ChangeOurs",
+        what: &["ecs:StopTask", "ecs:task/*"],
         why: "a task without a service, at a teardown: only tests in memory leave one",
     },
     Unused {
