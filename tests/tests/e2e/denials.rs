@@ -119,7 +119,7 @@ impl Loot {
         let put = |bucket: &str, key: &str| json!({"Bucket": bucket, "Key": key, "Body": "forged"});
         let item = json!({"TableName": table, "Key": {"pk": {"S": "denials/dev"}, "sk": {"S": "environment"}}});
         let task = |role: &str| {
-            json!({"family": "denials", "taskRoleArn": role,
+            json!({"family": "denials", "taskRoleArn": role, "tags": [{"key": "shipway:app", "value": "denials"}],
                    "containerDefinitions": [{"name": "a", "image": "b", "memory": 64}]})
         };
         let stack = |name: &str, role: &str| {

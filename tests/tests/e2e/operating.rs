@@ -168,7 +168,11 @@ fn recorders(aws: &Aws, execution: &str) -> Result<BTreeSet<String>> {
 async fn status(aws: &Aws, execution: &str) -> Result<Value> {
     let started = Instant::now();
     loop {
-        let described = aws.ask("stepfunctions", "describe_execution", json!({"executionArn": execution}))?;
+        // What is wanted is written down before its execution is started.
+        let described = match aws.ask("stepfunctions", "describe_execution", json!({"executionArn": execution})) {
+            Err(error) if error.to_string().contains("ExecutionDoesNotExist") => json!({"status": "RUNNING"}),
+            described => described?,
+        };
         if described["status"] != "RUNNING" {
             return Ok(described["status"].clone());
         }
