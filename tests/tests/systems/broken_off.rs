@@ -11,7 +11,7 @@ const SEED: u64 = 7;
 #[test]
 fn a_system_whose_calls_break_off_by_lot_stands_and_goes_like_any_other() {
     with_breaks("spa-nest", "dev", Some(SEED), async |system| {
-        system.roll_out("api", "spa-nest-api", 8000).await?;
+        system.roll_out_as("broken off", "api", "spa-nest-api", 8000).await?;
         system.second_apply_changes_nothing().await?;
         system.publish("1a2b3c", site::zip([("index.html", b"home".as_slice())])?).await?;
         assert_eq!(system.visit("/").await?, (200, "home".to_owned()));

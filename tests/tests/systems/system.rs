@@ -84,7 +84,8 @@ pub fn with_breaks(example: &str, environment: &str, seed: Option<u64>, test: im
     let faults = shipway.cloud.faults();
     faults.clear();
     if let Some(seed) = seed {
-        println!("{example} in {environment}, with SHIPWAY_CRASH_SEED={seed}: {}", broken(&faults.calls()));
+        // Shown where the test fails.
+        eprintln!("{example} in {environment}, with SHIPWAY_CRASH_SEED={seed}: {}", broken(&faults.calls()));
     }
     faults.forget_calls();
     if let Err(error) = ended.and(RUNTIME.block_on(rights::hold(&shipway.cloud))) {
@@ -165,7 +166,18 @@ impl System {
 
     /// Pushes an image that serves on a port, and waits until its release has succeeded: it runs by its digest.
     pub async fn roll_out(&self, service: &str, repository: &str, port: u16) -> Result<ReleaseRecord> {
-        let artifact = self.shipway.push(repository, "sha-1", &serving(Some(port), "1").await?).await?;
+        self.roll_out_as("1", service, repository, port).await
+    }
+
+    /// The same, of an image that no other test of this system pushes: the releases of an environment outlive it.
+    pub async fn roll_out_as(
+        &self,
+        version: &str,
+        service: &str,
+        repository: &str,
+        port: u16,
+    ) -> Result<ReleaseRecord> {
+        let artifact = self.shipway.push(repository, "sha-1", &serving(Some(port), version).await?).await?;
         let component = format!("service/{service}").parse()?;
         let release = self.shipway.ended(&self.place, &component, &artifact, PATIENCE).await?;
         ensure!(release.outcome == Some(Outcome::Succeeded), "{}", self.shipway.story(&self.place).await?);
