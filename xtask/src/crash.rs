@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
+use crate::functions::stage_functions;
 use crate::run::openly;
+use crate::test::for_local_cloud;
+use crate::tools;
 use crate::workspace::{Workspace, cargo};
 
 /// What the tests of a package tried: how many tests, and how many points of each kind.
@@ -31,7 +34,7 @@ pub(crate) fn crash(pairs: u64, seed: Option<u64>) -> anyhow::Result<()> {
     tests.args(["nextest", "run", "--workspace", "--no-fail-fast", "-E"]);
     tests.arg(format!("package(shipway-aws) or {}", packages.join(" or ")));
     tests.env("SHIPWAY_CRASH_REPORT", &report).env("SHIPWAY_CRASH_PAIRS", pairs.to_string());
-    let seed = seed.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs()));
+    let seed = drawn(seed);
     println!("pairs are drawn with --seed {seed}");
     let tested = openly(tests.env("SHIPWAY_CRASH_SEED", seed.to_string()));
 
@@ -41,6 +44,22 @@ pub(crate) fn crash(pairs: u64, seed: Option<u64>) -> anyhow::Result<()> {
     ensure!(!found.1.is_empty(), "{}: no test told anything", report.display());
     print!("{}", table(&found));
     tested
+}
+
+/// Stands the five systems up and tears them down in the local cloud, while calls of their functions break off by lot and functions
+/// die; tells of each how many did.
+pub(crate) fn systems(seed: Option<u64>) -> anyhow::Result<()> {
+    let (tools, workspace, seed) = (tools::setup()?, Workspace::find()?, drawn(seed));
+    stage_functions(&workspace, true)?;
+    println!("calls break off by --seed {seed}");
+    let mut tests = cargo();
+    tests.args(["test", "--quiet", "--workspace", "--test", "systems", "--", "--nocapture"]);
+    openly(for_local_cloud(&mut tests, &tools, &workspace)?.env("SHIPWAY_CRASH_SEED", seed.to_string()))
+}
+
+/// The lot of a run: the one that is named, or another one each second.
+fn drawn(seed: Option<u64>) -> u64 {
+    seed.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs()))
 }
 
 /// By package; the lines of one test are added up. The kinds are in the order in which they are told first.

@@ -70,9 +70,12 @@ enum Command {
         /// How many pairs each story is told with beside, drawn by lot
         #[arg(long, default_value_t = 200)]
         pairs: u64,
-        /// Draws the same pairs as the run that told it
+        /// Draws the same as the run that told it
         #[arg(long)]
         seed: Option<u64>,
+        /// The five systems in the local cloud instead, from nothing to nothing, with calls that break off by lot
+        #[arg(long)]
+        systems: bool,
     },
     /// What Shipway's roles used of what they are granted, in the tests that ran last
     Rights,
@@ -144,7 +147,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo { options } => demo::demo(&options),
         Command::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Command::Corpus { directory } => fuzz::corpus(&directory),
-        Command::Crash { pairs, seed } => crash::crash(pairs, seed),
+        Command::Crash { seed, systems: true, .. } => crash::systems(seed),
+        Command::Crash { pairs, seed, systems: false } => crash::crash(pairs, seed),
         Command::Rights => rights::rights(),
         Command::Bench { what: Bench::ColdStart } => bench::cold_start(),
         Command::Bench { what: Bench::Network } => bench::network(),
