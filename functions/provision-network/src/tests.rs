@@ -13,9 +13,10 @@ use shipway_aws::{
 };
 use shipway_domain::{
     failure::Failure,
+    manifest::read_all,
     message::{DriftFound, DriftInput, Pass, Run},
     name::Component,
-    network::{Action, Inside, Role, Tier},
+    network::{Action, Desired, Inside, Place, Role, Tier},
     release::Artifact,
 };
 
@@ -96,6 +97,35 @@ async fn a_pass_cut_off_at_any_call_is_finished_by_the_next_without_doubles() {
             }))
             .await;
         }
+    }
+}
+
+#[tokio::test]
+async fn the_networks_of_the_five_systems_are_made_and_removed_whatever_becomes_of_a_call() {
+    for system in ["dougust", "fastapi-react", "next-nest", "rex", "spa-nest"] {
+        let path = format!("{}/../../examples/{system}/shipway.yaml", env!("CARGO_MANIFEST_DIR"));
+        // The last of its environments is the largest.
+        let (environment, spec) = read_all(&std::fs::read_to_string(path).unwrap()).unwrap().pop().unwrap();
+        let desired = Desired::of(&run(1).app, &run(1).environment, &spec, None);
+        let has_its_own = matches!(desired.place, Place::Own(_));
+        Box::pin(cut_everywhere(async |cut| {
+            let world = World::late(1, false, own());
+            world.plans(spec.clone());
+            world.line.cut(cut);
+            world.converge(&run(1)).await;
+            let context = format!("{system} in {environment}, {cut:?}");
+            if has_its_own {
+                world.assert_stands(&context);
+            }
+            world.performed.borrow_mut().clear();
+            world.converge(&run(2)).await;
+            let makes: Vec<_> = world.performed.borrow().iter().filter_map(Action::makes).collect();
+            assert_eq!(makes, [], "{context}: a new execution");
+            world.vanish(&run(3)).await;
+            world.assert_nothing_left(&context);
+            world.line.calls()
+        }))
+        .await;
     }
 }
 

@@ -15,7 +15,7 @@ use shipway_aws::{
 };
 use shipway_domain::{
     failure::Failure,
-    manifest,
+    manifest::{self, Spec},
     message::{Kept, Pass, Removed, Run, Summary},
     name::{AppName, Component, EnvironmentName},
     network::NetworkOutputs,
@@ -111,7 +111,10 @@ impl World {
     }
 
     fn plan(&self, manifest: &str) {
-        let spec = manifest::read(manifest, &"hello".parse().unwrap(), &"prod".parse().unwrap()).unwrap();
+        self.plans(manifest::read(manifest, &"hello".parse().unwrap(), &"prod".parse().unwrap()).unwrap());
+    }
+
+    fn plans(&self, spec: Spec) {
         let mut environment = self.environment.borrow_mut();
         environment.planned = Some(Manifest { artifact: artifact(), spec });
         environment.network = Some(NetworkOutputs {
@@ -316,7 +319,7 @@ impl World {
             status: if update { StackStatus::UpdateInProgress } else { StackStatus::CreateInProgress },
             parameters,
             tags,
-            outputs: outputs(&apply.template).map(|key| (key.to_owned(), format!("{name}:{key}"))).collect(),
+            outputs: outputs(&apply.template).map(|key| (key.to_owned(), output(name, key))).collect(),
             role: apply.role.clone(),
             protected,
             operation: None,
@@ -330,6 +333,11 @@ impl World {
 fn outputs(template: &str) -> impl Iterator<Item = &str> {
     let lines = template.lines().skip_while(|line| *line != "Outputs:").skip(1);
     lines.filter_map(|line| line.strip_prefix("  ")?.strip_suffix(':')).filter(|name| !name.starts_with(' '))
+}
+
+/// What an output says.
+fn output(stack: &str, key: &str) -> String {
+    if key == "Port" { "5432".to_owned() } else { format!("{stack}:{key}") }
 }
 
 impl Stacks for World {
@@ -822,6 +830,34 @@ fn mixed() -> World {
 #[test]
 fn a_pass_cut_off_before_or_after_any_call_and_made_again_comes_to_the_same() {
     comes_to_the_same(mixed, |world, release| world.pass(Action::All, release));
+}
+
+#[test]
+fn the_platforms_of_the_five_systems_come_to_the_same_whatever_becomes_of_a_call() {
+    for system in ["dougust", "fastapi-react", "next-nest", "rex", "spa-nest"] {
+        let path = format!("{}/../../examples/{system}/shipway.yaml", env!("CARGO_MANIFEST_DIR"));
+        // The last of its environments is the largest.
+        let (_, spec) = manifest::read_all(&std::fs::read_to_string(path).unwrap()).unwrap().pop().unwrap();
+        let begun = || {
+            let world = World::default();
+            world.plans(spec.clone());
+            let two = |kind: &str| ["a", "b"].map(|zone| format!("subnet-{kind}-{zone}")).to_vec();
+            let mut environment = world.environment.borrow_mut();
+            let network = environment.network.as_mut().unwrap();
+            (network.private_subnets, network.isolated_subnets) = (two("private"), two("isolated"));
+            for (place, id) in [
+                (&mut network.instance_group, "sg-3"),
+                (&mut network.database_group, "sg-4"),
+                (&mut network.cache_group, "sg-5"),
+            ] {
+                *place = Some(id.to_owned());
+            }
+            drop(environment);
+            world
+        };
+        let world = comes_to_the_same(begun, |world, release| world.pass(Action::All, release));
+        assert!(world.stacks.borrow().len() > 4, "{system}: {:?}", world.names());
+    }
 }
 
 #[test]

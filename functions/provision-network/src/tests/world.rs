@@ -13,7 +13,7 @@ use shipway_aws::{
 };
 use shipway_domain::{
     failure::Failure,
-    manifest::Cidr,
+    manifest::{Cidr, Spec},
     message::{Pass, Run, Summary},
     name::{AppName, EnvironmentName},
     network::{
@@ -139,7 +139,10 @@ impl World {
     }
 
     pub(super) fn wants_all(&self, spec: serde_json::Value) {
-        let spec = serde_json::from_value(spec).unwrap();
+        self.plans(serde_json::from_value(spec).unwrap());
+    }
+
+    pub(super) fn plans(&self, spec: Spec) {
         self.environment.borrow_mut().planned = Some(Manifest { artifact: run(1).artifact, spec });
     }
 
@@ -299,7 +302,7 @@ impl World {
             vpcs: vpcs.collect(),
             gateways: truth.gateways.iter().filter(|_| own).cloned().collect(),
             addresses: truth.addresses.iter().filter(|_| own).cloned().collect(),
-            cloudfront: None,
+            cloudfront: Some("pl-cloudfront".to_owned()),
             inside: Inside::default(),
             remembered,
         };
