@@ -127,6 +127,20 @@ impl World {
         });
     }
 
+    /// An update of a stack begins; whether it will hold.
+    fn updates(&self, name: &str, stack: &mut Stack) -> bool {
+        stack.failure = self.failing.borrow_mut().remove(name).map(|reason| ResourceFailure {
+            resource: "Rule".to_owned(),
+            resource_type: "AWS::Some::Thing".to_owned(),
+            reason,
+        });
+        stack.shown.status = StackStatus::UpdateInProgress;
+        let holds = stack.failure.is_none();
+        let end = if holds { StackStatus::UpdateComplete } else { StackStatus::UpdateRollbackComplete };
+        stack.moving = Some((1, Some(end)));
+        holds
+    }
+
     /// Time passes: what moves gets nearer to its end.
     fn tick(&self) {
         let mut capacity = self.capacity.borrow_mut();
@@ -502,20 +516,9 @@ impl Rules for World {
             }
             self.writes.borrow_mut().push(format!("weights {name}"));
             stack.token = token.to_owned();
-            stack.failure = self.failing.borrow_mut().remove(name).map(|reason| ResourceFailure {
-                resource: "Rule".to_owned(),
-                resource_type: "AWS::Some::Thing".to_owned(),
-                reason,
-            });
-            stack.shown.status = StackStatus::UpdateInProgress;
-            let end = match stack.failure {
-                None => {
-                    stack.shown.parameters.extend(weights.clone());
-                    StackStatus::UpdateComplete
-                }
-                Some(_) => StackStatus::UpdateRollbackComplete,
-            };
-            stack.moving = Some((1, Some(end)));
+            if self.updates(name, stack) {
+                stack.shown.parameters.extend(weights.clone());
+            }
             Ok(Answer::Accepted)
         })?
     }
@@ -568,20 +571,9 @@ impl Repairs for World {
             let mut stacks = self.stacks.borrow_mut();
             let stack = stacks.get_mut(name).unwrap();
             stack.token = "the change set's".to_owned();
-            stack.failure = self.failing.borrow_mut().remove(name).map(|reason| ResourceFailure {
-                resource: "Rule".to_owned(),
-                resource_type: "AWS::Some::Thing".to_owned(),
-                reason,
-            });
-            stack.shown.status = StackStatus::UpdateInProgress;
-            let end = match stack.failure {
-                None => {
-                    self.drifts.borrow_mut().remove(name);
-                    StackStatus::UpdateComplete
-                }
-                Some(_) => StackStatus::UpdateRollbackComplete,
-            };
-            stack.moving = Some((1, Some(end)));
+            if self.updates(name, stack) {
+                self.drifts.borrow_mut().remove(name);
+            }
             Ok(Answer::Accepted)
         })?
     }
