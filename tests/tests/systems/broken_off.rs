@@ -4,7 +4,7 @@
 use shipway_tests::site;
 
 use crate::{
-    inventory::{BALANCED, INSTANCES, Parts, SITE},
+    inventory::{BALANCED, INSTANCES, ONE_SERVICE, Parts, SITE},
     system::with_breaks,
 };
 
@@ -16,16 +16,8 @@ const STANDS: &Parts = &[
     BALANCED,
     INSTANCES,
     SITE,
-    &[
-        ("cloudformation describe_stacks", 6),
-        ("ec2 describe_security_groups", 3),
-        ("ecs list_task_definitions", 1),
-        ("elbv2 describe_target_groups", 1),
-        ("s3 list_buckets", 1),
-        ("ecr describe_repositories", 1),
-        ("logs describe_log_groups", 1),
-        ("iam list_roles", 3),
-    ],
+    ONE_SERVICE,
+    &[("cloudformation describe_stacks", 6), ("ec2 describe_security_groups", 3)],
 ];
 
 #[test]

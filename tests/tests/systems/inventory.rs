@@ -37,6 +37,16 @@ pub const SITE: &Counts = &[
     ("cloudfront list_origin_access_controls", 1),
 ];
 
+/// One service on those instances, rolled out once, and the bucket of a site beside it.
+pub const ONE_SERVICE: &Counts = &[
+    ("ecs list_task_definitions", 1),
+    ("elbv2 describe_target_groups", 1),
+    ("s3 list_buckets", 1),
+    ("ecr describe_repositories", 1),
+    ("logs describe_log_groups", 1),
+    ("iam list_roles", 3),
+];
+
 /// A database server.
 pub const SERVER: &Counts = &[("rds describe_db_instances", 1), ("rds describe_db_subnet_groups", 1)];
 

@@ -5,7 +5,7 @@ use serde_json::json;
 use shipway_tests::site;
 
 use crate::{
-    inventory::{BALANCED, INSTANCES, Parts, SITE},
+    inventory::{BALANCED, INSTANCES, ONE_SERVICE, Parts, SITE},
     system::{System, tag, texts, with},
 };
 
@@ -14,16 +14,11 @@ pub const STANDS: &Parts = &[
     BALANCED,
     INSTANCES,
     SITE,
+    ONE_SERVICE,
     &[
         ("cloudformation describe_stacks", 9),
         ("ec2 describe_security_groups", 3),
-        ("ecs list_task_definitions", 1),
-        ("elbv2 describe_target_groups", 1),
         ("acm list_certificates", 1),
-        ("s3 list_buckets", 1),
-        ("ecr describe_repositories", 1),
-        ("logs describe_log_groups", 1),
-        ("iam list_roles", 3),
         ("route53 list_resource_record_sets", 4),
     ],
 ];

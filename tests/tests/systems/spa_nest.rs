@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use shipway_tests::site;
 
 use crate::{
-    inventory::{self, BALANCED, INSTANCES, OWN_VPC, Parts, SITE},
+    inventory::{self, BALANCED, INSTANCES, ONE_SERVICE, OWN_VPC, Parts, SITE},
     system::{System, tag, texts, with},
 };
 
@@ -17,17 +17,12 @@ pub const STANDS: &Parts = &[
     BALANCED,
     INSTANCES,
     SITE,
+    ONE_SERVICE,
     &[
         ("cloudformation describe_stacks", 6),
         ("ec2 describe_subnets", 2),
         ("ec2 describe_route_tables", 2),
         ("ec2 describe_security_groups", 4),
-        ("ecs list_task_definitions", 1),
-        ("elbv2 describe_target_groups", 1),
-        ("s3 list_buckets", 1),
-        ("ecr describe_repositories", 1),
-        ("logs describe_log_groups", 1),
-        ("iam list_roles", 3),
     ],
 ];
 
