@@ -5,14 +5,16 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use jiff::SignedDuration;
 use local_cloud::{
     Config, LocalCloud,
     faults::{Fault, Rule},
 };
 use serde_json::json;
 use shipway_domain::{
-    name::Component,
+    name::{Component, ReleaseId},
     release::{Artifact, Outcome, ReleaseRecord},
+    site::{SiteManifest, manifest_key},
 };
 use shipway_tests::{Place, Shipway, ask::Aws, rights, site, tools};
 
@@ -24,9 +26,13 @@ const MANIFEST: &str = "version: 1\napp: cuts\nnetwork: {vpc: default}\nsites: {
 /// The functions of a publication that call AWS on its way.
 const FUNCTIONS: [&str; 2] = ["sync-frontend", "invalidate-cache"];
 
+fn style(number: usize) -> String {
+    format!("assets/site-{:08x}a.css", 0x5eed_0000 + number)
+}
+
 /// A site whose page, style and image all change with the version: the page's references tell whether it is whole.
 fn version(number: usize) -> Result<Vec<u8>> {
-    let style = format!("assets/site-{:08x}a.css", 0x5eed_0000 + number);
+    let style = style(number);
     let page = format!("<!doctype html><link rel=stylesheet href=/{style}><img src=/logo.svg><p>Version {number}.</p>");
     let css = format!("body {{ margin: {number}px }}");
     let logo = format!("<svg xmlns='http://www.w3.org/2000/svg'><circle r='{number}'/></svg>");
@@ -131,8 +137,36 @@ async fn a_publication_that_dies_at_any_call_ends_as_if_it_had_not_and_an_earlie
     // The style has a name of its own and is still there: the pages and the logo are all that is written.
     let reason = back.reason.unwrap_or_default();
     ensure!(reason.starts_with("of 4 files 3 changed"), "{reason}");
+    what_no_kept_release_wants_is_deleted_a_week_later(&stage, &back.release, number).await?;
     a_notice_that_nobody_takes_changes_no_outcome(&stage).await?;
     rights::hold(&stage.shipway.cloud).await
+}
+
+/// Ten releases are kept, and what only earlier ones wanted for a week. The week is over as the live release's record says so.
+async fn what_no_kept_release_wants_is_deleted_a_week_later(
+    stage: &Stage,
+    live: &ReleaseId,
+    newest: usize,
+) -> Result<()> {
+    let Stage { shipway, place, .. } = stage;
+    let component: Component = "site/web".parse()?;
+    let key = manifest_key(&place.app, &place.environment, &component, live);
+    let intake = shipway.output("IntakeBucket")?;
+    let kept = shipway.s3().get_object().bucket(intake).key(&key).send().await?.body.collect().await?.into_bytes();
+    let mut record: SiteManifest = serde_json::from_slice(&kept)?;
+    record.retired.values_mut().for_each(|retired| retired.since -= SignedDuration::from_hours(8 * 24));
+    shipway.upload(&key, serde_json::to_vec(&record)?).await?;
+
+    stage.publish(newest + 1).await?;
+    shipway.idle(place, &component, RELEASED).await?;
+    stage.is_whole(newest + 1).await?;
+    let bucket = shipway.platform(place).await?.sites.into_values().next().context("no site")?.bucket;
+    let objects = shipway.s3().list_objects_v2().bucket(bucket).send().await?;
+    let keys: Vec<&str> = objects.contents().iter().filter_map(|object| object.key()).collect();
+    for (number, is_kept) in [(1, false), (newest, true), (0, true)] {
+        ensure!(keys.contains(&&*style(number)) == is_kept, "version {number}'s style: {keys:?}");
+    }
+    Ok(())
 }
 
 /// The topic is gone: nobody can be told how a release ended, and its execution ends as it would have.
