@@ -2,6 +2,7 @@
 
 use aws_sdk_ecs::{
     Client,
+    config::{Builder, retry::RetryConfig},
     types::{Tag, TaskDefinition as SdkTaskDefinition, TaskDefinitionField, TaskDefinitionStatus},
 };
 use shipway_aws::AwsError;
@@ -21,7 +22,8 @@ pub async fn describe(client: &Client, name: &str) -> Result<Option<DescribedTas
     }
 }
 
-/// Registers a new revision and says which it is.
+/// Registers a new revision and says which it is. Sent once: ECS takes no token for it, so where an answer was lost on its way
+/// whoever asks must look first, or there would be a revision that nobody knows of.
 ///
 /// # Errors
 /// The call's.
@@ -31,6 +33,7 @@ pub async fn register(client: &Client, wanted: &TaskDefinition) -> Result<String
         .register_task_definition()
         .family(&wanted.family)
         .customize()
+        .config_override(Builder::new().retry_config(RetryConfig::disabled()))
         // The request as the domain has it: a manifest may set fields that this SDK does not know yet. It is signed after this.
         .mutate_request(move |sent| {
             *sent.body_mut() = request.as_str().into();
@@ -63,7 +66,7 @@ mod tests {
     };
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
+        net::{TcpListener, TcpStream},
     };
 
     use super::*;
@@ -103,8 +106,21 @@ services:
         wanted.service_task(&surroundings).unwrap()
     }
 
-    /// Answers one request, and gives its headers and its body.
-    async fn answer(listener: TcpListener) -> (String, String) {
+    /// A client of whoever listens there.
+    fn client(listener: &TcpListener) -> Client {
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let config = Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-west-1"))
+            .endpoint_url(endpoint)
+            .credentials_provider(aws_credential_types::Credentials::new("id", "secret", None, None, "test"))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build();
+        Client::from_conf(config)
+    }
+
+    /// Takes one request and gives its headers and its body, with the connection on which its answer is awaited.
+    async fn request(listener: &TcpListener) -> (TcpStream, String, String) {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut received = Vec::new();
         let (head, body) = loop {
@@ -118,6 +134,12 @@ services:
                 break (head.to_owned(), body.to_owned());
             }
         };
+        (stream, head, body)
+    }
+
+    /// Answers one request, and gives its headers and its body.
+    async fn answer(listener: TcpListener) -> (String, String) {
+        let (mut stream, head, body) = request(&listener).await;
         let answer = r#"{"taskDefinition": {"taskDefinitionArn": "arn:the-revision"}}"#;
         let head_of_answer = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
@@ -130,15 +152,7 @@ services:
     #[tokio::test]
     async fn what_is_sent_is_the_request_that_the_domain_made_with_fields_that_no_code_of_ours_names() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let config = Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("eu-west-1"))
-            .endpoint_url(endpoint)
-            .credentials_provider(aws_credential_types::Credentials::new("id", "secret", None, None, "test"))
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .build();
-        let (client, wanted) = (Client::from_conf(config), wanted());
+        let (client, wanted) = (client(&listener), wanted());
         let (registered, (head, body)) = tokio::join!(register(&client, &wanted), answer(listener));
         assert_eq!(registered.unwrap(), "arn:the-revision");
         assert!(head.contains("AmazonEC2ContainerServiceV20141113.RegisterTaskDefinition"), "{head}");
@@ -148,5 +162,22 @@ services:
             (&sent["enableFaultInjection"], &sent["containerDefinitions"][0]["stopTimeout"]),
             (&true.into(), &60.into())
         );
+    }
+
+    #[tokio::test]
+    async fn a_registration_whose_answer_is_lost_is_not_sent_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, wanted, mut sent) = (client(&listener), wanted(), 0);
+        let lose_every_answer = async {
+            loop {
+                drop(request(&listener).await);
+                sent += 1;
+            }
+        };
+        tokio::select! {
+            registered = register(&client, &wanted) => assert!(registered.is_err()),
+            () = lose_every_answer => {}
+        }
+        assert_eq!(sent, 1);
     }
 }
