@@ -233,6 +233,7 @@ mod tests {
             assert_eq!(classify(code), failure, "{code}");
         }
     }
+
     fn of(error: SdkError<ErrorMetadata, HttpResponse>) -> AwsError {
         AwsError::of("ec2:CreateVpc")(error)
     }
