@@ -399,6 +399,38 @@ async fn a_task_ends_with_its_program_and_runs_once_for_a_token() -> anyhow::Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_a_network_is_not_made_twice_where_ec2_makes_it_once() -> anyhow::Result<()> {
+    let Some(cloud) = cloud().await? else { return Ok(()) };
+    let ask = async |action: &str, fields: &[(&str, &str)]| {
+        form(&cloud, "ec2", &[&[("Action", action), ("Version", "2016-11-15")], fields].concat()).await
+    };
+    let id = |answer: &str, field: &str| {
+        let (_, rest) = answer.split_once(&format!("<{field}>")).unwrap();
+        rest.split('<').next().unwrap().to_owned()
+    };
+    let vpc = id(&ask("CreateVpc", &[("CidrBlock", "10.7.0.0/16")]).await?, "vpcId");
+    let subnet = |range| [("VpcId", vpc.as_str()), ("CidrBlock", range), ("AvailabilityZone", "us-east-1a")];
+    ask("CreateSubnet", &subnet("10.7.0.0/20")).await?;
+    let overlap = ask("CreateSubnet", &subnet("10.7.8.0/24")).await.unwrap_err();
+    assert!(overlap.to_string().contains("InvalidSubnet.Conflict"), "{overlap}");
+    ask("CreateSubnet", &subnet("10.7.16.0/20")).await?;
+    for (action, field, more) in [
+        ("CreateRouteTable", "routeTableId", None),
+        ("CreateVpcEndpoint", "vpcEndpointId", Some(("ServiceName", "com.amazonaws.us-east-1.s3"))),
+    ] {
+        let mut fields = vec![("VpcId", vpc.as_str())];
+        fields.extend(more);
+        let mut made = Vec::new();
+        for token in ["one", "one", "another"] {
+            made.push(id(&ask(action, &[&fields[..], &[("ClientToken", token)]].concat()).await?, field));
+        }
+        assert!(made[0] == made[1] && made[1] != made[2], "{action}: {made:?}");
+    }
+    cloud.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_push_is_announced_to_the_rules_that_ask_for_it() -> anyhow::Result<()> {
     let Some(cloud) = cloud().await? else { return Ok(()) };
     create_repository(&cloud, "team/api").await?;

@@ -24,9 +24,9 @@ use shipway_domain::{
     message::{Kept, Pass, Removed, Run, Summary},
     name::{AppName, EnvironmentName},
     platform::{
-        Belongings, CapacityStep, Deletion, MissingOutput, Names, Next, Observed, ObservedStack, Place, Plan,
-        PlanError, Planned, PlatformOutputs, StackName, Trouble, WantedCapacity, WantedStack, Wish, next_actions,
-        outputs, stacks,
+        Belongings, CapacityStep, Deletion, MissingOutput, Names, Next, Observed, ObservedCapacity, ObservedStack,
+        Place, Plan, PlanError, Planned, PlatformOutputs, StackName, Trouble, WantedCapacity, WantedStack, Wish,
+        next_actions, outputs, stacks,
     },
     release::Step,
 };
@@ -329,29 +329,38 @@ impl<C: Stacks + Capacity + Repairs + Rules, R: Records> Work<'_, C, R> {
         let Some(wanted) = wish.capacity(observed) else {
             return Err(MissingOutput { stack: names.instances(), key: "AutoScalingGroup" }.into());
         };
-        let step = wanted.next(&self.cloud.capacity(&wanted).await?);
-        self.step(&wanted, step).await
+        self.step(&wanted, |observed| wanted.next(observed)).await
     }
 
-    /// Takes a step with the cluster's capacity.
-    async fn step(&self, wanted: &WantedCapacity, step: CapacityStep) -> Result<Tended, ProvisionError> {
+    /// Takes the next step with the cluster's capacity.
+    async fn step(
+        &self,
+        wanted: &WantedCapacity,
+        next: impl Fn(&ObservedCapacity) -> CapacityStep,
+    ) -> Result<Tended, ProvisionError> {
+        let step = next(&self.cloud.capacity(wanted).await?);
         let story = step.story(wanted);
         if let Some(story) = &story {
             self.tell([story.clone()]).await?;
             tracing::info!("{story}");
         }
-        match step {
-            CapacityStep::Create(group) => self.cloud.create_provider(wanted, &group).await?,
-            CapacityStep::Update => self.cloud.update_provider(wanted).await?,
-            CapacityStep::Associate { providers, strategy } => {
-                self.cloud.associate(wanted, &providers, &strategy).await?;
-            }
-            CapacityStep::Delete => self.cloud.delete_provider(wanted).await?,
-            CapacityStep::Wait => {}
+        let asked = match &step {
+            CapacityStep::Create(group) => self.cloud.create_provider(wanted, group).await,
+            CapacityStep::Update => self.cloud.update_provider(wanted).await,
+            CapacityStep::Associate { providers, strategy } => self.cloud.associate(wanted, providers, strategy).await,
+            CapacityStep::Delete => self.cloud.delete_provider(wanted).await,
+            CapacityStep::Wait => Ok(()),
             CapacityStep::Done => return Ok(Tended::Settled),
             CapacityStep::Halted(trouble) => {
-                return Ok(Tended::Halted(format!("the capacity provider {}", wanted.name), trouble));
+                return Ok(Tended::Halted(format!("the capacity provider {}", wanted.name), trouble.clone()));
             }
+        };
+        // ECS takes no token for them, so what is refused may be done already: one cannot be made twice, and a role that goes by tags is
+        // denied what is gone.
+        if let Err(error) = asked
+            && next(&self.cloud.capacity(wanted).await?) == step
+        {
+            return Err(error.into());
         }
         Ok(Tended::Moving(story.unwrap_or_else(|| format!("the capacity of {} is changing", wanted.cluster))))
     }

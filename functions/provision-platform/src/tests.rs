@@ -11,7 +11,7 @@ use serde_json::json;
 use shipway_aws::{
     AwsError, PublicError as _, runtime,
     store::{EnvironmentRecord, Manifest, StoreError},
-    testing::{self, Cuts, Line, cut_everywhere},
+    testing::{self, Cuts, Line, cut_everywhere, refused},
 };
 use shipway_domain::{
     failure::Failure,
@@ -591,11 +591,14 @@ impl Capacity for World {
 
     async fn create_provider(&self, wanted: &WantedCapacity, group: &str) -> Result<(), AwsError> {
         self.line.write(&self.capacity, |capacity| {
-            assert_eq!(capacity.own, None);
+            if capacity.own.is_some() {
+                return Err(refused("ClientException", 400));
+            }
             let tags = wanted.tags.iter().map(|(key, value)| (key.to_string(), value.clone())).collect();
             let group = group.to_owned();
             capacity.own = Some(ObservedProvider { group, scaled: true, moving: true, tags });
-        })
+            Ok(())
+        })?
     }
 
     async fn update_provider(&self, _: &WantedCapacity) -> Result<(), AwsError> {
@@ -619,8 +622,9 @@ impl Capacity for World {
     async fn delete_provider(&self, wanted: &WantedCapacity) -> Result<(), AwsError> {
         self.line.write(&self.capacity, |capacity| {
             assert!(!capacity.providers.contains(&wanted.name));
-            capacity.own = None;
-        })
+            // Its tags are what the role may go by.
+            capacity.own.take().map(drop).ok_or_else(|| refused("AccessDeniedException", 400))
+        })?
     }
 }
 
@@ -781,7 +785,8 @@ fn end_state(world: &World) -> impl PartialEq + std::fmt::Debug {
     let mut writes = world.writes.borrow().clone();
     story.sort();
     writes.sort();
-    (stacks, story, writes, world.environment.borrow().platform.clone(), world.change_sets.borrow().len())
+    let platform = world.environment.borrow().platform.clone();
+    (stacks, story, writes, platform, world.change_sets.borrow().len(), world.capacity.borrow().clone())
 }
 
 /// Whatever becomes of one call of passes, they come to what passes come to of which nothing does; and a release after them finds
@@ -1140,7 +1145,8 @@ fn a_stack_that_cannot_be_deleted_is_named_with_its_reason_and_the_next_run_trie
 #[test]
 fn a_removal_cut_off_before_or_after_any_call_and_made_again_comes_to_the_same() {
     let standing = || {
-        let world = World::new(MANIFEST);
+        let world = World::new(EVERYWHERE);
+        world.environment.borrow_mut().network.as_mut().unwrap().instance_group = Some("sg-3".to_owned());
         world.converge(Action::All, 1).unwrap();
         world.stacks.borrow_mut().get_mut("shipway-hello-prod-site-web").unwrap().shown.protected = true;
         world.writes.borrow_mut().clear();
@@ -1207,9 +1213,7 @@ environments: {prod: {}}
 #[test]
 fn instances_other_regions_and_own_stacks_come_and_go_like_all_others() {
     let world = World::new(EVERYWHERE);
-    let mut environment = world.environment.borrow_mut();
-    environment.network.as_mut().unwrap().instance_group = Some("sg-3".to_owned());
-    drop(environment);
+    world.environment.borrow_mut().network.as_mut().unwrap().instance_group = Some("sg-3".to_owned());
     world.converge(Action::All, 1).unwrap();
     world.end();
     let platform = world.environment.borrow().platform.clone();

@@ -1,10 +1,12 @@
-"""EC2: what a network's gateways and endpoints show of themselves, and a client token that makes CreateNatGateway repeatable.
+"""EC2: what a network's gateways and endpoints show of themselves, and what makes a repeated call harmless: the client tokens of
+those that take one, and that no two subnets of a VPC overlap.
 
 A NAT gateway has its address, and an address says that it is taken: MiniStack forgets both, and shows a deleted gateway for
 ever. An interface endpoint is in security groups and answers to the service's own name or not. Endpoints, addresses and
 interfaces are asked for by filters.
 """
 
+import ipaddress
 import threading
 
 from ministack.core.responses import get_account_id, get_region
@@ -17,7 +19,7 @@ _answers = {}
 
 
 def install():
-    replace(ec2, "_create_nat_gateway", _idempotent)
+    replace(ec2, "_create_subnet", _refuses_overlaps)
     replace(ec2, "_create_nat_gateway", _takes_address)
     replace(ec2, "_describe_nat_gateways", _show_address)
     replace(ec2, "_delete_nat_gateway", _gives_address_back)
@@ -28,15 +30,29 @@ def install():
     replace(ec2, "_describe_vpc_endpoints", _filtered("_vpc_endpoints"))
     replace(ec2, "_describe_addresses", _filtered("_addresses"))
     replace(ec2, "_describe_network_interfaces", _filtered("_network_interfaces"))
+    # Last, so that an answer given again does nothing again.
+    for create in ("_create_nat_gateway", "_create_route_table", "_create_vpc_endpoint"):
+        replace(ec2, create, _idempotent)
+
+
+def _refuses_overlaps(create):
+    def create_subnet(params):
+        wanted = ipaddress.ip_network(ec2._p(params, "CidrBlock"))
+        there = [one for one in ec2._subnets.values() if one["VpcId"] == ec2._p(params, "VpcId")]
+        if any(wanted.overlaps(ipaddress.ip_network(one["CidrBlock"])) for one in there):
+            return ec2._error("InvalidSubnet.Conflict", f"The CIDR '{wanted}' conflicts with another subnet", 400)
+        return create(params)
+
+    return create_subnet
 
 
 def _idempotent(create):
-    def create_nat_gateway(params):
+    def create_once(params):
         token = ec2._p(params, "ClientToken")
         if not token:
             return create(params)
         wanted = sorted((k, str(v)) for k, v in params.items() if k != "ClientToken")
-        key = (get_account_id(), get_region(), token)
+        key = (get_account_id(), get_region(), ec2._p(params, "Action"), token)
         with _lock:
             if key not in _answers:
                 _answers[key] = (wanted, create(params))
@@ -46,7 +62,7 @@ def _idempotent(create):
                               f"The client token {token} was used with other parameters.", 400)
         return answer
 
-    return create_nat_gateway
+    return create_once
 
 
 def _with_prefix_lists(parse):

@@ -31,8 +31,7 @@ impl<C: Stacks + Capacity + Repairs + Rules, R: Records> Work<'_, C, R> {
         }
 
         let capacity = WantedCapacity::none(self.names(), &there);
-        let step = capacity.removal(&self.cloud.capacity(&capacity).await?);
-        let tended = self.step(&capacity, step).await?;
+        let tended = self.step(&capacity, |observed| capacity.removal(observed)).await?;
         let mut plan = belongings.removal(&self.run.release);
         if let Tended::Moving(_) = tended {
             // A group is not deleted under the provider that scales it, nor a cluster that has it.
