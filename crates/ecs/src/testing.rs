@@ -4,72 +4,116 @@
 
 use std::cell::RefCell;
 
+use jiff::Timestamp;
+use serde_json::Value;
 use shipway_aws::{
     AwsError, Store,
     testing::{Line, Table, provision},
 };
 use shipway_domain::{
-    manifest::DatabaseEngine,
+    manifest::{self, DatabaseEngine, Nat},
     message::Run,
+    name::{Component, ReleaseId},
     network::NetworkOutputs,
     platform::{Alternate, DatabaseOutputs, PlatformOutputs, ServiceOutputs},
-    task::{DescribedTaskDefinition, TaskDefinition},
+    release::Artifact,
+    task::{DescribedTaskDefinition, TaskDefinition, databases::references},
 };
 
 /// The target group of `api`.
 pub const TARGET_GROUP: &str = "arn:aws:elasticloadbalancing:r:1:targetgroup/api/943f";
 
-/// Its other one, where the manifest names a strategy.
-pub const OTHER_TARGET_GROUP: &str = "arn:aws:elasticloadbalancing:r:1:targetgroup/api-2/a1c0";
+/// The manifests of the five systems.
+pub const SYSTEMS: [&str; 5] = [
+    include_str!("../../../examples/dougust/shipway.yaml"),
+    include_str!("../../../examples/fastapi-react/shipway.yaml"),
+    include_str!("../../../examples/next-nest/shipway.yaml"),
+    include_str!("../../../examples/rex/shipway.yaml"),
+    include_str!("../../../examples/spa-nest/shipway.yaml"),
+];
 
-/// Stands the platform of `prod` by this manifest, whose one service is `api` with images of `hello-api`.
-pub async fn platform(store: &Store, manifest: &str) {
-    let role = |name: &str| format!("arn:aws:iam::123456789012:role/{name}");
-    let api = ServiceOutputs {
-        repository_uri: Some("123456789012.dkr.ecr.eu-west-1.amazonaws.com/hello-api".to_owned()),
-        log_group: "/shipway/hello-prod/api".to_owned(),
-        execution_role: role("execution"),
-        task_role: role("task"),
-        target_group: Some(TARGET_GROUP.to_owned()),
-        alternate: manifest.contains("strategy:").then(|| Alternate {
-            target_group: OTHER_TARGET_GROUP.to_owned(),
-            rule: "arn:aws:elasticloadbalancing:r:1:listener-rule/app/hello-prod/1/2/3".to_owned(),
-            test_rule: manifest
-                .contains("test_traffic")
-                .then(|| "arn:aws:elasticloadbalancing:r:1:listener-rule/app/hello-prod/1/2/4".to_owned()),
-            role: role("infrastructure"),
-        }),
-        ..ServiceOutputs::default()
+/// The first release of each service of a manifest, in its last environment: in the five systems that is the largest.
+pub fn first_releases(manifest: &str) -> Vec<Run> {
+    let (environment, spec) = manifest::read_all(manifest).unwrap().pop().unwrap();
+    let first = |(name, service): (_, manifest::Service)| Run {
+        artifact: match service.image.repository {
+            Some(repository) => Artifact::Image { repository, digest: "sha256:a1".parse().unwrap() },
+            None => Artifact::Public { image: service.image.public.unwrap() },
+        },
+        app: spec.app.clone(),
+        environment: environment.clone(),
+        release: ReleaseId::of_execution(&format!("{name} 1"), Timestamp::UNIX_EPOCH),
+        component: Component::Service(name),
+        fence: 1,
+        repair: false,
     };
+    spec.services.into_iter().map(first).collect()
+}
+
+/// Stands the platform of the last environment of this manifest.
+pub async fn platform(store: &Store, manifest: &str) {
+    let (environment, spec) = manifest::read_all(manifest).unwrap().pop().unwrap();
+    let whole = format!("{}-{environment}", spec.app);
+    let role = |name: &str| format!("arn:aws:iam::123456789012:role/{name}");
+    let group = |name: &str| format!("arn:aws:elasticloadbalancing:r:1:targetgroup/{name}");
+    let mut platform = PlatformOutputs {
+        cluster: Some(whole.clone()),
+        load_balancer: Some(format!("{whole}.elb")),
+        capacity_provider: Some(whole.clone()),
+        ..PlatformOutputs::default()
+    };
+    for (name, service) in &spec.services {
+        for reference in references(service).map(ToString::to_string) {
+            platform.secrets.insert(reference.clone(), format!("arn:of:{reference}"));
+            platform.values.insert(reference.clone(), format!("<{reference}>"));
+        }
+        let repository = service.image.repository.as_ref();
+        let own_log = service.migrate.as_ref().and_then(|migrate| migrate.log_group.as_ref());
+        let outputs = ServiceOutputs {
+            repository_uri: repository.map(|one| format!("123456789012.dkr.ecr.eu-west-1.amazonaws.com/{one}")),
+            log_group: format!("/shipway/{whole}/{name}"),
+            migration_log_group: own_log.map(|group| group.as_str().to_owned()),
+            registry: service.discovery.then(|| format!("arn:aws:servicediscovery:r:1:service/srv-{name}")),
+            execution_role: role("execution"),
+            task_role: role("task"),
+            target_group: service.http.as_ref().map(|_| group(&format!("{name}/943f"))),
+            alternate: manifest.contains("strategy:").then(|| Alternate {
+                target_group: group(&format!("{name}-2/a1c0")),
+                rule: format!("arn:aws:elasticloadbalancing:r:1:listener-rule/app/{whole}/1/2/3"),
+                test_rule: manifest
+                    .contains("test_traffic")
+                    .then(|| format!("arn:aws:elasticloadbalancing:r:1:listener-rule/app/{whole}/1/2/4")),
+                role: role("infrastructure"),
+            }),
+        };
+        platform.services.insert(name.clone(), outputs);
+    }
+    // Whether the manifest has them or not.
+    for (name, engine) in [("main", DatabaseEngine::Postgres), ("other", DatabaseEngine::AuroraPostgres)] {
+        let wanted = spec.databases.iter().find(|(one, _)| one.as_str() == name);
+        let server = DatabaseOutputs {
+            engine: wanted.map_or(engine, |(_, wanted)| wanted.engine),
+            identifier: format!("{whole}-{name}"),
+            host: format!("{name}.db.internal"),
+            port: 5432,
+            user: "app".to_owned(),
+            password: format!("arn:of:the-password-of-{name}"),
+            names: Vec::new(),
+            export_bucket: None,
+        };
+        platform.databases.insert(name.parse().unwrap(), server);
+    }
+    let subnets = |names: [&str; 2]| names.map(str::to_owned).to_vec();
     let network = NetworkOutputs {
         vpc: "vpc".to_owned(),
         cidr: "10.0.0.0/16".to_owned(),
-        public_subnets: vec!["subnet-1".to_owned(), "subnet-2".to_owned()],
+        public_subnets: subnets(["subnet-1", "subnet-2"]),
+        private_subnets: if spec.network.nat == Nat::None { Vec::new() } else { subnets(["subnet-3", "subnet-4"]) },
         load_balancer_group: "sg-1".to_owned(),
         service_group: "sg-2".to_owned(),
         ..Default::default()
     };
-    let server = |name: &str| DatabaseOutputs {
-        engine: if name == "other" { DatabaseEngine::AuroraPostgres } else { DatabaseEngine::Postgres },
-        identifier: format!("hello-prod-{name}"),
-        host: format!("{name}.db.internal"),
-        port: 5432,
-        user: "app".to_owned(),
-        password: format!("arn:of:the-password-of-{name}"),
-        names: Vec::new(),
-        export_bucket: None,
-    };
-    let secrets = ["databases.main.url", "databases.main.second.url", "databases.other.fourth.url"];
-    let platform = PlatformOutputs {
-        databases: ["main", "other"].map(|name| (name.parse().unwrap(), server(name))).into(),
-        secrets: secrets.map(|reference| (reference.to_owned(), format!("arn:of:{reference}"))).into(),
-        cluster: Some("hello-prod".to_owned()),
-        load_balancer: Some("hello-prod.elb".to_owned()),
-        capacity_provider: Some("hello-prod".to_owned()),
-        services: [("api".parse().unwrap(), api)].into(),
-        ..PlatformOutputs::default()
-    };
-    provision(store, &"prod".parse().unwrap(), manifest, Some((&network, &platform))).await;
+    provision(store, &environment, manifest, Some((&network, &platform))).await;
 }
 
 /// An ECS in memory, of which each test file says what it holds, and the table.
@@ -90,7 +134,7 @@ impl<W> Fake<W> {
         let (table, line) = (Table::default(), Line::default());
         let world = RefCell::new(world);
         let fake = Fake { world, store: table.store(&line), aside: table.store(&Line::default()), line };
-        platform(&fake.aside, manifest).await;
+        Box::pin(platform(&fake.aside, manifest)).await;
         fake
     }
 
@@ -124,13 +168,13 @@ impl<W> Fake<W> {
 
 /// What ECS describes of a task definition that was registered as this revision.
 pub fn described(task: &TaskDefinition, arn: &str) -> DescribedTaskDefinition {
-    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
     let request = task.request();
     let tags = request["tags"].as_array().unwrap().iter().map(|tag| (text(&tag["key"]), text(&tag["value"])));
     DescribedTaskDefinition { arn: arn.to_owned(), active: true, tags: tags.collect() }
 }
 
-/// The image of a task definition's own container.
-pub fn image(task: &TaskDefinition) -> String {
-    task.request()["containerDefinitions"][0]["image"].as_str().unwrap().to_owned()
+/// A task definition's own container.
+pub fn container(task: &TaskDefinition) -> Value {
+    task.request()["containerDefinitions"][0].clone()
 }

@@ -86,7 +86,8 @@ pub fn further(spec: &Spec, service: &Service) -> BTreeMap<ComponentName, BTreeS
     further
 }
 
-pub(super) fn references(service: &Service) -> impl Iterator<Item = &Reference> {
+/// What a service's variables and secrets, and those of what runs beside it, refer to.
+pub fn references(service: &Service) -> impl Iterator<Item = &Reference> {
     let env = service.env.values().chain(service.sidecars.values().flat_map(|sidecar| sidecar.env.values()));
     let secrets =
         service.secrets.values().chain(service.sidecars.values().flat_map(|sidecar| sidecar.secrets.values()));

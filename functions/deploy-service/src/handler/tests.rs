@@ -17,7 +17,7 @@ use shipway_domain::{
     rotation::Rotated,
     task::TaskContainer,
 };
-use shipway_ecs::testing::{described, image, platform};
+use shipway_ecs::testing::{SYSTEMS, container, described, first_releases, platform};
 
 use super::*;
 
@@ -73,15 +73,20 @@ struct World {
 struct Definition {
     described: DescribedTaskDefinition,
     family: String,
+    /// Its own container's name.
+    container: String,
     image: String,
 }
 
 type Fake = shipway_ecs::testing::Fake<World>;
 
 impl World {
+    fn definition(&self, arn: &str) -> &Definition {
+        self.definitions.iter().find(|one| one.described.arn == arn).unwrap()
+    }
+
     fn digest_of(&self, arn: &str) -> String {
-        let definition = self.definitions.iter().find(|one| one.described.arn == arn).unwrap();
-        definition.image.split_once('@').map_or(GOOD, |(_, digest)| digest).to_owned()
+        self.definition(arn).image.split_once('@').map_or(GOOD, |(_, digest)| digest).to_owned()
     }
 
     fn changed(&mut self, what: String) {
@@ -172,9 +177,14 @@ impl World {
         let primary = service.deployments.iter().position(|one| one.primary).unwrap();
         let revision = service.deployments[primary].task_definition.clone();
         let digest = self.digest_of(&revision);
+        let container = self.definition(&revision).container.clone();
         let id = service.deployments[primary].id.clone();
         let now = at(self.now);
         let number = self.next;
+        // Tasks that share their instance's interface share its address too.
+        let is_alone = service.settings.placement.interfaces.is_some();
+        let host_port = |port| if is_alone { port } else { 32768 + u16::try_from(number).unwrap() };
+        let port = service.settings.target_group.as_ref().map(|group| (group.port, host_port(group.port)));
         let task = |status: &str, stop: Option<(&str, &str)>, exit_code| Task {
             arn: format!("arn:aws:ecs:eu-west-1:123456789012:task/hello-prod/{number}"),
             task_definition: revision.clone(),
@@ -184,9 +194,10 @@ impl World {
             status: status.to_owned(),
             stop_code: stop.map(|stop| stop.0.to_owned()),
             stopped_reason: stop.map(|stop| stop.1.to_owned()),
-            addresses: vec![format!("10.0.0.{number}")],
+            addresses: vec![if is_alone { format!("10.0.0.{number}") } else { "i-0a1b".to_owned() }],
+            ports: port.into_iter().collect(),
             containers: vec![TaskContainer {
-                name: "api".to_owned(),
+                name: container.clone(),
                 digest: Some(digest.clone()),
                 exit_code,
                 reason: None,
@@ -292,8 +303,14 @@ impl Calls for Fake {
                 world.definitions.len() + 1
             );
             world.writes.push(format!("register {}", world.definitions.len() + 1));
-            let (described, family, image) = (described(wanted, &arn), wanted.family.clone(), image(wanted));
-            world.definitions.push(Definition { described, family, image });
+            let own = container(wanted);
+            let text = |key: &str| own[key].as_str().unwrap().to_owned();
+            world.definitions.push(Definition {
+                described: described(wanted, &arn),
+                family: wanted.family.clone(),
+                container: text("name"),
+                image: text("image"),
+            });
             arn
         })
     }
@@ -348,7 +365,7 @@ impl Calls for Fake {
                 .map(|task| Target {
                     group: group.to_owned(),
                     address: task.addresses[0].clone(),
-                    port: 8080,
+                    port: *task.ports.values().next().unwrap(),
                     state: if healthy(task) { "healthy" } else { "unhealthy" }.to_owned(),
                     reason: Some("Health checks failed with these codes: [500]".to_owned()),
                 })
@@ -442,8 +459,10 @@ impl Calls for Fake {
         repository: &RepositoryName,
         tags: &[String],
     ) -> Result<BTreeMap<String, Digest>, AwsError> {
-        assert_eq!(repository.as_str(), "hello-api");
-        self.look(|world| world.tags.clone().into_iter().filter(|(tag, _)| tags.contains(tag)).collect())
+        self.look(|world| {
+            assert!(world.definitions.iter().all(|one| one.image.contains(&format!("/{repository}@"))));
+            world.tags.clone().into_iter().filter(|(tag, _)| tags.contains(tag)).collect()
+        })
     }
 
     async fn tag(&self, _: &RepositoryName, digest: &Digest, tag: &str) -> Result<bool, AwsError> {
@@ -546,10 +565,13 @@ async fn with_live_of(more: &str) -> Fake {
 
 /// A release that goes live, and what was written in AWS for it.
 async fn released(fake: &Fake, number: u32, digest: &str) -> (Verdict, Vec<String>) {
+    release(fake, &run(number, digest)).await
+}
+
+async fn release(fake: &Fake, run: &Run) -> (Verdict, Vec<String>) {
     fake.world.borrow_mut().writes.clear();
-    let run = run(number, digest);
-    let verdict = finish(fake, &run, Ask::Deploy).await.unwrap();
-    end(&fake.aside, &run, verdict.outcome).await;
+    let verdict = finish(fake, run, Ask::Deploy).await.unwrap();
+    end(&fake.aside, run, verdict.outcome).await;
     (verdict, writes(fake))
 }
 
@@ -930,6 +952,74 @@ async fn cut_off_before_or_after_any_call_the_end_is_the_same_and_nothing_is_don
             calls
         })
         .await;
+    }
+}
+
+/// A later release of the same service, of another image.
+fn after(first: &Run, number: u32) -> Run {
+    let artifact = match first.artifact.clone() {
+        Artifact::Image { repository, .. } => Artifact::Image { repository, digest: BETTER.parse().unwrap() },
+        Artifact::Public { image } => Artifact::Public { image: format!("{image}-{number}").try_into().unwrap() },
+        other => panic!("{other} is no image"),
+    };
+    let Run { app, environment, component, .. } = first.clone();
+    Run { artifact, app, environment, component, ..run(number, BETTER) }
+}
+
+/// What is in AWS of a service once its old tasks are gone: its revisions, itself but for its deployment's id, and its scaling.
+fn there(fake: &Fake, of: &Run) -> String {
+    let mut world = fake.world.borrow_mut();
+    (0..3).for_each(|_| world.tick());
+    for Definition { described, .. } in &world.definitions {
+        let owner = task::tags(&of.app, &of.environment, &of.component);
+        assert!(owner.iter().all(|(key, value)| described.tags.get(key) == Some(value)), "{described:?}");
+    }
+    let Service { settings, desired, running, .. } = world.service.as_ref().unwrap();
+    let revision = &world.service.as_ref().unwrap().primary().unwrap().task_definition;
+    let revisions: Vec<_> = world.definitions.iter().map(|one| &one.described).collect();
+    format!("{revisions:?} {revision} {settings:?} {desired} {running} {:?}", world.scaling)
+}
+
+#[tokio::test]
+async fn the_services_of_the_five_systems_come_to_the_same_whatever_becomes_of_a_call() {
+    for manifest in SYSTEMS {
+        for first in first_releases(manifest) {
+            for live in [false, true] {
+                let (second, third) = (after(&first, 2), after(&first, 3));
+                let (wanted, again) = if live { (&second, &third) } else { (&first, &second) };
+                let again = Run { artifact: wanted.artifact.clone(), ..again.clone() };
+                let begun = async || {
+                    let fake = Fake::with_platform(World { next: 1, ..World::default() }, manifest).await;
+                    if live {
+                        release(&fake, &first).await;
+                        fake.world.borrow_mut().writes.clear();
+                    }
+                    fake
+                };
+                let told = async |fake: &Fake, run| {
+                    let verdict = finish(fake, run, Ask::Deploy).await.unwrap();
+                    (verdict, writes(fake), there(fake, run))
+                };
+                let calm = begun().await;
+                let expected = told(&calm, wanted).await;
+                assert_eq!(expected.0.outcome, Outcome::Succeeded);
+                Box::pin(cut_everywhere(async |cut| {
+                    let fake = begun().await;
+                    fake.line.cut(cut);
+                    let context = format!("{} in {}, {cut:?}", wanted.component, wanted.app);
+                    assert_eq!(told(&fake, wanted).await, expected, "{context}");
+                    let calls = fake.line.calls();
+                    fake.line.cut(None);
+                    end(&fake.aside, wanted, Outcome::Succeeded).await;
+                    let (verdict, writes) = release(&fake, &again).await;
+                    assert_eq!((verdict.outcome, writes), (Outcome::Unchanged, Vec::new()), "{context}");
+                    // A tag that this one could not give the next one gives.
+                    assert_eq!((there(&fake, wanted), kept(&fake)), (expected.2.clone(), kept(&calm)), "{context}");
+                    calls
+                }))
+                .await;
+            }
+        }
     }
 }
 
