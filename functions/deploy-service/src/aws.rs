@@ -14,8 +14,8 @@ use aws_sdk_ecs::types::{
     DeploymentLifecycleHookDetail, DeploymentLifecycleHookStage, DeploymentLifecycleHookStatus,
     DeploymentLifecycleHookTargetType, DeploymentLifecycleHookTimeoutConfiguration, DeploymentRolloutState,
     DeploymentStrategy, LaunchType, LinearConfiguration, LoadBalancer, PropagateTags, Service as SdkService,
-    ServiceField, ServiceRegistry, StopServiceDeploymentStopType, TaskDefinitionFamilyStatus, TaskDefinitionField,
-    TaskDefinitionStatus, builders::DeploymentConfigurationBuilder,
+    ServiceField, ServiceRegistry, StopServiceDeploymentStopType, TaskDefinitionFamilyStatus, TaskDefinitionStatus,
+    builders::DeploymentConfigurationBuilder,
 };
 use shipway_aws::{AwsError, runtime::Later};
 use shipway_domain::{
@@ -518,10 +518,8 @@ impl Leftovers for Aws {
         Ok(arns)
     }
 
-    async fn tags(&self, revision: &str) -> Result<BTreeMap<String, String>, AwsError> {
-        let call = self.ecs.describe_task_definition().task_definition(revision).include(TaskDefinitionField::Tags);
-        let answer = call.send().await.map_err(AwsError::of("ecs:DescribeTaskDefinition"))?;
-        Ok(tags_of(answer.tags()))
+    async fn tags(&self, revision: &str) -> Result<Option<BTreeMap<String, String>>, AwsError> {
+        Ok(task_definitions::describe(&self.ecs, revision).await?.map(|described| described.tags))
     }
 
     async fn deregister(&self, revision: &str) -> Result<(), AwsError> {

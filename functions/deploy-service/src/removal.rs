@@ -3,7 +3,10 @@
 //! What is ours is known by its tags and looked for anew in each pass, so a pass that was cut off leaves nothing behind. What a
 //! pass is about to remove is written down before, for the story that the last one tells.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -51,7 +54,8 @@ pub(crate) trait Leftovers {
     async fn families(&self, prefix: &str) -> Result<Vec<String>, AwsError>;
     /// The revisions of a family that are active, or that were deregistered and not deleted.
     async fn revisions(&self, family: &str, active: bool) -> Result<Vec<String>, AwsError>;
-    async fn tags(&self, revision: &str) -> Result<BTreeMap<String, String>, AwsError>;
+    /// The tags of a revision; none where it is gone.
+    async fn tags(&self, revision: &str) -> Result<Option<BTreeMap<String, String>>, AwsError>;
     async fn deregister(&self, revision: &str) -> Result<(), AwsError>;
     /// Deletes revisions, and says why it does not where it does not.
     async fn delete(&self, revisions: &[String]) -> Result<Option<String>, AwsError>;
@@ -64,6 +68,9 @@ struct Progress {
     services: BTreeSet<String>,
     #[serde(default)]
     families: BTreeSet<String>,
+    /// The revisions that the pass before this one deregistered, to be deleted: for a moment they may be on no list.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    deregistered: BTreeSet<String>,
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<String>,
@@ -151,29 +158,67 @@ impl<C: Leftovers> Removal<'_, C> {
     async fn task_definitions(&mut self) -> Result<Option<Pass<Summary>>, Error> {
         let mut refused = None;
         let mut room = MOST_DEREGISTERED;
-        let mut left = false;
+        let deregistered: Vec<String> = mem::take(&mut self.progress.deregistered).into_iter().collect();
+        let mut left = !deregistered.is_empty();
+        if left {
+            refused = self.delete(&deregistered).await?;
+            self.save().await?;
+        }
         for family in self.calls.families(&self.prefix()).await? {
             let active = self.calls.revisions(&family, true).await?;
             let inactive = self.calls.revisions(&family, false).await?;
-            let Some(one) = active.first().or(inactive.first()) else { continue };
-            // Another environment's name may begin as this one's does.
-            if !task::is_of(&self.calls.tags(one).await?, &self.run.app, &self.run.environment) {
+            if active.is_empty() && inactive.is_empty() {
                 continue;
+            }
+            match self.tags_of(active.iter().chain(&inactive)).await? {
+                Some(tags) if task::is_of(&tags, &self.run.app, &self.run.environment) => {}
+                // Another environment's name may begin as this one's does.
+                Some(_) => continue,
+                // What is there beside them the next pass sees.
+                None => {
+                    left = true;
+                    continue;
+                }
             }
             if self.progress.families.insert(family) {
                 self.save().await?;
             }
             left = true;
-            for revision in active.iter().take(room) {
+            let some = &active[..room.min(active.len())];
+            if !some.is_empty() {
+                self.progress.deregistered.extend(some.iter().cloned());
+                self.save().await?;
+            }
+            for revision in some {
                 self.calls.deregister(revision).await?;
             }
-            room -= room.min(active.len());
-            for some in inactive.chunks(MOST_DELETED) {
-                refused = self.calls.delete(some).await?.or(refused);
-            }
+            room -= some.len();
+            refused = self.delete(&inactive).await?.or(refused);
         }
         let note = refused.unwrap_or_else(|| "task definitions are to go".to_owned());
         Ok(left.then(|| again(2, note)))
+    }
+
+    /// Deletes revisions. Says why ECS does not where it does not.
+    async fn delete(&self, revisions: &[String]) -> Result<Option<String>, Error> {
+        let mut refused = None;
+        for some in revisions.chunks(MOST_DELETED) {
+            refused = self.calls.delete(some).await?.or(refused);
+        }
+        Ok(refused)
+    }
+
+    /// The tags that the revisions of a family have, by the first that is there: one that was deleted may be listed for a while.
+    async fn tags_of(
+        &self,
+        revisions: impl Iterator<Item = &String>,
+    ) -> Result<Option<BTreeMap<String, String>>, Error> {
+        for revision in revisions {
+            if let Some(tags) = self.calls.tags(revision).await? {
+                return Ok(Some(tags));
+            }
+        }
+        Ok(None)
     }
 
     async fn end(mut self) -> Result<Pass<Summary>, Error> {

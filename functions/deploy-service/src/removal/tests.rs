@@ -4,9 +4,14 @@ use serde_json::json;
 use shipway_aws::{
     PublicError,
     runtime::answer,
-    testing::{are_refused, begin, cut_everywhere},
+    testing::{are_refused, begin, cut_everywhere, end},
 };
-use shipway_domain::release::Artifact;
+use shipway_domain::{
+    manifest::read_all,
+    name::Component,
+    release::{Artifact, Outcome},
+};
+use shipway_ecs::testing::SYSTEMS;
 
 use super::*;
 use crate::handler::Request;
@@ -87,8 +92,8 @@ impl Leftovers for Fake {
         })
     }
 
-    async fn tags(&self, revision: &str) -> Result<BTreeMap<String, String>, AwsError> {
-        self.look(|world| world.revisions.get(revision).map(|(.., tags)| tags.clone()).unwrap_or_default())
+    async fn tags(&self, revision: &str) -> Result<Option<BTreeMap<String, String>>, AwsError> {
+        self.look(|world| world.revisions.get(revision).map(|(.., tags)| tags.clone()))
     }
 
     async fn deregister(&self, revision: &str) -> Result<(), AwsError> {
@@ -105,7 +110,8 @@ impl Leftovers for Fake {
         self.write(|world| {
             world.writes.push(format!("delete {}", revisions.len()));
             world.revisions.retain(|arn, (_, active, _)| *active || !revisions.contains(arn));
-            None
+            let is_there = revisions.iter().any(|arn| world.revisions.contains_key(arn));
+            is_there.then(|| "it is still active".to_owned())
         })
     }
 }
@@ -123,9 +129,19 @@ fn run() -> Run {
 }
 
 fn tags(environment: &str) -> BTreeMap<String, String> {
-    [("shipway:app", "hello"), ("shipway:environment", environment)]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into()
+    task::tags(&run().app, &environment.parse().unwrap(), &run().component)
+}
+
+/// A new execution of a removal that is over finds nothing, and does nothing.
+async fn assert_a_new_execution_removes_nothing(fake: &Fake, of: &Run, context: &str) {
+    fake.line.cut(None);
+    fake.world.borrow_mut().writes.clear();
+    end(&fake.aside, of, Outcome::Succeeded).await;
+    let next = Run { release: "20261121T041542123-3f9c2a".parse().unwrap(), fence: of.fence + 1, ..of.clone() };
+    begin(&fake.aside, &next).await;
+    let note = finish_of(fake, &next).await.unwrap().note;
+    assert_eq!(note, "there were no services and no task definitions", "{context}");
+    assert_eq!(fake.world.borrow().writes, [""; 0], "{context}");
 }
 
 const MANIFEST: &str = "version: 1
@@ -166,8 +182,12 @@ async fn cloud() -> Fake {
 }
 
 async fn finish(fake: &Fake) -> Result<Summary, Error> {
+    finish_of(fake, &run()).await
+}
+
+async fn finish_of(fake: &Fake, run: &Run) -> Result<Summary, Error> {
     for _ in 0..60 {
-        match fake.line.end_pass(handle(&fake.store, fake, &run(), Timestamp::UNIX_EPOCH).await) {
+        match fake.line.end_pass(handle(&fake.store, fake, run, Timestamp::UNIX_EPOCH).await) {
             Ok(Pass::Done(summary)) => return Ok(summary),
             Ok(Pass::Again { .. }) => fake.world.borrow_mut().tick(),
             Err(error) if error.failure().retryable() => {}
@@ -225,9 +245,66 @@ async fn cut_off_before_or_after_any_call_it_all_goes() {
         };
         assert_eq!(left, (1, 0, 1), "{cut:?}");
         assert_eq!(fake.steps(&run()).await, [NOTE], "{cut:?}");
-        fake.line.calls()
+        let calls = fake.line.calls();
+        assert_a_new_execution_removes_nothing(&fake, &run(), &format!("{cut:?}")).await;
+        calls
     })
     .await;
+}
+
+/// What so many releases of each service of a manifest made, while a migration runs.
+fn made_by(manifest: &str, releases: u32) -> (World, Run) {
+    let (environment, spec) = read_all(manifest).unwrap().pop().unwrap();
+    let run = Run { app: spec.app.clone(), environment, ..run() };
+    let mut world = World::default();
+    for (name, service) in spec.services {
+        let family = task::service_name(&run.app, &run.environment, &name);
+        let tags = task::tags(&run.app, &run.environment, &Component::Service(name));
+        let service_there = FoundService { name: family.clone(), draining: false, tags: tags.clone() };
+        world.services.push((service_there, 2));
+        world.scaled.extend(service.scale.map(|_| family.clone()));
+        // Somebody deregistered what the first of several left.
+        let mut revision = |family: &str, number| {
+            let active = number > 1 || releases == 1;
+            world.revisions.insert(format!("{family}:{number}"), (family.to_owned(), active, tags.clone()));
+        };
+        (1..=releases).for_each(|number| revision(&family, number));
+        if service.migrate.is_some() {
+            let family = format!("{family}-migrate");
+            revision(&family, releases);
+            world.tasks.push(Task {
+                arn: "migration".to_owned(),
+                task_definition: format!("arn:aws:ecs:r:1:task-definition/{family}:{releases}"),
+                status: "RUNNING".to_owned(),
+                ..Task::default()
+            });
+        }
+    }
+    (world, run)
+}
+
+#[tokio::test]
+async fn the_services_of_the_five_systems_all_go_whatever_becomes_of_a_call() {
+    for (manifest, releases) in SYSTEMS.into_iter().flat_map(|manifest| [(manifest, 1), (manifest, 3)]) {
+        let (world, run) = made_by(manifest, releases);
+        cut_everywhere(async |cut| {
+            let fake = Fake::with_platform(world.clone(), manifest).await;
+            begin(&fake.aside, &run).await;
+            fake.line.cut(cut);
+            let context = format!("{releases} releases in {}, {cut:?}", run.app);
+            let note = finish_of(&fake, &run).await.unwrap().note;
+            assert_eq!(fake.steps(&run).await, [note], "{context}");
+            {
+                let World { services, scaled, tasks, revisions, .. } = &*fake.world.borrow();
+                let left = (services.len(), scaled.len(), tasks.len(), revisions.len());
+                assert_eq!(left, (0, 0, 0, 0), "{context}");
+            }
+            let calls = fake.line.calls();
+            assert_a_new_execution_removes_nothing(&fake, &run, &context).await;
+            calls
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
