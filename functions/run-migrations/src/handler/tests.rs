@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use shipway_aws::{
     runtime::answer,
-    testing::{are_refused, begin, cut_everywhere, end},
+    testing::{Cuts, are_refused, begin, cut_everywhere, end},
 };
 use shipway_domain::{
     release::{Artifact, Outcome},
-    task::{Capacity, TaskContainer},
+    task::{self, Capacity, TaskContainer},
 };
-use shipway_ecs::testing::{described, platform};
+use shipway_ecs::testing::{SYSTEMS, container, described, first_releases, platform};
 
 use super::*;
 
@@ -28,8 +28,7 @@ struct World {
     /// ListTasks and DescribeTasks do not show what is younger than this.
     lag: i64,
     refusals: Vec<&'static str>,
-    /// Each with its family.
-    definitions: Vec<(DescribedTaskDefinition, String)>,
+    definitions: Vec<Definition>,
     /// Where each task was to run.
     placements: Vec<Placement>,
     /// Each with the token it was asked for under.
@@ -41,6 +40,15 @@ struct World {
     /// RDS refuses to take one so often, as the server is being changed.
     busy: u32,
     writes: Vec<String>,
+}
+
+#[derive(Clone)]
+struct Definition {
+    described: DescribedTaskDefinition,
+    family: String,
+    container: String,
+    /// The group that its container logs to, and what the names of its streams begin with.
+    log: (String, String),
 }
 
 type Fake = shipway_ecs::testing::Fake<World>;
@@ -79,7 +87,8 @@ impl Calls for Fake {
     async fn task_definition(&self, name: &str) -> Result<Option<DescribedTaskDefinition>, AwsError> {
         self.look(|world| {
             let mut newest = world.definitions.iter().rev();
-            newest.find(|(one, family)| one.arn == name || family == name).map(|(one, _)| one.clone())
+            let found = newest.find(|one| one.described.arn == name || one.family == name);
+            found.map(|one| one.described.clone())
         })
     }
 
@@ -91,13 +100,22 @@ impl Calls for Fake {
                 world.definitions.len() + 1
             );
             world.writes.push(format!("register{}", kind_of(&wanted.family)));
-            world.definitions.push((described(wanted, &arn), wanted.family.clone()));
+            let own = container(wanted);
+            let text = |at: &str| own.pointer(at).unwrap().as_str().unwrap().to_owned();
+            let container = text("/name");
+            let log = |option| text(&format!("/logConfiguration/options/awslogs-{option}"));
+            world.definitions.push(Definition {
+                described: described(wanted, &arn),
+                family: wanted.family.clone(),
+                log: (log("group"), format!("{}/{container}/", log("stream-prefix"))),
+                container,
+            });
             arn
         })
     }
 
     async fn find(&self, _: &str, family: &str, started_by: &str) -> Result<Option<String>, AwsError> {
-        assert!(family == "hello-prod-api-migrate" || !kind_of(family).is_empty());
+        assert!(self.world.borrow().definitions.iter().any(|one| one.family == family));
         self.look(|world| {
             let is_it = |task: &&Task| {
                 task.started_by.as_deref() == Some(started_by) && task.task_definition.contains(&format!("/{family}:"))
@@ -121,7 +139,8 @@ impl Calls for Fake {
             }
             world.writes.push(format!("run{}", kind_of(new.task_definition)));
             world.placements.push(new.placement.clone());
-            let container = if of_databases { "databases" } else { "api" };
+            let known = world.definitions.iter().find(|one| one.described.arn == new.task_definition);
+            let container = known.unwrap().container.clone();
             let arn = format!("arn:aws:ecs:eu-west-1:123456789012:task/hello-prod/{}", world.tasks.len());
             let task = Task {
                 arn: arn.clone(),
@@ -130,7 +149,7 @@ impl Calls for Fake {
                 created_at: Some(at(world.now)),
                 status: "RUNNING".to_owned(),
                 stopped_reason: Some("the reason".to_owned()),
-                containers: vec![TaskContainer { name: container.to_owned(), ..TaskContainer::default() }],
+                containers: vec![TaskContainer { name: container, ..TaskContainer::default() }],
                 ..Task::default()
             };
             world.tasks.push((task, new.token.to_owned()));
@@ -153,10 +172,8 @@ impl Calls for Fake {
     }
 
     async fn log_tail(&self, group: &str, stream: &str) -> Result<Vec<String>, AwsError> {
-        let known =
-            ["migrate/api/", "seed/api/", "verify/api/", "databases/databases/", "smoke_1/api/", "smoke_2/api/"];
-        let known = known.iter().any(|known| stream.starts_with(known));
-        assert_eq!((group, known), ("/shipway/hello-prod/api", true));
+        let logs_there = |one: &Definition| one.log.0 == group && stream.starts_with(&one.log.1);
+        assert!(self.world.borrow().definitions.iter().any(logs_there), "{group} {stream}");
         self.look(|world| {
             if world.log_lag > 0 {
                 world.log_lag -= 1;
@@ -194,7 +211,7 @@ impl Calls for Fake {
 
 /// What a family's, or a revision's, tasks are for.
 fn kind_of(family: &str) -> String {
-    let of = |kind: &&str| family.contains(&format!("api_{kind}"));
+    let of = |kind: &&str| family.contains(&format!("_{kind}"));
     ["databases", "seed", "verify", "smoke_1", "smoke_2"]
         .iter()
         .find(|kind| of(kind))
@@ -260,9 +277,13 @@ async fn finish_of(fake: &Fake, run: Run, action: Ask) -> Result<Summary, Error>
 
 /// The same by another release.
 async fn by_a_new_execution(fake: &Fake, action: Ask) -> Result<Summary, Error> {
+    by_an_execution_after(fake, the_run(), action).await
+}
+
+async fn by_an_execution_after(fake: &Fake, ended: Run, action: Ask) -> Result<Summary, Error> {
     fake.line.cut(None);
-    end(&fake.aside, &the_run(), Outcome::Failed).await;
-    let next = Run { release: "20261121T041542123-3f9c2a".parse().unwrap(), fence: 2, ..the_run() };
+    end(&fake.aside, &ended, Outcome::Failed).await;
+    let next = Run { release: "20261121T041542123-3f9c2a".parse().unwrap(), fence: 2, ..ended };
     begin(&fake.aside, &next).await;
     finish_of(fake, next, action).await
 }
@@ -392,6 +413,46 @@ async fn cut_off_before_or_after_any_call_it_runs_once_and_ends_the_same() {
             .await;
         }
     }
+}
+
+#[tokio::test]
+async fn the_migrations_of_the_five_systems_come_to_the_same_whatever_becomes_of_a_call() {
+    let mut made = Vec::new();
+    for (manifest, exit_code) in SYSTEMS.into_iter().flat_map(|manifest| [(manifest, 0), (manifest, 2)]) {
+        for run in first_releases(manifest) {
+            let told = async |cut: Cuts| {
+                let world = World { seconds: 7, lag: 8, exit_code: Some(exit_code), ..World::default() };
+                let fake = Fake::with_platform(world, manifest).await;
+                begin(&fake.aside, &run).await;
+                fake.line.cut(cut);
+                let went = finish_of(&fake, run.clone(), Ask::Migrate).await.map_err(|error| error.failure());
+                let steps = fake.steps(&run).await.len();
+                (went, writes(&fake), steps, fake)
+            };
+            let (went, wrote, steps, _) = told(Cuts::default()).await;
+            Box::pin(cut_everywhere(async |cut| {
+                let told = told(cut).await;
+                let context = format!("{} in {}, {exit_code}, {cut:?}", run.component, run.app);
+                assert_eq!((&told.0, &told.1, told.2), (&went, &wrote, steps), "{context}");
+                let fake = told.3;
+                let calls = fake.line.calls();
+                let again = by_an_execution_after(&fake, run.clone(), Ask::Migrate).await;
+                assert_eq!(again.map_err(|error| error.failure()), went, "{context}: a new execution");
+                // Each release migrates, and makes what databases are missing.
+                let runs = |one: &&String| one.starts_with("run") && (exit_code != 0 || *one != "run databases");
+                let all: Vec<_> = wrote.iter().chain(wrote.iter().filter(runs)).cloned().collect();
+                assert_eq!(writes(&fake), all, "{context}: a new execution");
+                let owner = task::tags(&run.app, &run.environment, &run.component);
+                for Definition { described, .. } in &fake.world.borrow().definitions {
+                    assert!(owner.iter().all(|(key, value)| described.tags.get(key) == Some(value)), "{described:?}");
+                }
+                calls
+            }))
+            .await;
+            made.extend(wrote.into_iter().filter(|one| exit_code == 0 && one.starts_with("run")));
+        }
+    }
+    assert_eq!(made, ["run", "run", "run databases"]);
 }
 
 #[tokio::test]
