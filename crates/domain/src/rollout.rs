@@ -844,9 +844,12 @@ fn watch(progress: &Progress, observed: &Observed, service: &Service, primary: &
     let Settings { alarms, shift, .. } = &progress.ours.settings;
     let watched = (shift.is_some() || !alarms.is_empty()) && !is_through;
     let going_over = observed.attempt.as_ref().filter(|attempt| shift.is_some() && !attempt.has_gone_over());
+    let elapsed = observed.now.duration_since(progress.since);
+    let is_late = shift.is_some() && progress.attempt.is_some() && observed.attempt.is_none() && elapsed < SETTLE;
     let missing = match serving(progress, observed, service, primary, revision, !failed.is_empty()) {
         // Our tasks serve, and ECS says all the same that they must not: an alarm went off.
         Ok(_) if progress.begun && primary.failed => "it serves".to_owned(),
+        Ok(_) if is_late => "ECS does not show yet where the requests go".to_owned(),
         Ok(_) if let Some(attempt) = going_over => match &attempt.paused {
             Some(_) if shift.is_some_and(|shift| shift.is_tested) && !progress.tested => return Action::Test,
             Some(hook) if progress.told.as_ref() != Some(hook) => return Action::Continue { hook: hook.clone() },
@@ -871,7 +874,6 @@ fn watch(progress: &Progress, observed: &Observed, service: &Service, primary: &
         }
         Err(missing) => missing,
     };
-    let elapsed = observed.now.duration_since(progress.since);
     let Some((cause, task)) = hopeless(progress, observed, service, primary, &failed, &missing) else {
         return wait(pace(elapsed), missing);
     };

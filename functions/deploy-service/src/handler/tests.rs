@@ -5,7 +5,7 @@ mod shift;
 use serde_json::json;
 use shipway_aws::{
     runtime,
-    testing::{are_refused, begin, cut_everywhere, end},
+    testing::{Cuts, are_refused, begin, cut_everywhere, end},
 };
 use shipway_domain::{
     release::Artifact,
@@ -168,6 +168,7 @@ impl World {
         let service = self.service.as_mut().unwrap();
         let running = service.deployments.remove(1).running;
         (service.deployments[0].running, service.running) = (running, running);
+        service.deployments[0].completed = true;
     }
 
     /// Five seconds of ECS, or more.
@@ -327,7 +328,10 @@ impl Calls for Fake {
 
     async fn attempt(&self, arn: &str) -> Result<Option<Attempt>, AwsError> {
         assert!(arn.starts_with("arn:aws:ecs:r:1:service-deployment/"));
-        self.look(|world| world.attempt.clone())
+        self.look(|world| {
+            let newest = world.service.as_ref().and_then(|service| service.attempt.as_deref());
+            world.attempt.clone().filter(|_| newest == Some(arn))
+        })
     }
 
     async fn tasks(&self, _: &Place, running: bool) -> Result<Vec<Task>, AwsError> {
@@ -566,6 +570,17 @@ async fn with_live_of(more: &str) -> Fake {
 /// A release that goes live, and what was written in AWS for it.
 async fn released(fake: &Fake, number: u32, digest: &str) -> (Verdict, Vec<String>) {
     release(fake, &run(number, digest)).await
+}
+
+/// Ends a release. What is live, once more by a new execution, is unchanged then, and nothing is written. Answers how many calls the
+/// release made with these cuts.
+async fn over(fake: &Fake, ended: &Run, outcome: Outcome, again: &Run, cut: Cuts) -> usize {
+    let calls = fake.line.calls();
+    fake.line.cut(None);
+    end(&fake.aside, ended, outcome).await;
+    let (verdict, writes) = release(fake, again).await;
+    assert_eq!((verdict.outcome, writes), (Outcome::Unchanged, Vec::new()), "{cut:?}: a new execution");
+    calls
 }
 
 async fn release(fake: &Fake, run: &Run) -> (Verdict, Vec<String>) {
@@ -845,7 +860,7 @@ async fn a_release_that_ends_before_it_deploys_undoes_the_deployment_that_it_too
             assert_eq!(steps.iter().filter(|step| step.starts_with(start)).count(), count, "{cut:?}: {steps:?}");
         }
         assert!(steps.last().unwrap().ends_with("1 of 1 tasks of hello-prod-api:1 serve again"), "{steps:?}");
-        fake.line.calls()
+        over(&fake, &three, verdict.outcome, &run(4, GOOD), cut).await
     })
     .await;
 }
@@ -878,6 +893,7 @@ async fn a_first_release_that_ends_before_it_deploys_stops_the_first_one_that_it
         assert_eq!(verdict.outcome, Outcome::Failed, "{cut:?}");
         assert!(verdict.reason.contains("the service was stopped"), "{cut:?}: {}", verdict.reason);
         assert_eq!(serves(&fake), (CRASHING.to_owned(), 0), "{cut:?}");
+        // Nothing is live, so a new execution deploys.
         fake.line.calls()
     })
     .await;
@@ -1008,11 +1024,7 @@ async fn the_services_of_the_five_systems_come_to_the_same_whatever_becomes_of_a
                     fake.line.cut(cut);
                     let context = format!("{} in {}, {cut:?}", wanted.component, wanted.app);
                     assert_eq!(told(&fake, wanted).await, expected, "{context}");
-                    let calls = fake.line.calls();
-                    fake.line.cut(None);
-                    end(&fake.aside, wanted, Outcome::Succeeded).await;
-                    let (verdict, writes) = release(&fake, &again).await;
-                    assert_eq!((verdict.outcome, writes), (Outcome::Unchanged, Vec::new()), "{context}");
+                    let calls = over(&fake, wanted, Outcome::Succeeded, &again, cut).await;
                     // A tag that this one could not give the next one gives.
                     assert_eq!((there(&fake, wanted), kept(&fake)), (expected.2.clone(), kept(&calm)), "{context}");
                     calls
@@ -1054,11 +1066,10 @@ async fn an_error_at_any_point_can_be_rolled_back() {
                 Err(_) => ended = true,
             }
         }
-        let calls = fake.line.calls();
-        finish(&fake, &two, Ask::RollBack).await.unwrap();
+        let verdict = finish(&fake, &two, Ask::RollBack).await.unwrap();
         assert_eq!(serves(&fake), (GOOD.to_owned(), 1), "{cut:?}");
         assert!(writes(&fake).iter().filter(|call| call.starts_with("update")).count() <= 2);
-        calls
+        over(&fake, &two, verdict.outcome, &run(3, GOOD), cut).await
     })
     .await;
 }
@@ -1233,7 +1244,7 @@ async fn cut_off_before_or_after_any_call_serving_is_told_once() {
         assert_eq!(verdict.outcome, Outcome::Succeeded, "{cut:?}: {}", verdict.reason);
         let steps = fake.steps(&run(2, BETTER)).await;
         assert_eq!(steps.iter().filter(|step| step.ends_with("ECS watches the alarms")).count(), 1, "{cut:?}");
-        fake.line.calls()
+        over(&fake, &run(2, BETTER), verdict.outcome, &run(3, BETTER), cut).await
     })
     .await;
 }
@@ -1277,7 +1288,7 @@ async fn cut_off_before_or_after_any_call_the_scaling_is_set_once_and_told() {
         assert!(verdict.reason.ends_with("it scales now: 2 to 8 tasks, memory 80"), "{cut:?}: {}", verdict.reason);
         let expected = ["register 2 to 8", "put shipway-memory 80", "delete shipway-cpu", "delete shipway-requests"];
         assert_eq!(writes(&fake), expected, "{cut:?}");
-        fake.line.calls()
+        over(&fake, &run(2, GOOD), verdict.outcome, &run(3, GOOD), cut).await
     })
     .await;
 }
@@ -1290,7 +1301,7 @@ async fn cut_off_before_or_after_any_call_a_new_count_is_there_in_the_end() {
         fake.line.cut(cut);
         assert_eq!(finish(&fake, &run(2, GOOD), Ask::Deploy).await.unwrap().outcome, Outcome::Succeeded, "{cut:?}");
         assert_eq!((writes(&fake), serves(&fake).1), (vec!["update 1 3".to_owned()], 3), "{cut:?}");
-        fake.line.calls()
+        over(&fake, &run(2, GOOD), Outcome::Succeeded, &run(3, GOOD), cut).await
     })
     .await;
 }
@@ -1366,13 +1377,10 @@ async fn cut_off_before_or_after_any_call_the_next_release_keeps_what_this_one_d
         let fake = with_live().await;
         fake.line.cut(cut);
         let verdict = finish(&fake, &run(2, BETTER), Ask::Deploy).await.unwrap();
-        let calls = fake.line.calls();
         assert_eq!(verdict.outcome, Outcome::Succeeded, "{cut:?}");
         assert!(fake.world.borrow().moved <= 2, "{cut:?}");
-        end(&fake.aside, &run(2, BETTER), verdict.outcome).await;
         // A loss there is the business of the release after it.
-        fake.line.cut(None);
-        released(&fake, 3, BETTER).await;
+        let calls = over(&fake, &run(2, BETTER), verdict.outcome, &run(3, BETTER), cut).await;
         assert_eq!((kept(&fake), fake.world.borrow().moved), (vec![GOOD.to_owned(), BETTER.to_owned()], 2), "{cut:?}");
         calls
     })
@@ -1418,7 +1426,7 @@ async fn cut_off_before_or_after_any_call_a_restart_is_one_deployment() {
         assert_eq!(verdict.outcome, Outcome::Succeeded, "{cut:?}");
         assert!(verdict.reason.ends_with("restarted because prod/key was rotated"), "{cut:?}: {}", verdict.reason);
         assert_eq!(writes(&fake), ["register 2", "update 2 -"], "{cut:?}");
-        fake.line.calls()
+        over(&fake, &run(2, GOOD), verdict.outcome, &run(3, GOOD), cut).await
     })
     .await;
 }

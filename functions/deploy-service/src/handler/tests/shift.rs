@@ -18,24 +18,27 @@ async fn until_ready(fake: &Fake, run: &Run) -> String {
     panic!("no end: {:?}", fake.steps(run).await);
 }
 
-#[tokio::test]
-async fn a_canary_is_tested_then_gets_some_requests_and_then_all() {
-    let fake = with_live_of(CANARY).await;
-    let (verdict, writes) = released(&fake, 2, BETTER).await;
-    assert_eq!(verdict.outcome, Outcome::Succeeded, "{}", verdict.reason);
-    assert_eq!(writes, ["register 2", "update 2 -", "go on"]);
-    let steps = fake.steps(&run(2, BETTER)).await;
-    let at =
-        |part: &str| steps.iter().position(|step| step.contains(part)).unwrap_or_else(|| panic!("{part}: {steps:?}"));
+/// Which of a canary's steps were told.
+async fn told(fake: &Fake) -> Vec<usize> {
     let order = [
-        "started deployment",
+        " deployment ecs-svc/3 of ",
         "its tests hold",
         "10 % of the requests",
         "100 % of the requests",
         "serves; ECS keeps",
         "succeeded",
     ];
-    assert!(order.map(at).is_sorted(), "{steps:?}");
+    let number = |step: String| order.iter().position(|part| step.contains(part)).unwrap_or_else(|| panic!("{step}"));
+    fake.steps(&run(2, BETTER)).await.into_iter().map(number).collect()
+}
+
+#[tokio::test]
+async fn a_canary_is_tested_then_gets_some_requests_and_then_all() {
+    let fake = with_live_of(CANARY).await;
+    let (verdict, writes) = released(&fake, 2, BETTER).await;
+    assert_eq!(verdict.outcome, Outcome::Succeeded, "{}", verdict.reason);
+    assert_eq!(writes, ["register 2", "update 2 -", "go on"]);
+    assert_eq!(told(&fake).await, [0, 1, 2, 3, 4, 5]);
     assert_eq!(serves(&fake), (BETTER.to_owned(), 1));
     // The same again changes nothing.
     let (verdict, writes) = released(&fake, 3, BETTER).await;
@@ -173,8 +176,11 @@ async fn cut_off_before_or_after_any_call_a_canary_goes_live_once() {
         assert_eq!(verdict.outcome, Outcome::Succeeded, "{cut:?}: {}", verdict.reason);
         let updates = writes(&fake).iter().filter(|write| write.starts_with("update")).count();
         assert_eq!(updates, 1, "{cut:?}");
+        // What ECS is past already when it is looked at is not told, but nothing too early or twice.
+        let told = told(&fake).await;
+        assert!(told.is_sorted_by(|one, next| one < next) && told.len() >= 5, "{cut:?}: {told:?}");
         assert_eq!(serves(&fake), (BETTER.to_owned(), 1), "{cut:?}");
-        fake.line.calls()
+        over(&fake, &run(2, BETTER), verdict.outcome, &run(3, BETTER), cut).await
     })
     .await;
 }
@@ -195,7 +201,7 @@ async fn cut_off_before_or_after_any_call_a_canary_that_fails_its_tests_is_undon
         let again = made.iter().filter(|write| *write == "update 1 -").count();
         assert!(again <= usize::from(format!("{cut:?}").contains("Stale")), "{cut:?}: {made:?}");
         assert_eq!(serves(&fake), (GOOD.to_owned(), 1), "{cut:?}");
-        fake.line.calls()
+        over(&fake, &two, verdict.outcome, &run(3, GOOD), cut).await
     })
     .await;
 }
