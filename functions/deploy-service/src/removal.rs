@@ -10,8 +10,9 @@ use std::{
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use shipway_aws::{AwsError, Store};
+use shipway_aws::{AwsError, PublicError as _, Store};
 use shipway_domain::{
+    failure::Failure,
     message::{Pass, Run, Summary},
     release::Step,
     task::{self, Task},
@@ -203,9 +204,28 @@ impl<C: Leftovers> Removal<'_, C> {
     async fn delete(&self, revisions: &[String]) -> Result<Option<String>, Error> {
         let mut refused = None;
         for some in revisions.chunks(MOST_DELETED) {
-            refused = self.calls.delete(some).await?.or(refused);
+            let answer = match self.calls.delete(some).await {
+                Err(error) if error.failure() == Failure::Denied => self.delete_what_is_there(some, error).await?,
+                answer => answer?,
+            };
+            refused = answer.or(refused);
         }
         Ok(refused)
+    }
+
+    /// A role that may delete only what has certain tags is denied what is gone, and all that is to go with it.
+    async fn delete_what_is_there(&self, revisions: &[String], denied: AwsError) -> Result<Option<String>, Error> {
+        let mut there = Vec::new();
+        for revision in revisions {
+            if self.calls.tags(revision).await?.is_some() {
+                there.push(revision.clone());
+            }
+        }
+        match there.len() {
+            0 => Ok(None),
+            all if all == revisions.len() => Err(denied.into()),
+            _ => Ok(self.calls.delete(&there).await?),
+        }
     }
 
     /// The tags that the revisions of a family have, by the first that is there: one that was deleted may be listed for a while.

@@ -4,7 +4,7 @@ use serde_json::json;
 use shipway_aws::{
     PublicError,
     runtime::answer,
-    testing::{are_refused, begin, cut_everywhere, end},
+    testing::{are_refused, begin, cut_everywhere, end, refused},
 };
 use shipway_domain::{
     manifest::read_all,
@@ -24,6 +24,8 @@ struct World {
     /// Each with its family, whether it is active, and its tags.
     revisions: BTreeMap<String, (String, bool, BTreeMap<String, String>)>,
     writes: Vec<String>,
+    /// Whether the role may delete no revision.
+    forbidden: bool,
 }
 
 impl World {
@@ -108,11 +110,15 @@ impl Leftovers for Fake {
     async fn delete(&self, revisions: &[String]) -> Result<Option<String>, AwsError> {
         assert!(revisions.len() <= 10);
         self.write(|world| {
+            // Its tags are what the role may go by.
+            if world.forbidden || revisions.iter().any(|arn| !world.revisions.contains_key(arn)) {
+                return Err(refused("AccessDeniedException", 400));
+            }
             world.writes.push(format!("delete {}", revisions.len()));
             world.revisions.retain(|arn, (_, active, _)| *active || !revisions.contains(arn));
             let is_there = revisions.iter().any(|arn| world.revisions.contains_key(arn));
-            is_there.then(|| "it is still active".to_owned())
-        })
+            Ok(is_there.then(|| "it is still active".to_owned()))
+        })?
     }
 }
 
@@ -222,6 +228,14 @@ async fn everything_of_the_environment_goes_and_nothing_else() {
     assert_eq!(finish(&fake).await.unwrap().note, NOTE);
     assert_eq!(fake.world.borrow().writes.len(), calls);
     assert_eq!(fake.steps(&run()).await, [NOTE]);
+}
+
+#[tokio::test]
+async fn what_the_role_may_not_delete_is_told() {
+    let fake = cloud().await;
+    fake.world.borrow_mut().forbidden = true;
+    assert_eq!(finish(&fake).await.unwrap_err().failure(), Failure::Denied);
+    assert!(fake.world.borrow().revisions.len() > 1);
 }
 
 #[tokio::test]
