@@ -27,7 +27,7 @@ use aws_smithy_types::body::SdkBody;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use shipway_domain::{
-    manifest,
+    manifest::{self, Spec},
     message::Run,
     name::{Component, EnvironmentName, ReleaseId},
     network::NetworkOutputs,
@@ -573,6 +573,20 @@ fn parts(text: &str) -> Vec<&str> {
     })
     .map(str::trim)
     .collect()
+}
+
+/// The manifests of the five systems.
+pub const SYSTEMS: [&str; 5] = [
+    include_str!("../../../examples/dougust/shipway.yaml"),
+    include_str!("../../../examples/fastapi-react/shipway.yaml"),
+    include_str!("../../../examples/next-nest/shipway.yaml"),
+    include_str!("../../../examples/rex/shipway.yaml"),
+    include_str!("../../../examples/spa-nest/shipway.yaml"),
+];
+
+/// The last environment of a manifest: in the five systems that is the largest.
+pub fn last_environment(manifest: &str) -> (EnvironmentName, Spec) {
+    manifest::read_all(manifest).unwrap().pop().unwrap()
 }
 
 /// What record-release and the provisioning functions do until a platform stands by this manifest.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use shipway_aws::{
     AwsError, Store,
-    testing::{Line, Table, provision},
+    testing::{Line, Table, last_environment, provision},
 };
 use shipway_domain::{
     manifest::{self, DatabaseEngine, Nat},
@@ -17,24 +17,15 @@ use shipway_domain::{
     network::NetworkOutputs,
     platform::{Alternate, DatabaseOutputs, PlatformOutputs, ServiceOutputs},
     release::Artifact,
-    task::{DescribedTaskDefinition, TaskDefinition, databases::references},
+    task::{DescribedTaskDefinition, TaskDefinition, databases::references, tags},
 };
 
 /// The target group of `api`.
 pub const TARGET_GROUP: &str = "arn:aws:elasticloadbalancing:r:1:targetgroup/api/943f";
 
-/// The manifests of the five systems.
-pub const SYSTEMS: [&str; 5] = [
-    include_str!("../../../examples/dougust/shipway.yaml"),
-    include_str!("../../../examples/fastapi-react/shipway.yaml"),
-    include_str!("../../../examples/next-nest/shipway.yaml"),
-    include_str!("../../../examples/rex/shipway.yaml"),
-    include_str!("../../../examples/spa-nest/shipway.yaml"),
-];
-
-/// The first release of each service of a manifest, in its last environment: in the five systems that is the largest.
+/// The first release of each service of a manifest, in its last environment.
 pub fn first_releases(manifest: &str) -> Vec<Run> {
-    let (environment, spec) = manifest::read_all(manifest).unwrap().pop().unwrap();
+    let (environment, spec) = last_environment(manifest);
     let first = |(name, service): (_, manifest::Service)| Run {
         artifact: match service.image.repository {
             Some(repository) => Artifact::Image { repository, digest: "sha256:a1".parse().unwrap() },
@@ -52,7 +43,7 @@ pub fn first_releases(manifest: &str) -> Vec<Run> {
 
 /// Stands the platform of the last environment of this manifest.
 pub async fn platform(store: &Store, manifest: &str) {
-    let (environment, spec) = manifest::read_all(manifest).unwrap().pop().unwrap();
+    let (environment, spec) = last_environment(manifest);
     let whole = format!("{}-{environment}", spec.app);
     let role = |name: &str| format!("arn:aws:iam::123456789012:role/{name}");
     let group = |name: &str| format!("arn:aws:elasticloadbalancing:r:1:targetgroup/{name}");
@@ -166,15 +157,39 @@ impl<W> Fake<W> {
     }
 }
 
-/// What ECS describes of a task definition that was registered as this revision.
-pub fn described(task: &TaskDefinition, arn: &str) -> DescribedTaskDefinition {
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let request = task.request();
-    let tags = request["tags"].as_array().unwrap().iter().map(|tag| (text(&tag["key"]), text(&tag["value"])));
-    DescribedTaskDefinition { arn: arn.to_owned(), active: true, tags: tags.collect() }
+/// A task definition as it was registered.
+#[derive(Clone)]
+pub struct Definition {
+    /// What ECS describes of it.
+    pub described: DescribedTaskDefinition,
+    /// Its family.
+    pub family: String,
+    /// Its own container.
+    container: Value,
 }
 
-/// A task definition's own container.
-pub fn container(task: &TaskDefinition) -> Value {
-    task.request()["containerDefinitions"][0].clone()
+impl Definition {
+    /// Registered as this revision.
+    pub fn of(task: &TaskDefinition, arn: &str) -> Definition {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let request = task.request();
+        let tags = request["tags"].as_array().unwrap().iter().map(|tag| (text(&tag["key"]), text(&tag["value"])));
+        Definition {
+            described: DescribedTaskDefinition { arn: arn.to_owned(), active: true, tags: tags.collect() },
+            family: task.family.clone(),
+            container: request["containerDefinitions"][0].clone(),
+        }
+    }
+
+    /// What its own container's request says there, as a JSON pointer.
+    pub fn says(&self, at: &str) -> &str {
+        self.container.pointer(at).unwrap().as_str().unwrap()
+    }
+
+    /// Its tags say what it is of.
+    pub fn assert_is_of(&self, run: &Run) {
+        let owner = tags(&run.app, &run.environment, &run.component);
+        let Definition { described, .. } = self;
+        assert!(owner.iter().all(|(key, value)| described.tags.get(key) == Some(value)), "{described:?}");
+    }
 }

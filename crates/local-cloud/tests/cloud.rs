@@ -234,6 +234,12 @@ async fn form(cloud: &LocalCloud, service: &str, fields: &[(&str, &str)]) -> any
     Ok(answer)
 }
 
+/// What the first element of this name holds.
+fn tagged(answer: &str, name: &str) -> anyhow::Result<String> {
+    let (_, rest) = answer.split_once(&format!("<{name}>")).with_context(|| format!("no {name}"))?;
+    Ok(rest.split('<').next().unwrap_or_default().to_owned())
+}
+
 async fn create_role(cloud: &LocalCloud, name: &str, trust: &str, policy: &str) -> anyhow::Result<()> {
     let version = ("Version", "2010-05-08");
     let role = [("Action", "CreateRole"), version, ("RoleName", name), ("AssumeRolePolicyDocument", trust)];
@@ -404,11 +410,7 @@ async fn a_part_of_a_network_is_not_made_twice_where_ec2_makes_it_once() -> anyh
     let ask = async |action: &str, fields: &[(&str, &str)]| {
         form(&cloud, "ec2", &[&[("Action", action), ("Version", "2016-11-15")], fields].concat()).await
     };
-    let id = |answer: &str, field: &str| {
-        let (_, rest) = answer.split_once(&format!("<{field}>")).unwrap();
-        rest.split('<').next().unwrap().to_owned()
-    };
-    let vpc = id(&ask("CreateVpc", &[("CidrBlock", "10.7.0.0/16")]).await?, "vpcId");
+    let vpc = tagged(&ask("CreateVpc", &[("CidrBlock", "10.7.0.0/16")]).await?, "vpcId")?;
     let subnet = |range| [("VpcId", vpc.as_str()), ("CidrBlock", range), ("AvailabilityZone", "us-east-1a")];
     ask("CreateSubnet", &subnet("10.7.0.0/20")).await?;
     let overlap = ask("CreateSubnet", &subnet("10.7.8.0/24")).await.unwrap_err();
@@ -422,7 +424,7 @@ async fn a_part_of_a_network_is_not_made_twice_where_ec2_makes_it_once() -> anyh
         fields.extend(more);
         let mut made = Vec::new();
         for token in ["one", "one", "another"] {
-            made.push(id(&ask(action, &[&fields[..], &[("ClientToken", token)]].concat()).await?, field));
+            made.push(tagged(&ask(action, &[&fields[..], &[("ClientToken", token)]].concat()).await?, field)?);
         }
         assert!(made[0] == made[1] && made[1] != made[2], "{action}: {made:?}");
     }
@@ -1130,12 +1132,8 @@ async fn a_deployment_that_moves_requests_needs_two_groups_and_a_role_with_right
     let version = ("Version", "2010-05-08");
     form(&cloud, "iam", &[("Action", "CreateUser"), version, ("UserName", "person")]).await?;
     let keys = form(&cloud, "iam", &[("Action", "CreateAccessKey"), version, ("UserName", "person")]).await?;
-    let tagged = |tag: &str| {
-        let (_, rest) = keys.split_once(&format!("<{tag}>")).context("no access key")?;
-        anyhow::Ok(rest.split('<').next().unwrap_or_default().to_owned())
-    };
-    let credentials =
-        aws_credential_types::Credentials::new(tagged("AccessKeyId")?, tagged("SecretAccessKey")?, None, None, "test");
+    let (id, secret) = (tagged(&keys, "AccessKeyId")?, tagged(&keys, "SecretAccessKey")?);
+    let credentials = aws_credential_types::Credentials::new(id, secret, None, None, "test");
     let credentials = aws_credential_types::provider::SharedCredentialsProvider::new(credentials);
     let theirs = cloud.sdk_config().into_builder().credentials_provider(credentials).build();
     let theirs = aws_sdk_ecs::Client::new(&theirs);

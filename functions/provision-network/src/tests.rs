@@ -9,11 +9,10 @@ use std::collections::BTreeSet;
 use serde_json::json;
 use shipway_aws::{
     PublicError as _, runtime,
-    testing::{self, Cut, cut_everywhere},
+    testing::{self, Cut, SYSTEMS, cut_everywhere, last_environment},
 };
 use shipway_domain::{
     failure::Failure,
-    manifest::read_all,
     message::{DriftFound, DriftInput, Pass, Run},
     name::Component,
     network::{Action, Desired, Inside, Place, Role, Tier},
@@ -102,10 +101,8 @@ async fn a_pass_cut_off_at_any_call_is_finished_by_the_next_without_doubles() {
 
 #[tokio::test]
 async fn the_networks_of_the_five_systems_are_made_and_removed_whatever_becomes_of_a_call() {
-    for system in ["dougust", "fastapi-react", "next-nest", "rex", "spa-nest"] {
-        let path = format!("{}/../../examples/{system}/shipway.yaml", env!("CARGO_MANIFEST_DIR"));
-        // The last of its environments is the largest.
-        let (environment, spec) = read_all(&std::fs::read_to_string(path).unwrap()).unwrap().pop().unwrap();
+    for manifest in SYSTEMS {
+        let (environment, spec) = last_environment(manifest);
         let desired = Desired::of(&run(1).app, &run(1).environment, &spec, None);
         let has_its_own = matches!(desired.place, Place::Own(_));
         Box::pin(cut_everywhere(async |cut| {
@@ -113,7 +110,7 @@ async fn the_networks_of_the_five_systems_are_made_and_removed_whatever_becomes_
             world.plans(spec.clone());
             world.line.cut(cut);
             world.converge(&run(1)).await;
-            let context = format!("{system} in {environment}, {cut:?}");
+            let context = format!("{} in {environment}, {cut:?}", spec.app);
             if has_its_own {
                 world.assert_stands(&context);
             }

@@ -11,7 +11,7 @@ use serde_json::json;
 use shipway_aws::{
     AwsError, PublicError as _, runtime,
     store::{EnvironmentRecord, Manifest, StoreError},
-    testing::{self, Cuts, Line, cut_everywhere, refused},
+    testing::{self, Cuts, Line, SYSTEMS, cut_everywhere, last_environment, refused},
 };
 use shipway_domain::{
     failure::Failure,
@@ -831,10 +831,8 @@ fn a_pass_cut_off_before_or_after_any_call_and_made_again_comes_to_the_same() {
 
 #[test]
 fn the_platforms_of_the_five_systems_come_to_the_same_whatever_becomes_of_a_call() {
-    for system in ["dougust", "fastapi-react", "next-nest", "rex", "spa-nest"] {
-        let path = format!("{}/../../examples/{system}/shipway.yaml", env!("CARGO_MANIFEST_DIR"));
-        // The last of its environments is the largest.
-        let (_, spec) = manifest::read_all(&std::fs::read_to_string(path).unwrap()).unwrap().pop().unwrap();
+    for manifest in SYSTEMS {
+        let (_, spec) = last_environment(manifest);
         let begun = || {
             let world = World::default();
             world.plans(spec.clone());
@@ -853,7 +851,7 @@ fn the_platforms_of_the_five_systems_come_to_the_same_whatever_becomes_of_a_call
             world
         };
         let world = comes_to_the_same(begun, |world, release| world.pass(Action::All, release));
-        assert!(world.stacks.borrow().len() > 4, "{system}: {:?}", world.names());
+        assert!(world.stacks.borrow().len() > 4, "{}: {:?}", spec.app, world.names());
     }
 }
 
@@ -1145,8 +1143,7 @@ fn a_stack_that_cannot_be_deleted_is_named_with_its_reason_and_the_next_run_trie
 #[test]
 fn a_removal_cut_off_before_or_after_any_call_and_made_again_comes_to_the_same() {
     let standing = || {
-        let world = World::new(EVERYWHERE);
-        world.environment.borrow_mut().network.as_mut().unwrap().instance_group = Some("sg-3".to_owned());
+        let world = everywhere();
         world.converge(Action::All, 1).unwrap();
         world.stacks.borrow_mut().get_mut("shipway-hello-prod-site-web").unwrap().shown.protected = true;
         world.writes.borrow_mut().clear();
@@ -1210,10 +1207,16 @@ stacks:
 environments: {prod: {}}
 ";
 
-#[test]
-fn instances_other_regions_and_own_stacks_come_and_go_like_all_others() {
+/// Before that is provisioned, on a network with instances.
+fn everywhere() -> World {
     let world = World::new(EVERYWHERE);
     world.environment.borrow_mut().network.as_mut().unwrap().instance_group = Some("sg-3".to_owned());
+    world
+}
+
+#[test]
+fn instances_other_regions_and_own_stacks_come_and_go_like_all_others() {
+    let world = everywhere();
     world.converge(Action::All, 1).unwrap();
     world.end();
     let platform = world.environment.borrow().platform.clone();

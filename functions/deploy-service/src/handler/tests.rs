@@ -5,7 +5,7 @@ mod shift;
 use serde_json::json;
 use shipway_aws::{
     runtime,
-    testing::{Cuts, are_refused, begin, cut_everywhere, end},
+    testing::{Cuts, SYSTEMS, are_refused, begin, cut_everywhere, end},
 };
 use shipway_domain::{
     release::Artifact,
@@ -17,7 +17,7 @@ use shipway_domain::{
     rotation::Rotated,
     task::TaskContainer,
 };
-use shipway_ecs::testing::{SYSTEMS, container, described, first_releases, platform};
+use shipway_ecs::testing::{Definition, first_releases, platform};
 
 use super::*;
 
@@ -69,15 +69,6 @@ struct World {
     told: Vec<String>,
 }
 
-#[derive(Clone)]
-struct Definition {
-    described: DescribedTaskDefinition,
-    family: String,
-    /// Its own container's name.
-    container: String,
-    image: String,
-}
-
 type Fake = shipway_ecs::testing::Fake<World>;
 
 impl World {
@@ -86,7 +77,7 @@ impl World {
     }
 
     fn digest_of(&self, arn: &str) -> String {
-        self.definition(arn).image.split_once('@').map_or(GOOD, |(_, digest)| digest).to_owned()
+        self.definition(arn).says("/image").split_once('@').map_or(GOOD, |(_, digest)| digest).to_owned()
     }
 
     fn changed(&mut self, what: String) {
@@ -178,7 +169,7 @@ impl World {
         let primary = service.deployments.iter().position(|one| one.primary).unwrap();
         let revision = service.deployments[primary].task_definition.clone();
         let digest = self.digest_of(&revision);
-        let container = self.definition(&revision).container.clone();
+        let container = self.definition(&revision).says("/name").to_owned();
         let id = service.deployments[primary].id.clone();
         let now = at(self.now);
         let number = self.next;
@@ -209,7 +200,7 @@ impl World {
             if self
                 .definitions
                 .iter()
-                .any(|one| one.described.arn == task.task_definition && one.image.ends_with(FICKLE))
+                .any(|one| one.described.arn == task.task_definition && one.says("/image").ends_with(FICKLE))
                 && task.started_at.is_some_and(|at| now.duration_since(at).as_secs() > 20)
             {
                 task.status = "STOPPED".to_owned();
@@ -304,14 +295,7 @@ impl Calls for Fake {
                 world.definitions.len() + 1
             );
             world.writes.push(format!("register {}", world.definitions.len() + 1));
-            let own = container(wanted);
-            let text = |key: &str| own[key].as_str().unwrap().to_owned();
-            world.definitions.push(Definition {
-                described: described(wanted, &arn),
-                family: wanted.family.clone(),
-                container: text("name"),
-                image: text("image"),
-            });
+            world.definitions.push(Definition::of(wanted, &arn));
             arn
         })
     }
@@ -464,7 +448,7 @@ impl Calls for Fake {
         tags: &[String],
     ) -> Result<BTreeMap<String, Digest>, AwsError> {
         self.look(|world| {
-            assert!(world.definitions.iter().all(|one| one.image.contains(&format!("/{repository}@"))));
+            assert!(world.definitions.iter().all(|one| one.says("/image").contains(&format!("/{repository}@"))));
             world.tags.clone().into_iter().filter(|(tag, _)| tags.contains(tag)).collect()
         })
     }
@@ -986,10 +970,7 @@ fn after(first: &Run, number: u32) -> Run {
 fn there(fake: &Fake, of: &Run) -> String {
     let mut world = fake.world.borrow_mut();
     (0..3).for_each(|_| world.tick());
-    for Definition { described, .. } in &world.definitions {
-        let owner = task::tags(&of.app, &of.environment, &of.component);
-        assert!(owner.iter().all(|(key, value)| described.tags.get(key) == Some(value)), "{described:?}");
-    }
+    world.definitions.iter().for_each(|one| one.assert_is_of(of));
     let Service { settings, desired, running, .. } = world.service.as_ref().unwrap();
     let revision = &world.service.as_ref().unwrap().primary().unwrap().task_definition;
     let revisions: Vec<_> = world.definitions.iter().map(|one| &one.described).collect();
@@ -1273,7 +1254,7 @@ async fn a_public_image_rolls_out_as_it_is_named() {
     let artifact = Artifact::Public { image: public.to_owned().try_into().unwrap() };
     let run = Run { artifact, ..run(1, GOOD) };
     assert_eq!(finish(&fake, &run, Ask::Deploy).await.unwrap().outcome, Outcome::Succeeded);
-    assert_eq!(fake.world.borrow().definitions[0].image, public);
+    assert_eq!(fake.world.borrow().definitions[0].says("/image"), public);
 }
 
 #[tokio::test]

@@ -4,14 +4,12 @@ use serde_json::json;
 use shipway_aws::{
     PublicError,
     runtime::answer,
-    testing::{are_refused, begin, cut_everywhere, end, refused},
+    testing::{SYSTEMS, are_refused, begin, cut_everywhere, end, last_environment, refused},
 };
 use shipway_domain::{
-    manifest::read_all,
     name::Component,
     release::{Artifact, Outcome},
 };
-use shipway_ecs::testing::SYSTEMS;
 
 use super::*;
 use crate::handler::Request;
@@ -268,7 +266,7 @@ async fn cut_off_before_or_after_any_call_it_all_goes() {
 
 /// What so many releases of each service of a manifest made, while a migration runs.
 fn made_by(manifest: &str, releases: u32) -> (World, Run) {
-    let (environment, spec) = read_all(manifest).unwrap().pop().unwrap();
+    let (environment, spec) = last_environment(manifest);
     let run = Run { app: spec.app.clone(), environment, ..run() };
     let mut world = World::default();
     for (name, service) in spec.services {

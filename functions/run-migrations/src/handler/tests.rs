@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use shipway_aws::{
     runtime::answer,
-    testing::{Cuts, are_refused, begin, cut_everywhere, end},
+    testing::{Cuts, SYSTEMS, are_refused, begin, cut_everywhere, end},
 };
 use shipway_domain::{
     release::{Artifact, Outcome},
-    task::{self, Capacity, TaskContainer},
+    task::{Capacity, TaskContainer},
 };
-use shipway_ecs::testing::{SYSTEMS, container, described, first_releases, platform};
+use shipway_ecs::testing::{Definition, first_releases, platform};
 
 use super::*;
 
@@ -40,15 +40,6 @@ struct World {
     /// RDS refuses to take one so often, as the server is being changed.
     busy: u32,
     writes: Vec<String>,
-}
-
-#[derive(Clone)]
-struct Definition {
-    described: DescribedTaskDefinition,
-    family: String,
-    container: String,
-    /// The group that its container logs to, and what the names of its streams begin with.
-    log: (String, String),
 }
 
 type Fake = shipway_ecs::testing::Fake<World>;
@@ -100,16 +91,7 @@ impl Calls for Fake {
                 world.definitions.len() + 1
             );
             world.writes.push(format!("register{}", kind_of(&wanted.family)));
-            let own = container(wanted);
-            let text = |at: &str| own.pointer(at).unwrap().as_str().unwrap().to_owned();
-            let container = text("/name");
-            let log = |option| text(&format!("/logConfiguration/options/awslogs-{option}"));
-            world.definitions.push(Definition {
-                described: described(wanted, &arn),
-                family: wanted.family.clone(),
-                log: (log("group"), format!("{}/{container}/", log("stream-prefix"))),
-                container,
-            });
+            world.definitions.push(Definition::of(wanted, &arn));
             arn
         })
     }
@@ -140,7 +122,7 @@ impl Calls for Fake {
             world.writes.push(format!("run{}", kind_of(new.task_definition)));
             world.placements.push(new.placement.clone());
             let known = world.definitions.iter().find(|one| one.described.arn == new.task_definition);
-            let container = known.unwrap().container.clone();
+            let container = known.unwrap().says("/name").to_owned();
             let arn = format!("arn:aws:ecs:eu-west-1:123456789012:task/hello-prod/{}", world.tasks.len());
             let task = Task {
                 arn: arn.clone(),
@@ -172,7 +154,10 @@ impl Calls for Fake {
     }
 
     async fn log_tail(&self, group: &str, stream: &str) -> Result<Vec<String>, AwsError> {
-        let logs_there = |one: &Definition| one.log.0 == group && stream.starts_with(&one.log.1);
+        let logs_there = |one: &Definition| {
+            let log = |option| one.says(&format!("/logConfiguration/options/awslogs-{option}"));
+            log("group") == group && stream.starts_with(&format!("{}/{}/", log("stream-prefix"), one.says("/name")))
+        };
         assert!(self.world.borrow().definitions.iter().any(logs_there), "{group} {stream}");
         self.look(|world| {
             if world.log_lag > 0 {
@@ -452,10 +437,7 @@ async fn the_migrations_of_the_five_systems_come_to_the_same_whatever_becomes_of
                 let runs = |one: &&String| one.starts_with("run") && (exit_code != 0 || *one != "run databases");
                 let all: Vec<_> = wrote.iter().chain(wrote.iter().filter(runs)).cloned().collect();
                 assert_eq!(writes(&fake), all, "{context}: a new execution");
-                let owner = task::tags(&run.app, &run.environment, &run.component);
-                for Definition { described, .. } in &fake.world.borrow().definitions {
-                    assert!(owner.iter().all(|(key, value)| described.tags.get(key) == Some(value)), "{described:?}");
-                }
+                fake.world.borrow().definitions.iter().for_each(|one| one.assert_is_of(&run));
                 calls
             }))
             .await;
