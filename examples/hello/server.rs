@@ -5,19 +5,22 @@
 //!                   `/status/404` with that status
 //! `server migrate`  prints a line and exits 0; 1 with `MIGRATE_FAIL=1`; after `MIGRATE_SECONDS`
 //! `server migrate-fail`, `server crash`  print a line and exit 1
+//! `server hungry`   takes ever more memory, until somebody ends it, or 4 GiB
 //!
 //! Environment: `PORT` (8080), `HOST` (0.0.0.0), `SERVICE` (api), `VERSION`, `HEALTH_STATUS` (200), `HEALTHY_AFTER` (0 seconds),
-//! `STATUS` (200), which is that of every answer but `/health`.
+//! `STATUS` (200), which is that of every answer but `/health`; with `FRAGILE=1`, `GET /break` makes it unhealthy for good.
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 static STARTED: OnceLock<Instant> = OnceLock::new();
+static BROKEN: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
     let mode = env::args().nth(1);
@@ -38,11 +41,24 @@ fn main() -> ExitCode {
             println!("cannot start: no configuration");
             ExitCode::FAILURE
         }
+        Some("hungry") => hungry(),
         Some(other) => {
             println!("unknown command: {other}");
             ExitCode::from(2)
         }
     }
+}
+
+fn hungry() -> ExitCode {
+    println!("loads everything there is into memory");
+    let mut loaded = Vec::new();
+    while loaded.len() < 256 {
+        // Not zeros: those are a promise of memory until somebody writes there.
+        loaded.push(vec![1u8; 16 << 20]);
+        thread::sleep(Duration::from_millis(20));
+    }
+    println!("loaded {} parts, and nobody minded", loaded.len());
+    ExitCode::from(3)
 }
 
 fn serve() -> ExitCode {
@@ -73,6 +89,10 @@ fn answer(mut stream: &TcpStream) -> std::io::Result<()> {
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or("/"));
     let (status, kind, body) = match (method, path) {
         ("GET" | "HEAD", "/health") => health(),
+        ("GET", "/break") if variable("FRAGILE", "0") == "1" => {
+            BROKEN.store(true, Ordering::Relaxed);
+            ("200 OK".to_owned(), "text/plain", "broken\n".to_owned())
+        }
         ("GET" | "HEAD", path) => (asked_status(path), "application/json", describe(path)),
         _ => ("405 Method Not Allowed".to_owned(), "text/plain", "only GET\n".to_owned()),
     };
@@ -88,6 +108,9 @@ fn health() -> (String, &'static str, String) {
     let warm_up = Duration::from_secs_f32(variable("HEALTHY_AFTER", "0").parse().unwrap_or(0.0));
     if STARTED.get().is_none_or(|started| started.elapsed() < warm_up) {
         return ("503 Warming Up".to_owned(), "text/plain", "not yet".to_owned());
+    }
+    if BROKEN.load(Ordering::Relaxed) {
+        return ("500 Broken".to_owned(), "text/plain", "not ok any more".to_owned());
     }
     match variable("HEALTH_STATUS", "200").as_str() {
         "200" => ("200 OK".to_owned(), "text/plain", "ok".to_owned()),

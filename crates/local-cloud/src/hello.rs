@@ -18,9 +18,9 @@ const ONCE: &str = r#"fn main() { println!("did: {}", std::env::args().skip(1).c
 /// The port the server listens on unless `PORT` says otherwise.
 pub const PORT: u16 = 8080;
 
-/// An image that serves and says `version`. Its variants: `.command(["crash"])` exits at once, `.env("HEALTH_STATUS",
-/// "503")` never gets healthy, `.env("STATUS", "500")` is healthy and answers so, `.env("MIGRATE_FAIL", "1")` serves but fails its
-/// migration.
+/// An image that serves and says `version`. Its variants: `.command(["crash"])` exits at once, `.command(["hungry"])` takes ever more
+/// memory, `.env("HEALTH_STATUS", "503")` never gets healthy, `.env("FRAGILE", "1")` is healthy until it is asked for `/break`,
+/// `.env("STATUS", "500")` is healthy and answers so, `.env("MIGRATE_FAIL", "1")` serves but fails its migration.
 ///
 /// # Errors
 /// When the server cannot be compiled.

@@ -1,8 +1,5 @@
 //! Rollouts of what is good and of what is not, while somebody keeps asking: every request is answered, the release says what
 //! went wrong, and what is written down as live is what serves.
-//!
-//! Not here, as the local cloud cannot show it: a container that is killed for its memory, and tasks that become unhealthy
-//! while others of their deployment still start (deploy-service's tests, `whatever_ends_the_tasks_…`).
 
 use std::time::{Duration, Instant};
 
@@ -111,6 +108,11 @@ fn whatever_is_wrong_with_a_new_image_the_old_one_answers_every_request_until_a_
                 &["3 tasks failed", "exit code 1", "cannot start: no configuration", "serve again"][..],
             ),
             ("v3", good("3").await?.env("HEALTH_STATUS", "503"), &["failed ELB health checks", "[503]", "serve again"]),
+            (
+                "v4",
+                good("4").await?.command(["hungry"]),
+                &["3 tasks failed", "OutOfMemoryError: Container killed due to memory usage", "serve again"],
+            ),
         ] {
             let (_, release) = roll_out(shipway, &place, tag, &image, Outcome::RolledBack).await?;
             says(&release, reason)?;

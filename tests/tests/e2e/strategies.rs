@@ -1,6 +1,8 @@
 //! Rollouts whose requests go over all at once or in portions, while somebody keeps asking: nobody is left without an answer, and
 //! nobody but its tests reaches a version that does not hold.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use shipway_domain::{
@@ -182,6 +184,40 @@ fn a_canary_that_nobody_lets_finish_goes_back_to_what_was_live() {
         let release = shipway.ended(&place, &service(), &second, RELEASED).await?;
         super::expect(&release, Outcome::RolledBack, shipway, &place).await?;
         says(&release, &["ECS goes back by itself", "serve again"])?;
+        serves(shipway, &place, &first).await?;
+        visitor.was_answered_by(shipway, &place, &["1", "2"]).await
+    });
+}
+
+#[test]
+fn a_version_that_is_not_well_any_more_once_it_serves_goes_back_before_its_bake_is_over() {
+    with_shipway(async |shipway| {
+        let hurried = rolled_out_by("ails", "strategy: blue_green, bake: 1m")?
+            .replace("    memory: 512\n", "    memory: 512\n    count: 2\n");
+        let place = provisioned_with(shipway, "ails", &hurried).await?;
+        let (first, _) = roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
+        let patient = hurried.replace("bake: 1m", "bake: 120m");
+        let applied = shipway.upload_manifest(&place, &patient).await?;
+        let release = shipway.ended(&place, &Component::Platform, &applied, PROVISIONED).await?;
+        super::expect(&release, Outcome::Unchanged, shipway, &place).await?;
+        let visitor = Visitor::arrives(shipway, &place).await?;
+        let second = shipway.push("ails-api", "v2", &good("2").await?.env("FRAGILE", "1")).await?;
+        has_begun(shipway, &place, &second, "100 % of the requests").await?;
+        let balancer = shipway.platform(&place).await?.load_balancer.context("no load balancer")?;
+        let started = Instant::now();
+        let release = loop {
+            // Whichever of its tasks answers is broken from now on, and those that come after them too.
+            shipway.cloud.http_through_load_balancer(&balancer, "/break").await?;
+            let newest = shipway.releases_of(&place, &service(), &second).await?.pop().context("no release")?;
+            if newest.outcome.is_some() {
+                break newest;
+            }
+            ensure!(started.elapsed() < RELEASED, "it did not end\n{}", shipway.story(&place).await?);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        super::expect(&release, Outcome::RolledBack, shipway, &place).await?;
+        says(&release, &["2 tasks failed", "failed ELB health checks", "[500]", "2 of 2 tasks", "serve again"])?;
+        told(&release, &["100 % of the requests", "giving up", "going back: asked ECS"])?;
         serves(shipway, &place, &first).await?;
         visitor.was_answered_by(shipway, &place, &["1", "2"]).await
     });

@@ -6,6 +6,7 @@ import threading
 import time
 from urllib.parse import urlsplit
 
+import docker
 from ministack.core.concurrency import resource_lock, spawn_background
 from ministack.core.responses import error_response_json, get_account_id, get_region, request_scope
 from ministack.services import alb, ecs
@@ -51,6 +52,7 @@ def install():
     replace(ecs, "_cleanup_task_resources", _drain)
     replace(ecs, "_stop_task", _keep_what_serves)
     replace(ecs, "_build_run_kwargs", _name_entry_point)
+    replace(ecs, "_build_run_kwargs", _limit_memory)
     replace(ecs, "_run_docker_container", _cache_nothing)
     replace(ecs, "_update_service", _take_registries)
     replace(ecs, "_list_task_definition_families", _list_all_families)
@@ -102,6 +104,17 @@ def _name_entry_point(build):
         if cdef.get("entryPoint"):
             built["entrypoint"] = cdef["entryPoint"]
         return built
+
+    return build_run_kwargs
+
+
+def _limit_memory(build):
+    """A container gets no more memory than its definition allows it, or the task's has altogether."""
+
+    def build_run_kwargs(cdef, td, *args, **kwargs):
+        built = build(cdef, td, *args, **kwargs)
+        limit = cdef.get("memory") or td.get("memory")
+        return {**built, "mem_limit": f"{limit}m", "memswap_limit": f"{limit}m"} if limit else built
 
     return build_run_kwargs
 
@@ -197,6 +210,7 @@ def _say_why(mark):
     def mark_stopped(task_arn, task, reason, stop_code, exit_code=None):
         if reason == "Essential container exited":
             reason = "Essential container in task exited"
+            _name_the_killed(task)
         elif reason in _SCHEDULER_REASONS and task.get("group", "").startswith("service:"):
             reason = _SCHEDULER_REASONS[reason].format(deployment=task.get("_deployment_id"))
             stop_code = "ServiceSchedulerInitiated"
@@ -207,6 +221,17 @@ def _say_why(mark):
         return mark(task_arn, task, reason, stop_code, exit_code)
 
     return mark_stopped
+
+
+def _name_the_killed(task):
+    """A container that was killed for its memory has that as its reason."""
+    for container, identity in zip(task.get("containers", []), task.get("_docker_ids") or []):
+        try:
+            state = ecs._get_docker().containers.get(identity).attrs["State"]
+        except docker.errors.NotFound:
+            continue
+        if state.get("OOMKilled"):
+            container["reason"] = "OutOfMemoryError: Container killed due to memory usage"
 
 
 def _drain(clean_up):
@@ -320,13 +345,18 @@ def _watch(cluster, key, deployment_id):
     spawn_background(watch, thread_name=f"local-cloud-deployment-{key.rsplit('/', 1)[-1][:16]}")
 
 
-def tasks_of(service, deployment):
-    """The running tasks of a deployment."""
+def alive(service, deployment):
+    """The tasks of a deployment that run, or will."""
     return [
         task for task in list(ecs._tasks.values())
         if task.get("group") == f"service:{service['serviceName']}" and task.get("clusterArn") == service["clusterArn"]
-        and task.get("_deployment_id") == deployment["id"] and task.get("lastStatus") == "RUNNING"
+        and task.get("_deployment_id") == deployment["id"] and task.get("lastStatus") in ecs._PRE_STOP_STATUSES
     ]
+
+
+def tasks_of(service, deployment):
+    """The running tasks of a deployment."""
+    return [task for task in alive(service, deployment) if task["lastStatus"] == "RUNNING"]
 
 
 def _health(service, task):
@@ -343,6 +373,10 @@ def healthy(service, task):
     return all(health.state == "healthy" for _, health in _health(service, task))
 
 
+def _is_checked_first(service, task):
+    return any(health.state == "initial" for _, health in _health(service, task))
+
+
 def targets_healthy(cluster, service, deployment):
     """Whether the running tasks of a deployment are healthy targets."""
     ecs._sync_service_targets(cluster, service)
@@ -350,13 +384,20 @@ def targets_healthy(cluster, service, deployment):
 
 
 def replace_unhealthy(service, deployment):
-    """Stops the tasks of a deployment that have been unhealthy targets for too long; each counts as failed."""
+    """Stops the tasks of a deployment that have been unhealthy targets for too long, each once those that took the place of the
+    one before answer the checks; each counts as failed. Where `maximumPercent` has room, AWS starts the next task before it stops the
+    unhealthy one; here it is always as where it has none.
+    <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DeploymentConfiguration.html>
+    """
     now = time.monotonic()
-    for task in tasks_of(service, deployment):
+    tasks = alive(service, deployment)
+    if any(task["lastStatus"] != "RUNNING" or _is_checked_first(service, task) for task in tasks):
+        return
+    for task in tasks:
         for group, health in _health(service, task):
             if health.unhealthy_since and now - health.unhealthy_since > UNHEALTHY_SECONDS:
                 reason = f"Task failed ELB health checks in (target-group {group})"
                 if ecs._mark_task_stopped(task["taskArn"], task, reason, "ServiceSchedulerInitiated", exit_code=143):
                     ecs._cleanup_task_resources(task, ecs._get_docker())
                     ecs._record_service_task_failure(task)
-                break
+                return

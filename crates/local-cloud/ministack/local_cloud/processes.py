@@ -25,6 +25,9 @@ from ministack.services import ecr
 
 logger = logging.getLogger("local-cloud")
 
+# How often it is looked how much memory each container has.
+WEIGH_SECONDS = 0.05
+
 DATABASE = re.compile(r"[\w.-]+\.rds\.amazonaws\.com")
 
 
@@ -122,12 +125,20 @@ class Containers:
         self.images, self.directory, self.network = images, directory, network
         self.known = {}
         self.addresses = itertools.count(2)
+        threading.Thread(target=self._weigh_forever, daemon=True, name="local-cloud-memory").start()
 
-    def run(self, image, command=None, *, entrypoint=None, environment=None, labels=None, name=None, **_):
+    def _weigh_forever(self):
+        while True:
+            time.sleep(WEIGH_SECONDS)
+            for container in list(self.known.values()):
+                container.weigh()
+
+    def run(self, image, command=None, *, entrypoint=None, environment=None, labels=None, name=None, mem_limit=None, **_):
         unpacked = self.images.get(image)
         number = next(self.addresses)
         address = f"{self.network}.{1 + number % 254}"
-        container = Container(unpacked, image, name, labels or {}, address, self.directory)
+        limit = int(mem_limit.removesuffix("m")) << 20 if mem_limit else None
+        container = Container(unpacked, image, name, labels or {}, address, limit, self.directory)
         # No container has this address.
         database = f"{self.network}.255"
         container.start(entrypoint, command, {k: DATABASE.sub(database, v) for k, v in (environment or {}).items()})
@@ -147,9 +158,10 @@ class Containers:
 class Container:
     """One process and its output."""
 
-    def __init__(self, image, image_name, name, labels, address, directory):
+    def __init__(self, image, image_name, name, labels, address, memory, directory):
         self.id = uuid.uuid4().hex * 2
         self.image, self.image_name, self.name, self.labels, self.address = image, image_name, name, labels, address
+        self.memory, self.too_large = memory, False
         self.status, self.process = "created", None
         os.makedirs(directory, exist_ok=True)
         self.output = os.path.join(directory, f"{self.id[:12]}.log")
@@ -159,7 +171,7 @@ class Container:
         return {
             "Id": self.id,
             "Config": {"Labels": self.labels, "Image": self.image_name},
-            "State": {"Status": self.status},
+            "State": {"Status": self.status, "OOMKilled": self.too_large},
             "NetworkSettings": {"Networks": {"bridge": {"IPAddress": self.address}}},
         }
 
@@ -193,6 +205,20 @@ class Container:
             if os.access(inside, os.X_OK):
                 return inside
         raise APIError(f'exec: "{name}": executable file not found in image')
+
+    def weigh(self):
+        """Kills the process where it has more memory than it may."""
+        if not self.memory or not self.running():
+            return
+        try:
+            with open(f"/proc/{self.process.pid}/statm") as told:
+                resident = int(told.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError):
+            # It has ended meanwhile.
+            return
+        if resident > self.memory:
+            self.too_large = True
+            self.process.kill()
 
     def running(self):
         return self.process is not None and self.process.poll() is None

@@ -271,7 +271,7 @@ class ServiceDeployment:
         self._tell()
 
     def _stop_tasks(self, deployment):
-        for task in _tasks_of(self.service, deployment):
+        for task in ours.alive(self.service, deployment):
             ecs._stop_task({"cluster": self.cluster, "task": task["taskArn"], "reason": "Deployment completed"})
 
     def _clean_up(self):
@@ -324,7 +324,7 @@ class ServiceDeployment:
             back["rolloutStateReason"] = f"ECS deployment {what}: rolling back to deploymentId {back['id']}."
             self.target["status"] = "ACTIVE"
             service["deployments"] = [back, self.target, source]
-            for task in _tasks_of(service, source):
+            for task in ours.alive(service, source):
                 task["_deployment_id"] = back["id"]
             service["deployments"] = [back, self.target]
             service.update(source["_settings"], taskDefinition=source["taskDefinition"], _serving=back["id"])
@@ -352,7 +352,7 @@ class ServiceDeployment:
         return deployment["_revision"]
 
     def _summary(self, deployment, share, tested):
-        tasks = _tasks_of(self.service, deployment)
+        tasks = ours.alive(self.service, deployment)
         running = sum(task["lastStatus"] == "RUNNING" for task in tasks)
         return {
             "arn": self._revision(deployment),
@@ -407,14 +407,6 @@ def _weights(groups, alternate, percent):
     new = int(percent) if whole else max(1, round(percent * 9.99))
     old = (100 if whole else 999) - new
     return dict(zip(groups, (old, new) if alternate else (new, old)))
-
-
-def _tasks_of(service, deployment):
-    return [
-        task for task in list(ecs._tasks.values())
-        if task.get("group") == f"service:{service['serviceName']}" and task.get("clusterArn") == service["clusterArn"]
-        and task.get("_deployment_id") == deployment["id"] and task.get("lastStatus") in ecs._PRE_STOP_STATUSES
-    ]
 
 
 def _current(service):
@@ -502,7 +494,7 @@ def _keep_both(reconcile):
 
 def _keep(cluster, key, service, deployment):
     with resource_lock("local-cloud-tasks", key):
-        tasks = _tasks_of(service, deployment)
+        tasks = ours.alive(service, deployment)
         missing = service["desiredCount"] - len(tasks)
         definition = ecs._task_defs.get(ecs._resolve_td_key(deployment["taskDefinition"]))
         if missing > 0 and definition and ecs._deployment_needs_first_task(deployment, definition, service):
