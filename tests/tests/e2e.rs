@@ -468,7 +468,7 @@ fn a_rotated_secret_restarts_the_tasks_of_what_is_live_once() {
 #[test]
 fn what_is_live_and_what_was_live_before_carry_tags_that_release_nothing_themselves() {
     with_shipway(async |shipway| {
-        let text = without_migration(&manifest("keeps")).replace("tags: [\"v*\"]", "tags: [\"*\"]");
+        let text = without_migration(&manifest("keeps")).replace("tags: [\"v*\"]", "tags: [\"*\"], keep_live: 1");
         let place = provisioned_with(shipway, "keeps", &text).await?;
         let (first, _) = roll_out(shipway, &place, "v1", &good("1").await?, Outcome::Succeeded).await?;
         let (second, _) = roll_out(shipway, &place, "v2", &good("2").await?, Outcome::Succeeded).await?;
@@ -489,18 +489,20 @@ fn what_is_live_and_what_was_live_before_carry_tags_that_release_nothing_themsel
             tags.sort();
             Ok(tags)
         };
-        let expected = [
-            ("shipway-keeps.dev.api.0", &first),
-            ("shipway-keeps.dev.api.1", &second),
-            ("v1", &first),
-            ("v2", &second),
-        ];
-        let expected = expected.map(|(tag, artifact)| (tag.to_owned(), digest(artifact).to_owned()));
+        let on = |tags: &[(&str, &Artifact)]| -> Vec<(String, String)> {
+            tags.iter().map(|(tag, artifact)| ((*tag).to_owned(), digest(artifact).to_owned())).collect()
+        };
+        let (own, before) = ("shipway-keeps.dev.api.0", "shipway-keeps.dev.api.1");
+        let expected = on(&[(own, &first), (before, &second), ("v1", &first), ("v2", &second)]);
         assert_eq!(tags()?, expected, "{}", shipway.story(&place).await?);
         // Their events have come by then, and a first one that went back to the second image would have begun.
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(shipway.releases_of(&place, &service(), &first).await?.len(), 2);
         assert_eq!(shipway.releases_of(&place, &service(), &second).await?.len(), 1);
+        // One before the live one is to be kept, so the third takes the tag of the second.
+        let (third, _) = roll_out(shipway, &place, "v3", &good("3").await?, Outcome::Succeeded).await?;
+        let expected = on(&[(own, &first), (before, &third), ("v1", &first), ("v2", &second), ("v3", &third)]);
+        assert_eq!(tags()?, expected, "{}", shipway.story(&place).await?);
         Ok(())
     });
 }

@@ -390,7 +390,7 @@ pub(crate) struct Start {
 /// Make an earlier artifact of a service or a site live again
 ///
 /// It takes what was live before what is live now, or what the given release made live. Nothing is built; no migration runs for
-/// what is remembered as live before, which is the last ten.
+/// what is remembered as live before, which is the last twenty.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

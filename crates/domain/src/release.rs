@@ -9,6 +9,7 @@ use crate::{
     approval::Asked,
     event,
     failure::Failure,
+    keeping,
     manifest::PublicImage,
     name::{AppName, Component, Digest, EnvironmentName, ReleaseId, RepositoryName},
     rotation::Rotation,
@@ -21,8 +22,9 @@ pub const LEASE: SignedDuration = SignedDuration::from_mins(16);
 /// How long a release that must queue waits before it looks again.
 pub const QUEUE_SECONDS: u32 = 15;
 
-/// How many artifacts that were live are remembered for each component.
-pub const HISTORY: usize = 10;
+/// How many artifacts that were live are remembered for each component: the one that is live, and as many before it as images may
+/// be kept.
+pub const HISTORY: usize = keeping::MOST as usize + 1;
 
 /// How the names of executions begin that start-release starts. Any other execution is a person's, and as new as its start.
 pub const EVENT_PREFIX: &str = "event-";

@@ -26,6 +26,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    keeping,
     manifest::{self, Timeout},
     message::Verdict,
     network::NetworkOutputs,
@@ -291,6 +292,9 @@ pub struct Progress {
     /// What this release changes about the scaling, or the one may have changed that it undoes. Written before it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaled: Option<String>,
+    /// How many images that were live before are kept beside this one.
+    #[serde(default = "kept_before")]
+    pub keeps: u16,
     /// Whether a version serves only once the load balancer sends no request to tasks of another one: smoke tests ask through it, and
     /// what failed them is to answer nobody.
     #[serde(default)]
@@ -356,6 +360,10 @@ fn one() -> u32 {
     1
 }
 
+fn kept_before() -> u16 {
+    keeping::BEFORE
+}
+
 fn ten_minutes() -> u32 {
     Timeout::default().seconds()
 }
@@ -373,6 +381,7 @@ impl Progress {
             scaling: None,
             was_scaled: false,
             scaled: None,
+            keeps: kept_before(),
             alone: false,
             phase: Phase::Deploying,
             since: now,

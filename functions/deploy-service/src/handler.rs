@@ -389,6 +389,7 @@ async fn prepare<C: Calls>(
     let restarts = rotated.is_some() && known.as_ref().is_some_and(|known| known.rotated != rotated);
     let was_scaled = live.is_some() && known.is_none_or(|known| known.scaling.is_some());
     let alone = wanted.service.smoke.iter().any(|smoke| smoke.path.is_some());
+    let keeps = wanted.service.image.keep_live.unwrap_or(keeping::BEFORE);
     let deadline = wanted.service.rollout.deadline.seconds();
     Ok(Progress {
         deadline,
@@ -396,6 +397,7 @@ async fn prepare<C: Calls>(
         resize,
         scaling,
         was_scaled,
+        keeps,
         alone,
         rotated,
         restarts,
@@ -475,7 +477,7 @@ impl<C: Calls> Rollout<'_, C> {
                     match verdict.outcome {
                         Outcome::Succeeded | Outcome::Unchanged => {
                             self.scale(&mut progress, &mut verdict, &observed).await?;
-                            kept = self.keep().await?;
+                            kept = self.keep(progress.keeps).await?;
                         }
                         Outcome::RolledBack if progress.scaled.is_some() => self.scale_back().await?,
                         _ => {}
@@ -632,13 +634,13 @@ impl<C: Calls> Rollout<'_, C> {
         Ok(())
     }
 
-    /// Keeps the image, and those that were live before it, from the lifecycle policy of their repository. Says what was not to be
+    /// Keeps the image, and so many that were live before it, from the lifecycle policy of their repository. Says what was not to be
     /// done: that changes nothing about the release, and the next one does it.
-    async fn keep(&self) -> Result<String, Error> {
+    async fn keep(&self, before: u16) -> Result<String, Error> {
         let Artifact::Image { repository, digest } = &self.run.artifact else { return Ok(String::new()) };
         let state = self.store.component(&self.run.app, &self.run.environment, &self.run.component).await?;
-        let images = keeping::images(&state, repository, digest);
-        Ok(match self.tag(repository, &images).await {
+        let images = keeping::images(&state, repository, digest, before);
+        Ok(match self.tag(repository, &images, before).await {
             Ok(gone) if gone.contains(digest) => format!("; its image is not in {repository} any more: push it again"),
             // Nobody can go back to those, whatever tag they had.
             Ok(_) => String::new(),
@@ -651,11 +653,11 @@ impl<C: Calls> Rollout<'_, C> {
 
     /// Gives each of the images a tag of this service's, and answers which of them are not there. A run that lost its claim meanwhile
     /// may move one that the newer run has just put somewhere; the next release finds the image without, and puts that right.
-    async fn tag(&self, repository: &RepositoryName, images: &[Digest]) -> Result<Vec<Digest>, AwsError> {
+    async fn tag(&self, repository: &RepositoryName, images: &[Digest], before: u16) -> Result<Vec<Digest>, AwsError> {
         let tags = keeping::tags(&self.run.app, &self.run.environment, self.name);
         let carried = self.calls.carried(repository, &tags).await?;
         let mut gone = Vec::new();
-        for (tag, digest) in keeping::moves(&tags, &carried, images) {
+        for (tag, digest) in keeping::moves(&tags, &carried, images, before) {
             if !self.calls.tag(repository, &digest, &tag).await? {
                 gone.push(digest);
             }

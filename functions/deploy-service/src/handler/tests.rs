@@ -1316,6 +1316,13 @@ async fn of_many_images_that_were_live_the_newest_are_kept() {
     }
     let expected: Vec<String> = (5..=15).map(|number| format!("sha256:a0{number:02}")).collect();
     assert_eq!(kept(&fake), expected);
+    // From the next release on, as few as its manifest says.
+    let fewer = manifest(8080, "").replace("{repository: hello-api}", "{repository: hello-api, keep_live: 2}");
+    platform(&fake.aside, &fewer).await;
+    released(&fake, 16, "sha256:a016").await;
+    let mut left = kept(&fake);
+    left.dedup();
+    assert_eq!(left, ["sha256:a014", "sha256:a015", "sha256:a016"]);
 }
 
 #[tokio::test]

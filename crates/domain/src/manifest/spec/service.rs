@@ -162,6 +162,10 @@ pub struct Image {
     /// How many tagged images the repository keeps; 500 unless given. What is live and what was live before stays beside them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<u16>,
+    /// How many images that were live before stay beside what is live, whatever else the repository keeps, so that each can be made
+    /// live again; 10 unless given, at most 20.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_live: Option<u16>,
     /// How long the repository keeps an image that lost its tags; the newest 100 stay unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_untagged: Option<Period>,

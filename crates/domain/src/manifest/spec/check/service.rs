@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt::Display};
 
 use super::{Checked, Manifest, no_doubles, refuse, smoke, under, whole_days};
 use crate::{
+    keeping,
     manifest::spec::{
         EnvValue, Http, Image, Migrate, Networking, Scale, SecretRef, Service, Sidecar, Spec, Strategy, Timeout,
         is_secret_name,
@@ -296,7 +297,7 @@ fn image(manifest: &Manifest<'_>, name: &ComponentName, image: &Image) -> Checke
             return refuse("image", "`repository` is missing, or `public` for an image that is not the account's");
         }
         (None, Some(_)) => {
-            for key in ["tags", "keep", "keep_untagged"] {
+            for key in ["tags", "keep", "keep_live", "keep_untagged"] {
                 if manifest.gives(&format!("services.{name}.image.{key}")) {
                     return refuse(format!("image.{key}"), "this is of a `repository`, and a `public` image has none");
                 }
@@ -309,6 +310,9 @@ fn image(manifest: &Manifest<'_>, name: &ComponentName, image: &Image) -> Checke
     }
     if image.keep == Some(0) {
         return refuse("image.keep", "1 image at least is kept");
+    }
+    if image.keep_live.is_some_and(|before| before > keeping::MOST) {
+        return refuse("image.keep_live", format!("{} at most are kept", keeping::MOST));
     }
     image.keep_untagged.map_or(Ok(()), |period| whole_days("image.keep_untagged", period, 3653))
 }
