@@ -28,6 +28,7 @@ ARNS = {
     "AWS::IAM::ManagedPolicy": "arn:aws:iam::111122223333:policy/{}",
     "AWS::KMS::Key": "arn:aws:kms:us-east-1:111122223333:key/{}",
     "AWS::Logs::LogGroup": "arn:aws:logs:us-east-1:111122223333:log-group:{}:*",
+    "AWS::Events::ApiDestination": "arn:aws:events:us-east-1:111122223333:api-destination/{}/1",
     "AWS::ECR::Repository": "arn:aws:ecr:us-east-1:111122223333:repository/{}",
     "AWS::ECS::Cluster": "arn:aws:ecs:us-east-1:111122223333:cluster/{}",
     "AWS::SecretsManager::Secret": "arn:aws:secretsmanager:us-east-1:111122223333:secret:{}",

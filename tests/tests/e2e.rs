@@ -35,6 +35,8 @@ mod not_ours;
 mod operating;
 #[path = "e2e/rollouts.rs"]
 mod rollouts;
+#[path = "e2e/slack.rs"]
+mod slack;
 #[path = "e2e/snapshots.rs"]
 mod snapshots;
 #[path = "e2e/strategies.rs"]

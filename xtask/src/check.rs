@@ -11,8 +11,8 @@ use crate::tools::{self, Tools};
 use crate::workspace::{Workspace, cargo};
 
 const TEMPLATE: &str = "bootstrap/template.yaml";
-/// What gives CI its role: a template of its own, as not everybody's CI is there.
-const GITHUB: &str = "bootstrap/github.yaml";
+/// What gives CI its role, and what tells a chat: templates of their own, as not everybody's CI and chat are there.
+const MORE: [&str; 2] = ["bootstrap/github.yaml", "bootstrap/slack.yaml"];
 /// Resolves a template's policies to plain text and lets parliament judge them.
 const POLICIES: &str = include_str!("../policies.py");
 /// Puts what each parameter is given into the stacks' templates.
@@ -53,7 +53,7 @@ fn templates(workspace: &Workspace, tools: &Tools, steps: &mut Steps) -> anyhow:
     let mut types = tools.command("python")?;
     types.args(["-c", TYPES]).arg(workspace.root.join(TYPES_TABLE));
     steps.run("templates: what cannot change in place", types.args(&all));
-    all.push(workspace.root.join(GITHUB));
+    all.extend(MORE.map(|path| workspace.root.join(path)));
     if template.exists() {
         let mut sam = tools.command("sam")?;
         steps.run("template: sam validate", sam.args(["validate", "--lint", "--template-file"]).arg(&template));

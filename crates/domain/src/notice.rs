@@ -78,7 +78,7 @@ pub struct Notice {
     pub live: Option<Artifact>,
     /// Its execution in the console.
     pub console: String,
-    /// All of it in one line, for people.
+    /// All of it in one line, for people and their chats.
     pub text: String,
 }
 
@@ -106,7 +106,7 @@ impl Notice {
             Happening::Ended { outcome, reason, .. } => format!("{outcome} {artifact}: {}", line(reason)),
         };
         Notice {
-            text: format!("{app}/{environment} {component}: {what} ({console})"),
+            text: harmless(&format!("{app}/{environment} {component}: {what} ({console})")),
             app: app.clone(),
             environment: environment.clone(),
             component: component.clone(),
@@ -137,6 +137,12 @@ fn machine(component: &Component, artifact: &Artifact) -> &'static str {
         (Component::Service(_), _) => "rollout",
         (Component::Site(_) | Component::Preview(..), _) => "publish",
     }
+}
+
+/// Without what a chat takes for more than text: in Slack `<!channel>` calls everybody, and a reason may be what a container printed.
+/// <https://docs.slack.dev/messaging/formatting-message-text/>
+fn harmless(text: &str) -> String {
+    text.replace('<', "‹").replace('>', "›")
 }
 
 /// A text in one line, without what would end a quotation.
@@ -190,8 +196,11 @@ mod tests {
         let url = format!(
             "(https://eu-west-1.console.aws.amazon.com/states/home?region=eu-west-1#/v2/executions/details/{EXECUTIONS}rollout:event-1)"
         );
-        let ended =
-            Happening::Ended { outcome: Outcome::RolledBack, reason: "it said \"no\"\nand ended", live: Some(&live) };
+        let ended = Happening::Ended {
+            outcome: Outcome::RolledBack,
+            reason: "it said \"no <!here>\"\nand ended",
+            live: Some(&live),
+        };
         let table = [
             (Happening::Started, "started", format!("started hello-api@sha256:02 {url}")),
             (
@@ -207,7 +216,7 @@ mod tests {
                 "rolling_back",
                 format!("rolling back from hello-api@sha256:02: exit code 1 {url}"),
             ),
-            (ended, "rolled_back", format!("rolled_back hello-api@sha256:02: it said 'no' and ended {url}")),
+            (ended, "rolled_back", format!("rolled_back hello-api@sha256:02: it said 'no ‹!here›' and ended {url}")),
         ];
         for (happening, status, text) in table {
             let notice = Notice::new(&record, EXECUTIONS, happening);
