@@ -59,6 +59,11 @@ pub const STEADY: SignedDuration = SignedDuration::from_secs(10);
 /// How long a task must have run where another one of its deployment has failed before.
 pub const STEADY_AFTER_FAILURE: SignedDuration = SignedDuration::from_secs(30);
 
+/// How long the load balancer may find all tasks of a version unhealthy that was well. It says so only after several bad answers, and
+/// ECS begins to replace a task at once; but it stops none before the next one is well, where there is room for both.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DeploymentConfiguration.html>
+pub const UNWELL: SignedDuration = SignedDuration::from_secs(30);
+
 /// How long a stopped service's tasks are waited for.
 const STOP_DEADLINE: SignedDuration = SignedDuration::from_mins(3);
 
@@ -330,6 +335,9 @@ pub struct Progress {
     /// When our version served, where ECS goes on watching alarms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served: Option<Timestamp>,
+    /// Since when the load balancer finds tasks of ours unhealthy, where all of them were well before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unwell: Option<Timestamp>,
     /// What the load balancer last said against a task of ours: once the task is gone, nobody can ask any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complaint: Option<String>,
@@ -394,6 +402,7 @@ impl Progress {
             undone: false,
             back: None,
             served: None,
+            unwell: None,
             complaint: None,
             rotated: None,
             restarts: false,
@@ -412,7 +421,7 @@ impl Progress {
     /// The same rollout on its way back, or down where there is nothing to go back to.
     pub fn give_up(self, cause: String, now: Timestamp) -> Progress {
         let phase = if self.live.is_some() { Phase::RollingBack } else { Phase::Stopping };
-        Progress { phase, since: now, cause: Some(cause), complaint: None, served: None, ..self }
+        Progress { phase, since: now, cause: Some(cause), complaint: None, served: None, unwell: None, ..self }
     }
 
     /// The way back from another release's deployment, for a release that ends with an error before it began one itself.
@@ -1164,6 +1173,8 @@ fn hopeless(
         let reason = words_of_ecs(progress, observed, primary.reason.as_deref().unwrap_or("no reason given"));
         let why = why.map(|why| format!("; the last task: {why}")).unwrap_or_default();
         format!("ECS gave the deployment up: {reason}{why}")
+    } else if let Some(cause) = no_longer_well(progress, observed) {
+        cause
     } else if let Some(served) = progress.served {
         let bake = progress.ours.settings.shift.map_or(0, |shift| shift.bake);
         let longest = WATCHED + SignedDuration::from_mins(bake.into());
@@ -1189,6 +1200,17 @@ fn hopeless(
     let runs = |task: &&Task| task.running() && task.task_definition == primary.task_definition;
     let task = last.copied().or_else(|| observed.tasks.iter().find(runs));
     Some((cause, task.map(|task| task.arn.clone())))
+}
+
+/// Why a version will not serve any more whose tasks were all well.
+fn no_longer_well(progress: &Progress, observed: &Observed) -> Option<String> {
+    let unwell = observed.now.duration_since(progress.unwell?);
+    let is_some_well = targets(progress, observed).any(|target| target.state == "healthy");
+    let (which, longest) = if is_some_well { ("some", progress.deadline()) } else { ("all", UNWELL) };
+    (unwell >= longest).then(|| {
+        let longest = told(longest);
+        format!("all its tasks were well, and the load balancer has found {which} of them unhealthy for {longest}")
+    })
 }
 
 /// What ECS says of a deployment that it gave up. Which of several alarms went off it does not always say.
@@ -1220,16 +1242,35 @@ pub fn serving_group<'a>(version: &'a Version, observed: &'a Observed) -> Option
 
 /// What the load balancer says against a task of the revision that is waited for.
 pub fn complaint(progress: &Progress, observed: &Observed) -> Option<String> {
-    let revision = watched(progress, observed.service.as_ref())?;
-    let group = observed.service.as_ref()?.settings.target_group.as_ref()?;
-    let is_its = |target: &&Target| {
-        let runs = |task: &Task| {
-            task.task_definition == revision.task_definition
-                && task.is_reached_at(group.port, &target.address, target.port)
-        };
-        target.state == "unhealthy" && observed.tasks.iter().any(runs)
-    };
-    observed.targets.iter().find(is_its)?.reason.as_deref().map(|reason| clipped(reason, 300))
+    let mut unhealthy = targets(progress, observed).filter(|target| target.state == "unhealthy");
+    unhealthy.next()?.reason.as_deref().map(|reason| clipped(reason, 300))
+}
+
+/// Since when the load balancer finds tasks of our version unhealthy, where all of them were well before. As it was, where nobody
+/// looked: targets are looked up once as many tasks run as are wanted.
+pub fn unwell(progress: &Progress, observed: &Observed) -> Option<Timestamp> {
+    let was_well = progress.served.is_some() || observed.attempt.as_ref().is_some_and(Attempt::is_well);
+    if observed.targets.is_empty() || !was_well || progress.phase != Phase::Deploying {
+        return progress.unwell;
+    }
+    let is_unwell = targets(progress, observed).any(|target| target.state == "unhealthy");
+    is_unwell.then(|| progress.unwell.unwrap_or(observed.now))
+}
+
+/// The targets that are tasks of the revision that is waited for.
+fn targets<'a>(progress: &'a Progress, observed: &'a Observed) -> impl Iterator<Item = &'a Target> {
+    let service = observed.service.as_ref();
+    let revision = watched(progress, service);
+    let group = service.and_then(|service| service.settings.target_group.as_ref());
+    revision.zip(group).into_iter().flat_map(|(revision, group)| {
+        observed.targets.iter().filter(|target| {
+            let is_there = |task: &Task| {
+                task.task_definition == revision.task_definition
+                    && task.is_reached_at(group.port, &target.address, target.port)
+            };
+            observed.tasks.iter().any(is_there)
+        })
+    })
 }
 
 /// Quick while tasks start, slower when it takes long: at most 5 seconds pass between healthy targets and the verdict.

@@ -460,10 +460,12 @@ impl<C: Calls> Rollout<'_, C> {
                 Action::Wait { seconds, note } => {
                     self.tell_share(&mut progress, &observed).await?;
                     let complaint = rollout::complaint(&progress, &observed);
-                    let is_new = complaint.is_some() && complaint != progress.complaint;
+                    let unwell = rollout::unwell(&progress, &observed);
+                    let is_new = complaint.is_some() && complaint != progress.complaint || unwell != progress.unwell;
                     // The deadline counts from the first pass.
                     if is_new || (progress.deployment.is_none() && !progress.begun) {
                         progress.complaint = complaint.or(progress.complaint);
+                        progress.unwell = unwell;
                         self.save(&progress).await?;
                     }
                     return Ok(Turn::Again { seconds, note });

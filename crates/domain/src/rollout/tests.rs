@@ -334,6 +334,24 @@ fn with_alarms_serving_is_written_down_and_success_waits_for_ecs() {
 }
 
 #[test]
+fn what_was_well_and_is_found_unhealthy_is_timed_from_the_first_look_until_it_is_well_again() {
+    let (gated, mut seen) = gated();
+    seen.targets[0].state = "unhealthy".to_owned();
+    assert_eq!(unwell(&gated, &seen), None, "it was never well");
+    let served = Progress { served: Some(at(20)), ..gated };
+    assert_eq!(unwell(&served, &seen), Some(at(30)));
+    let known = Progress { unwell: Some(at(30)), ..served };
+    seen.now = at(40);
+    assert_eq!(unwell(&known, &seen), Some(at(30)));
+    // One of its tasks is being replaced, and nobody looked at targets.
+    let unseen = Observed { targets: Vec::new(), ..seen.clone() };
+    assert_eq!(unwell(&known, &unseen), Some(at(30)));
+    seen.targets[0].state = "initial".to_owned();
+    assert_eq!(unwell(&known, &seen), None);
+    assert_eq!(known.give_up("it does not hold".to_owned(), at(60)).unwell, None);
+}
+
+#[test]
 fn what_ecs_never_completes_is_given_up() {
     let (gated, mut seen) = gated();
     seen.now = at(30) + WATCHED;

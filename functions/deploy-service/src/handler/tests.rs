@@ -35,6 +35,8 @@ const LOCKED: &str = "sha256:c5";
 const NO_SECRET: &str = "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval failed: unable to retrieve secret from asm: service call has been retried 1 time(s): failed to fetch secret arn:aws:secretsmanager:eu-west-1:123456789012:secret:hello/token from secrets manager: ResourceNotFoundException: Secrets Manager can't find the specified secret.";
 /// Healthy for ten seconds, and then not.
 const FICKLE: &str = "sha256:c6";
+/// Healthy for a minute, and then not; ECS stops none of its tasks.
+const AILING: &str = "sha256:c7";
 
 #[derive(Clone, Default)]
 struct World {
@@ -50,6 +52,8 @@ struct World {
     alarm: bool,
     /// What ECS says of its newest service deployment, where it says anything.
     attempt: Option<Attempt>,
+    /// A stage that it never leaves.
+    stays: Option<Stage>,
     definitions: Vec<Definition>,
     scaling: scaling::Observed,
     service: Option<Service>,
@@ -119,10 +123,11 @@ impl World {
     /// One stage further, once the new tasks run. A pause is as long as a stage.
     fn move_requests(&mut self, service: &mut Service) {
         let shift = service.settings.shift.unwrap();
-        let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.status == Status::InProgress) else {
-            return;
-        };
         let primary = service.deployments.iter().position(|one| one.primary).unwrap();
+        let is_well = self.digest_of(&service.deployments[primary].task_definition) != SICK;
+        let stays = self.stays;
+        let moves = |attempt: &&mut Attempt| attempt.status == Status::InProgress && attempt.stage != stays && is_well;
+        let Some(attempt) = self.attempt.as_mut().filter(moves) else { return };
         let percent = match shift.traffic {
             Traffic::AllAtOnce => 100,
             Traffic::Canary { percent, .. } | Traffic::Linear { percent, .. } => percent,
@@ -347,6 +352,7 @@ impl Calls for Fake {
             let healthy = |task: &Task| match world.digest_of(&task.task_definition).as_str() {
                 SICK => false,
                 FICKLE => task.started_at.is_some_and(|began| at(world.now).duration_since(began).as_secs() <= 10),
+                AILING => task.started_at.is_some_and(|began| at(world.now).duration_since(began).as_secs() <= 60),
                 _ => true,
             };
             running

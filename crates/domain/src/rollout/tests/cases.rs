@@ -439,6 +439,15 @@ fn at_stage(stage: Stage, share: u8, paused: Option<&str>, mut seen: Observed) -
 fn requests_go_over_by_ecs_and_the_release_goes_live_when_it_is_through() {
     let both = || Observed { targets: vec![target(7, "healthy"), target(6, "healthy")], ..good() };
     let begins = || Observed { targets: vec![target(7, "initial"), target(6, "healthy")], ..good() };
+    let unwell = || Observed { targets: vec![target(7, "unhealthy"), target(6, "healthy")], ..good() };
+    let half_well = || {
+        let mut seen = both();
+        seen.service.as_mut().unwrap().desired = 2;
+        seen.service.as_mut().unwrap().deployments[0].running = 2;
+        seen.tasks.push(task(8, OURS, 7, "sha256:07"));
+        seen.targets.push(target(8, "unhealthy"));
+        seen
+    };
     let later = |seconds: i64, seen: Observed| Observed { now: at(seconds), ..seen };
     let through = |mut seen: Observed| {
         seen.attempt = Some(Attempt::of(Status::Successful));
@@ -510,6 +519,36 @@ fn requests_go_over_by_ecs_and_the_release_goes_live_when_it_is_through() {
             Progress { alone: true, ..tested() },
             at_stage(Stage::BakeTime, 100, None, both()),
             vec![Serves, WaitsFor("ECS keeps the old ones for a while")],
+        ),
+        case(
+            "some requests go over to tasks that are not well any more",
+            Progress { unwell: Some(at(61)), ..tested() },
+            later(90, at_stage(Stage::ProductionTrafficShift, 10, None, unwell())),
+            vec![WaitsFor("target 10.0.0.7:3000 is unhealthy")],
+        ),
+        case(
+            "and they stay so",
+            Progress { unwell: Some(at(60)), ..tested() },
+            later(90, at_stage(Stage::ProductionTrafficShift, 10, None, unwell())),
+            vec![GivesUp("the load balancer has found all of them unhealthy for 30 seconds"), AsksEcs],
+        ),
+        case(
+            "all requests went over, and then one of two tasks is not well any more",
+            Progress { unwell: Some(at(61)), ..served() },
+            later(660, at_stage(Stage::BakeTime, 100, None, half_well())),
+            vec![WaitsFor("target 10.0.0.8:3000 is unhealthy")],
+        ),
+        case(
+            "and stays so for as long as a rollout may take",
+            Progress { unwell: Some(at(60)), ..served() },
+            later(660, at_stage(Stage::BakeTime, 100, None, half_well())),
+            vec![GivesUp("the load balancer has found some of them unhealthy for 10 minutes"), AsksEcs],
+        ),
+        case(
+            "they are not well when ECS is through",
+            Progress { unwell: Some(at(60)), ..served() },
+            later(90, through(unwell())),
+            vec![GivesUp("the load balancer has found all of them unhealthy for 30 seconds"), GoesBack],
         ),
         case("it is through", served(), through(good()), vec![Ends(Outcome::Succeeded, "1 of 1 tasks")]),
         case(

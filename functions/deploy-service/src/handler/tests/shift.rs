@@ -111,6 +111,25 @@ async fn tasks_that_never_become_well_are_given_up_while_the_old_ones_serve() {
 }
 
 #[tokio::test]
+async fn tasks_that_are_not_well_any_more_are_given_up_while_the_old_ones_are_there_though_ecs_stops_none() {
+    for (text, stays, told) in [(CANARY, Stage::ProductionTrafficShift, "10 %"), (BLUE_GREEN, Stage::BakeTime, "100 %")]
+    {
+        let fake = with_live_of(text).await;
+        fake.world.borrow_mut().stays = Some(stays);
+        let (verdict, writes) = released(&fake, 2, AILING).await;
+        assert_eq!(verdict.outcome, Outcome::RolledBack, "{}", verdict.reason);
+        let all = "all its tasks were well, and the load balancer has found all of them unhealthy for 30 seconds";
+        assert!(verdict.reason.starts_with(all), "{}", verdict.reason);
+        assert!(verdict.reason.contains("with these codes: [500]"), "{}", verdict.reason);
+        assert_eq!(writes.last().unwrap(), "undo", "{writes:?}");
+        assert_eq!(serves(&fake), (GOOD.to_owned(), 1));
+        let steps = fake.steps(&run(2, AILING)).await;
+        assert!(steps.iter().any(|step| step.starts_with(told)), "{steps:?}");
+        assert!(fake.world.borrow().now < 200, "the pauses and the bake are not waited for");
+    }
+}
+
+#[tokio::test]
 async fn a_first_release_waits_for_its_tests_alone() {
     let fake = empty().await;
     platform(&fake.aside, &manifest(8080, CANARY)).await;
