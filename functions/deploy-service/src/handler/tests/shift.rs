@@ -224,3 +224,37 @@ async fn cut_off_before_or_after_any_call_a_canary_that_fails_its_tests_is_undon
     })
     .await;
 }
+
+#[tokio::test]
+async fn cut_off_before_or_after_any_call_what_is_not_well_any_more_is_undone_once() {
+    cut_everywhere(async |cut| {
+        let fake = with_live_of(BLUE_GREEN).await;
+        let two = run(2, AILING);
+        {
+            let mut world = fake.world.borrow_mut();
+            world.stays = Some(Stage::BakeTime);
+            world.writes.clear();
+        }
+        fake.line.cut(cut);
+        let verdict = finish(&fake, &two, Ask::Deploy).await.unwrap();
+        assert_eq!(verdict.outcome, Outcome::RolledBack, "{cut:?}: {}", verdict.reason);
+        let made = writes(&fake);
+        let expected = ["register 2", "update 2 -", "undo", "update 1 -"];
+        assert!(made.iter().all(|write| expected.contains(&write.as_str())), "{cut:?}: {made:?}");
+        let again = made.iter().filter(|write| *write == "update 1 -").count();
+        assert!(again <= usize::from(format!("{cut:?}").contains("Stale")), "{cut:?}: {made:?}");
+        assert_eq!(made.iter().filter(|write| *write == "update 2 -").count(), 1, "{cut:?}: {made:?}");
+        assert_eq!(serves(&fake), (GOOD.to_owned(), 1), "{cut:?}");
+        fake.world.borrow_mut().stays = None;
+        if again > 0 {
+            // It was deployed without a bake; the next release brings that back.
+            let calls = fake.line.calls();
+            fake.line.cut(None);
+            end(&fake.aside, &two, verdict.outcome).await;
+            assert_eq!(release(&fake, &run(3, GOOD)).await.1, ["update 1 -"], "{cut:?}");
+            return calls;
+        }
+        over(&fake, &two, verdict.outcome, &run(3, GOOD), cut).await
+    })
+    .await;
+}
