@@ -21,7 +21,8 @@ pub const BEFORE: u16 = 10;
 /// How many at most: with 40 services in one repository, fewer than 1,000 of its images are kept, which is what the rule lets pass.
 pub const MOST: u16 = 20;
 
-/// The tags that a service may have: the first is for what is live, then one for each image before it. Names have no dot, so no two services' tags are the same, and at most 20 letters, far from a tag's 128.
+/// The tags that a service may have, one for each image that may be kept. Names have no dot, so no two services' tags are the same,
+/// and at most 20 letters, far from a tag's 128.
 pub fn tags(app: &AppName, environment: &EnvironmentName, service: &ComponentName) -> Vec<String> {
     (0..=MOST).map(|slot| format!("{PREFIX}{app}.{environment}.{service}.{slot}")).collect()
 }

@@ -1202,11 +1202,14 @@ fn hopeless(
     Some((cause, task.map(|task| task.arn.clone())))
 }
 
-/// Why a version will not serve any more whose tasks were all well.
+/// Why a version will not serve any more whose tasks were all well, where this look still finds one of them unhealthy.
 fn no_longer_well(progress: &Progress, observed: &Observed) -> Option<String> {
     let unwell = observed.now.duration_since(progress.unwell?);
-    let is_some_well = targets(progress, observed).any(|target| target.state == "healthy");
-    let (which, longest) = if is_some_well { ("some", progress.deadline()) } else { ("all", UNWELL) };
+    let has = |state| targets(progress, observed).any(|target| target.state == state);
+    if !has("unhealthy") {
+        return None;
+    }
+    let (which, longest) = if has("healthy") { ("some", progress.deadline()) } else { ("all", UNWELL) };
     (unwell >= longest).then(|| {
         let longest = told(longest);
         format!("all its tasks were well, and the load balancer has found {which} of them unhealthy for {longest}")
@@ -1242,8 +1245,8 @@ pub fn serving_group<'a>(version: &'a Version, observed: &'a Observed) -> Option
 
 /// What the load balancer says against a task of the revision that is waited for.
 pub fn complaint(progress: &Progress, observed: &Observed) -> Option<String> {
-    let mut unhealthy = targets(progress, observed).filter(|target| target.state == "unhealthy");
-    unhealthy.next()?.reason.as_deref().map(|reason| clipped(reason, 300))
+    let unhealthy = targets(progress, observed).find(|target| target.state == "unhealthy")?;
+    unhealthy.reason.as_deref().map(|reason| clipped(reason, 300))
 }
 
 /// Since when the load balancer finds tasks of our version unhealthy, where all of them were well before. As it was, where nobody

@@ -26,7 +26,7 @@ from ministack.services import ecr
 logger = logging.getLogger("local-cloud")
 
 # How often it is looked how much memory each container has.
-WEIGH_SECONDS = 0.05
+WEIGH_SECONDS = 0.2
 
 DATABASE = re.compile(r"[\w.-]+\.rds\.amazonaws\.com")
 

@@ -545,6 +545,24 @@ fn requests_go_over_by_ecs_and_the_release_goes_live_when_it_is_through() {
             vec![GivesUp("the load balancer has found some of them unhealthy for 10 minutes"), AsksEcs],
         ),
         case(
+            "they are well again at the last moment",
+            Progress { unwell: Some(at(60)), ..served() },
+            later(660, at_stage(Stage::BakeTime, 100, None, both())),
+            vec![WaitsFor("ECS keeps the old ones for a while")],
+        ),
+        case(
+            "ECS replaces one of them, and nobody looks at targets meanwhile",
+            Progress { unwell: Some(at(60)), ..served() },
+            later(660, {
+                let mut seen = half_well();
+                seen.service.as_mut().unwrap().deployments[0].running = 1;
+                seen.tasks.pop();
+                seen.targets.clear();
+                at_stage(Stage::BakeTime, 100, None, seen)
+            }),
+            vec![WaitsFor("1 of 2 tasks run")],
+        ),
+        case(
             "they are not well when ECS is through",
             Progress { unwell: Some(at(60)), ..served() },
             later(90, through(unwell())),
