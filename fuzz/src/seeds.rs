@@ -42,6 +42,11 @@ pub fn archives() -> Vec<Vec<u8>> {
         streamed(b"index.html", page, true),
         streamed(b"index.html", page, false),
     ];
+    // And the second one's end is one that some readers pass over.
+    let mut passed_over = [plain.as_slice(), &zip(&[("index.html", b"other", stored)])].concat();
+    let end = passed_over.len() - 22;
+    passed_over[end + 8] = 35;
+    seeds.push(passed_over);
     let mut commented = ZipWriter::new(Cursor::new(Vec::new()));
     commented.set_comment("made by hand").unwrap_or_else(|error| panic!("{error}"));
     seeds.push(finished(commented, &[("index.html", page, deflated)]));

@@ -128,7 +128,11 @@ fn is_end(window: &Window<'_>, start: u64, end: u64) -> bool {
 
 /// Where the end record begins. The last one counts, as it does for whoever reads the zip.
 fn last_end(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(4).rposition(|four| four == b"PK\x05\x06")
+    last(bytes, b"PK\x05\x06")
+}
+
+fn last(bytes: &[u8], signature: &[u8; 4]) -> Option<usize> {
+    bytes.windows(4).rposition(|four| four == signature)
 }
 
 /// What an entry is, where Unix wrote it. Info-ZIP calls a pipe what it read from its input: it has a content like any file. A folder is one by the slash at its name's end.
@@ -141,8 +145,9 @@ fn kind(entry: &rawzip::ZipFileHeaderRecord<'_>) -> Kind {
     }
 }
 
-/// Whether the zip was split into parts, of which this is the last: its end has a number other than 0. A zip64 has its numbers
-/// in a record of its own, of which the locator tells how many parts there are.
+/// Whether the zip was split into parts, of which this is the last: its end has a number other than 0, or not as many entries in
+/// this part as in all. A zip64 has its numbers in a record of its own, and the locator tells how many parts there are. Readers that
+/// pass over such an end would go by another one before it, and read another zip.
 fn is_split(bytes: &[u8]) -> bool {
     const LOCATOR: usize = 20;
     let number = |at: usize| bytes.get(at..at + 2).map(|two| u16::from_le_bytes([two[0], two[1]]));
@@ -152,7 +157,14 @@ fn is_split(bytes: &[u8]) -> bool {
     let parts = locator
         .and_then(|at| bytes.get(at + 16..at + 20))
         .map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]));
-    is_other(end + 4) || is_other(end + 6) || parts.is_some_and(|parts| parts > 1)
+    let differ =
+        |at: usize, width: usize| bytes.get(at..at + 2 * width).is_some_and(|both| both[..width] != both[width..]);
+    let large = locator.and_then(|locator| last(&bytes[..locator], b"PK\x06\x06"));
+    is_other(end + 4)
+        || is_other(end + 6)
+        || differ(end + 8, 2)
+        || parts.is_some_and(|parts| parts > 1)
+        || large.is_some_and(|large| differ(large + 24, 8))
 }
 
 /// Whether a file begins like a zip. Without an end it was cut off on its way.

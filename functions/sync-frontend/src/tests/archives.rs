@@ -1,6 +1,6 @@
 //! Zips of all writers, and zips that mean harm.
 
-use shipway_domain::failure::Archive;
+use shipway_domain::{failure::Archive, site::Refusal};
 
 use super::*;
 use shipway_archive::{self as archive, Directory};
@@ -49,6 +49,12 @@ fn a_zip_of_more_entries_than_sixteen_bits_count_is_read() {
     let Ok(Directory::Entries(entries, directory)) = archive::directory(&whole) else { panic!() };
     assert_eq!((entries.len(), directory), (70_001, start));
     assert_eq!(shipway_domain::site::accept(entries, directory).unwrap().files.len(), 70_001);
+    // Its own record says how many of its entries are in this part.
+    let mut split = zip;
+    let record = split.len() - 22 - 20 - 56;
+    assert_eq!(split[record..record + 4], *b"PK\x06\x06");
+    split[record + 24] ^= 1;
+    assert!(matches!(archive::directory(&tail(&split, archive::TAIL)), Err(Refusal::MultiDisk)));
 }
 
 /// Publishes it over a site that is live, and says why it was refused; nothing may have changed.
@@ -165,11 +171,12 @@ fn what_is_no_zip_or_half_of_one_is_refused() {
 #[test]
 fn a_part_of_a_split_zip_is_refused() {
     let whole = site_v2();
-    for at in [4, 6] {
+    // The part's number, that of the directory's first, and how many entries of all are in this one.
+    for at in [4, 6, 8] {
         let mut zip = whole.clone();
         let end = zip.len() - 22;
-        zip[end + at] = 1;
-        assert_eq!(refused(zip).0, Archive::MultiDisk);
+        zip[end + at] ^= 1;
+        assert_eq!(refused(zip).0, Archive::MultiDisk, "{at}");
     }
     let mut zip = whole;
     let locator = [b"PK\x06\x07".as_slice(), &[0; 12], &[2, 0, 0, 0]].concat();
@@ -291,7 +298,7 @@ fn bombs_are_refused_before_they_grow() {
     // An end that promises more entries than there are, or than there may be.
     let mut zip = by_hand(&[raw(b"index.html", b"x")]);
     let end = zip.len() - 22;
-    zip[end + 10] = 9;
+    (zip[end + 8], zip[end + 10]) = (9, 9);
     let (why, text) = refused(zip.clone());
     assert_eq!(why, Archive::Directory);
     assert!(text.contains("lists 1 entries and says that it has 9"), "{text}");
