@@ -630,9 +630,14 @@ impl ComponentState {
     }
 }
 
-/// The name of the execution that makes an artifact live: readable in the console, and its own for each time it is wanted. All
-/// environments share a machine, and one image may be for several of them.
+/// The longest name of an execution, of letters that its logs take.
+/// <https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html>
+const LONGEST_NAME: usize = 80;
+
+/// The name of the execution that makes an artifact live: readable in the console, and its own for each time it is wanted. All apps
+/// and environments share a machine, and one image may be for several of them in the same millisecond.
 pub fn execution_name(
+    app: &AppName,
     environment: &EnvironmentName,
     component: &Component,
     artifact: &Artifact,
@@ -653,8 +658,13 @@ pub fn execution_name(
         Artifact::Object { key, version } => hash(&format!("{key}\n{version}")),
         Artifact::Nothing => artifact.to_string(),
     };
-    // A name has at most 80 characters, and only a preview's is longer than 20.
-    format!("{EVENT_PREFIX}{environment}-{name:.20}-{what}-{since}")
+    // No name has the sign between them.
+    let place = format!("{app}_{environment}_{name}");
+    let rest = format!("-{what}-{since}");
+    if EVENT_PREFIX.len() + place.len() + rest.len() <= LONGEST_NAME {
+        return format!("{EVENT_PREFIX}{place}{rest}");
+    }
+    format!("{EVENT_PREFIX}{name:.20}_{}{rest}", hash(&place))
 }
 
 fn whole_second(time: Timestamp) -> Timestamp {
@@ -830,15 +840,22 @@ mod tests {
     }
 
     #[test]
-    fn an_execution_is_named_apart_for_each_environment_and_never_too_long() {
-        let name = |environment: &str, component: &str| {
-            let component = component.parse().unwrap();
-            execution_name(&environment.parse().unwrap(), &component, &image(1), id(1).as_str())
+    fn an_execution_is_named_apart_for_each_app_and_environment_and_never_too_long() {
+        let digest = format!("sha256:{}", "5b".repeat(32)).parse().unwrap();
+        let image = Artifact::Image { repository: "shared".parse().unwrap(), digest };
+        let name = |app: &str, environment: &str, component: &str| {
+            let (app, environment) = (app.parse().unwrap(), environment.parse().unwrap());
+            execution_name(&app, &environment, &component.parse().unwrap(), &image, id(1).as_str())
         };
-        assert_ne!(name("dev", "service/api"), name("prod", "service/api"));
-        let long = "a".repeat(40);
-        assert!(name(&long[..12], &format!("service/{}", &long[..20])).len() <= 80);
-        assert!(name(&long[..12], &format!("preview/web/{long}")).len() <= 80);
+        assert_eq!(name("shop", "dev", "service/api"), format!("event-shop_dev_api-5b5b5b5b5b5b-{}", id(1)));
+        assert_ne!(name("shop", "dev", "service/api"), name("shop", "prod", "service/api"));
+        assert_ne!(name("shop", "dev", "service/api"), name("desk", "dev", "service/api"));
+        assert_ne!(name("a-b", "c", "service/api"), name("a", "b-c", "service/api"));
+        let (long, other) = ("a".repeat(40), format!("{}b", "a".repeat(19)));
+        let longest = name(&long[..20], &long[..12], &format!("service/{}", &long[..20]));
+        assert!(longest.len() <= LONGEST_NAME && longest.ends_with(id(1).as_str()), "{longest}");
+        assert_ne!(longest, name(&other, &long[..12], &format!("service/{}", &long[..20])));
+        assert!(name(&long[..20], &long[..12], &format!("preview/web/{long}")).len() <= LONGEST_NAME);
     }
 
     #[test]

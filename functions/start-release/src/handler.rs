@@ -465,7 +465,7 @@ impl<C: Calls> Starter<'_, C> {
         }
         let releases = self.store.newest_releases(app, environment, None, order::LOOKED_AT).await?;
         let since = self.now.as_millisecond().to_string();
-        let execution = execution_name(environment, component, &live.artifact, &since);
+        let execution = execution_name(app, environment, component, &live.artifact, &since);
         let (new, wanted) = match rotation::decide(&state, &releases, &seen, &execution, self.now) {
             Decision::Nothing => return Ok(None),
             Decision::StartAgain(wanted) => return self.start(target, &wanted).await.map(Some),
@@ -482,7 +482,7 @@ impl<C: Calls> Starter<'_, C> {
     /// Takes in one find; nothing is said of what is known already.
     async fn swept(&self, target: &Target<'_>, found: Delivered) -> Result<Option<Answer>, Error> {
         let since = self.now.as_millisecond().to_string();
-        let execution = execution_name(target.environment, &target.component, &found.artifact, &since);
+        let execution = execution_name(target.app, target.environment, &target.component, &found.artifact, &since);
         let decide = |state: &ComponentState| sweep(state, &found.artifact, &found.order, &execution, self.now);
         let answer = self.want(target, None, decide).await?;
         Ok(Some(answer).filter(|answer| answer.execution.is_some()))
@@ -552,8 +552,13 @@ impl<C: Calls> Starter<'_, C> {
     ) -> Result<Answer, Error> {
         let decide = |state: &ComponentState| {
             let Some(desired) = &state.desired else { return Intake::Ignore("nothing was delivered yet".to_owned()) };
-            let name =
-                execution_name(target.environment, &target.component, &desired.artifact, stands.release.as_str());
+            let name = execution_name(
+                target.app,
+                target.environment,
+                &target.component,
+                &desired.artifact,
+                stands.release.as_str(),
+            );
             match state.refreshed(&name, stands.since, self.now) {
                 None => Intake::Ignore("it came when the platform stood already, and goes by its settings".to_owned()),
                 Some(wanted) if wanted != *desired => Intake::Want(wanted),
@@ -576,7 +581,7 @@ impl<C: Calls> Starter<'_, C> {
         since: &str,
         named: Option<&PublicImage>,
     ) -> Result<Answer, Error> {
-        let execution = execution_name(target.environment, &target.component, &object.artifact, since);
+        let execution = execution_name(target.app, target.environment, &target.component, &object.artifact, since);
         self.want(target, named, |state| take_in(state, &object.artifact, &object.order, &execution, self.now)).await
     }
 

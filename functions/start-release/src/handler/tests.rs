@@ -302,6 +302,21 @@ async fn one_image_for_two_environments_is_a_release_in_each() {
 }
 
 #[tokio::test]
+async fn one_image_for_two_apps_is_a_release_in_each() {
+    let fake = Fake::with(&["prod"]).await;
+    provision(&fake.aside, &environment("prod"), &MANIFEST.replace("app: hello", "app: other"), None).await;
+    assert_eq!(fake.take(&fake.pushes("v1", 1)).await, ["hello-api@sha256:01 goes on its way"; 2]);
+    assert_eq!(fake.started(), ["rollout prod/service/api hello-api@sha256:01"; 2]);
+    let apps: BTreeSet<String> = fake
+        .executions
+        .borrow()
+        .values()
+        .map(|execution| serde_json::from_str::<ReleaseInput>(&execution.input).unwrap().app.to_string())
+        .collect();
+    assert_eq!(apps, BTreeSet::from(["hello".to_owned(), "other".to_owned()]));
+}
+
+#[tokio::test]
 async fn a_tag_that_shipway_gave_to_keep_an_image_releases_nothing() {
     let fake = Fake::with(&["dev"]).await;
     fake.take(&fake.pushes("nightly", 2)).await;
